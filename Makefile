@@ -1,0 +1,73 @@
+# Everything here works in a virtual environment of its own (.venv) and needs only Python 3.11+ and a shell.
+#
+#   make quickstart          the whole loop on the embedded world; FAST=1 for the short one
+#   make test                the quick tests, and those on real data where it is found
+#   make test-all            every test, within 90 minutes
+#   make lint                ruff and mypy
+#   make format              let ruff tidy the code
+#   make clean               remove .venv and the caches
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
+FAST ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+KEY := $(shell (cat pyproject.toml; echo '$(TORCH)') | cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/.installed-$(KEY)
+READY := $(VENV)/.ready-$(KEY)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# One thread per test process; more would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help install dev quickstart test test-all lint format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# --- installing: once, and again when pyproject.toml changes ---
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "heedful needs Python 3.11 to 3.13; name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): | $(BIN)/python
+	@echo "Installing heedful into $(VENV); a few minutes, once."
+	$(PIP) install --quiet '$(TORCH)'
+	$(PIP) install --quiet --editable '.[train]'
+	@rm -f $(VENV)/.installed-* && touch $@
+
+# Dependency groups need pip 25.1.
+$(READY): $(INSTALLED)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	$(PIP) install --quiet --group dev
+	@rm -f $(VENV)/.ready-* && touch $@
+
+install: $(INSTALLED)
+
+dev: $(READY)
+
+# --- doing ---
+
+quickstart: $(INSTALLED)
+	@$(BIN)/heedful quickstart $(if $(FAST),--fast)
+
+test: $(READY)
+	$(PYTEST) -m 'not slow and not oracle'
+
+test-all: $(READY)
+	$(PYTEST) -m 'not oracle'
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,199 @@
+"""The command line's entry: finds the command, loads only it, and turns errors into one clear message."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from heedful.errors import HeedfulError, nearest
+
+INTERRUPTED = 130
+TRAIN_PACKAGES = frozenset(
+    {
+        "torch", "transformers", "tokenizers", "safetensors", "peft",
+        "datasets", "tensorboard", "jinja2",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: where its function `(arguments) -> exit code` lives, and its line in the help."""
+
+    target: str
+    summary: str
+    group: str
+    resumes: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": Command(
+        "heedful.cli.quickstart:quickstart",
+        "The whole loop on the embedded world: no download, a few minutes.",
+        "The whole loop",
+        resumes=True,
+    ),
+    "sft": Command(
+        "heedful.cli.stages:sft",
+        "Supervised fine-tuning: imitate demonstrations, or the chosen answers.",
+        "Train",
+        resumes=True,
+    ),
+    "reward": Command(
+        "heedful.cli.stages:reward", "Fit a reward model to people's comparisons.", "Train", resumes=True
+    ),
+    "ppo": Command(
+        "heedful.cli.stages:ppo",
+        "Train the policy on a reward, held near its start by a KL penalty.",
+        "Train",
+        resumes=True,
+    ),
+    "dpo": Command(
+        "heedful.cli.stages:dpo",
+        "Train the policy on comparisons directly, without a reward model.",
+        "Train",
+        resumes=True,
+    ),
+    "sample": Command("heedful.cli.sample:sample", "Answers to prompts, to a file or the screen.", "Look"),
+    "evaluate": Command(
+        "heedful.cli.evaluate:evaluate", "Win rate of a policy over a baseline, with its interval.", "Look"
+    ),
+    "compare": Command(
+        "heedful.cli.compare:compare", "Two policies side by side; judge them blind if you like.", "Look"
+    ),
+    "inspect": Command(
+        "heedful.cli.inspect:inspect", "What a data file holds, and what training would see of it.", "Look"
+    ),
+    "chat": Command("heedful.cli.chat:chat", "Talk with a policy.", "Look"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 a mistake that can be mended, 130 interrupted.
+
+    With HEEDFUL_DEBUG=1 in the environment, errors keep their traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = words[0] if words else "--help"
+    try:
+        if name in ("-h", "--help", "help"):
+            _print_help()
+            return 0
+        if name in ("-V", "--version"):
+            print(f"heedful {_version()}")
+            return 0
+        if name not in COMMANDS:
+            raise HeedfulError(
+                f"there is no command {name!r}.",
+                mend=nearest(name, list(COMMANDS)) or "heedful --help lists the commands.",
+            )
+        return _load(COMMANDS[name])(words[1:])
+    except SystemExit as stop:  # tyro ends --help and a mistaken flag so
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        _say_interrupted(name)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left: `heedful sample ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        known = explained(error)
+        if known is None or os.environ.get("HEEDFUL_DEBUG") == "1":
+            raise
+        _print_error(known)
+        return known.exit_code
+
+
+def explained(error: Exception) -> HeedfulError | None:
+    """The message for a person behind an exception, where there is one; None for a bug of ours."""
+    if isinstance(error, HeedfulError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TRAIN_PACKAGES:
+        return HeedfulError(
+            f"this command needs {error.name}, which is not installed.",
+            mend="Install it with: pip install 'heedful[train]'",
+        )
+    text = str(error)
+    if (isinstance(error, OSError) and error.errno == 28) or "os error 28" in text:
+        return HeedfulError(
+            "the disk is full.",
+            where=str(getattr(error, "filename", None) or ""),
+            mend="Free some space and run the same command again; nothing was half-written.",
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return HeedfulError(f"{error.strerror}.", where=str(error.filename), mend="Check the path and its permissions.")
+    if type(error).__name__ == "OutOfMemoryError":
+        return HeedfulError(
+            "the device has no memory left.",
+            mend="Lower --memory.micro-batch-tokens or --rollout.max-batch (neither changes the result), "
+            "or train adapters with --loading.lora-rank.",
+        )
+    return None
+
+
+def _load(command: Command) -> Callable[[list[str]], int]:
+    module, function = command.target.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("heedful")
+
+
+def _print_help() -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    console.print(Text("heedful: language models that listen to people", style="bold"))
+    console.print("\nusage: heedful COMMAND \\[OPTIONS]", highlight=False)
+    width = max(map(len, COMMANDS))
+    for group in dict.fromkeys(command.group for command in COMMANDS.values()):
+        console.print(Text(f"\n{group}", style="bold cyan"))
+        table = Table.grid(padding=(0, 2))
+        table.add_column(width=width, style="green")
+        table.add_column()
+        for name, command in COMMANDS.items():
+            if command.group == group:
+                table.add_row(name, Text(command.summary))
+        console.print(Padding(table, (0, 0, 0, 2)))
+    for note in (
+        "\nheedful COMMAND --help shows a command's settings. Each is a flag, and a key of the YAML file "
+        "that --config names; flags win. --json prints the result for a program to read.",
+        "\nInterrupted training goes on from its last checkpoint when you run the same command again.",
+    ):
+        console.print(note, highlight=False)
+
+
+def _print_error(error: HeedfulError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    message = Text("error: ", style="bold red")
+    if error.where:
+        message.append(f"{error.where}: ", style="bold")
+    message.append(error.what)
+    if error.mend:
+        message.append(f"\n       {error.mend}", style="green")
+    Console(stderr=True).print(message, soft_wrap=True, highlight=False)
+
+
+def _say_interrupted(name: str) -> None:
+    resumes = name in COMMANDS and COMMANDS[name].resumes
+    print(
+        "\nInterrupted. Run the same command again: it goes on from the last checkpoint."
+        if resumes
+        else "\nInterrupted.",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,350 @@
+"""Rows out of files, folders and hub datasets, each with the place it stood at.
+
+A row that cannot be read is an error with its file and line; nothing here judges what a row means.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from heedful.data.records import Origin
+from heedful.errors import HeedfulError, nearest
+
+Row = dict[str, Any]
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+_TABLES = ("data", "rows", "records", "examples", "instances")
+_CUT_SHORT = "Fetch or copy the file again: it seems to be cut short."
+
+
+def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin, Row]]:
+    """The rows of a data source, in their order.
+
+    Args:
+        source: a file (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, each also with `.gz`), a
+            folder of such files, a folder of `datasets.save_to_disk`, or a hub id ("name/dataset" or
+            "name/dataset:configuration").
+        split: which split of a hub dataset or folder. A folder's files belong to the split that they are
+            named after ("train.jsonl", "test-00000-of-00001.parquet").
+
+    Raises:
+        HeedfulError: nothing is there, it cannot be read, a row is malformed, or the split is missing or
+            has to be chosen.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
+            yield from _saved_dataset(path, split)
+        else:
+            for file in folder_files(path, split):
+                yield from _file_rows(file)
+    elif path.exists():
+        if split is not None:
+            raise HeedfulError(
+                "a single file has no splits.", where=source, mend=f"Leave --records.split {split} away."
+            )
+        yield from _file_rows(path)
+    elif _HUB_ID.fullmatch(source) and not source.endswith((*SUFFIXES, ".gz")):
+        yield from _hub_dataset(source, split)
+    else:
+        raise _missing(path)
+
+
+def _missing(path: Path) -> HeedfulError:
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = nearest(path.name, siblings)
+    return HeedfulError(
+        "there is no such file, folder or hub dataset.", where=str(path), mend=hint or "Check the path."
+    )
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def folder_files(folder: Path, split: str | None) -> list[Path]:
+    """A folder's data files, those of one split when it has several.
+
+    Raises:
+        HeedfulError: no data files, or the split is missing or has to be chosen.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and _suffix(p) and not p.name.startswith("."))
+    files = [p for p in files if p.name not in ("manifest.json", "dataset_info.json", "state.json")]
+    if not files:
+        kinds = ", ".join(SUFFIXES)
+        raise HeedfulError(
+            "the folder holds no data files.", where=str(folder), mend=f"heedful reads {kinds}, and .gz."
+        )
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        splits.setdefault(re.split(r"[.\-]", file.name)[0], []).append(file)
+    if split is not None:
+        if split not in splits:
+            raise _no_split(str(folder), split, sorted(splits))
+        return splits[split]
+    if len(splits) > 1 and {"train", "test", "validation", "valid", "dev", "eval"} & set(splits):
+        raise _choose_split(str(folder), sorted(splits))
+    return files
+
+
+def _no_split(where: str, split: str, known: list[str]) -> HeedfulError:
+    hint = nearest(split, known)
+    return HeedfulError(f"there is no split {split!r}. {hint}".strip(), where=where, mend=f"Known: {', '.join(known)}.")
+
+
+def _choose_split(where: str, known: list[str]) -> HeedfulError:
+    return HeedfulError(
+        f"there are several splits: {', '.join(known)}.",
+        where=where,
+        mend=f"Choose one: --records.split {known[-1]}.",
+    )
+
+
+def _file_rows(path: Path) -> Iterator[tuple[Origin, Row]]:
+    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json, ".csv": _csv, ".tsv": _csv}
+    suffix = _suffix(path)
+    if suffix == ".parquet":
+        yield from _parquet(path)
+        return
+    reader = readers.get(suffix)
+    if reader is None:
+        raise HeedfulError(
+            f"files of the kind {path.suffix or path.name!r} are not known.",
+            where=str(path),
+            mend=f"heedful reads {', '.join(SUFFIXES)}, and .gz of each.",
+        )
+    try:
+        with _open(path) as file:
+            yield from reader(path, file)
+    except PermissionError as error:
+        raise HeedfulError("no permission to read it.", where=str(path), mend="Change its rights.") from error
+    except (IsADirectoryError, OSError) as error:
+        raise HeedfulError(f"cannot read it ({error}).", where=str(path), mend="Check the file.") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+
+
+def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Numbered text lines; an error in the stream or the encoding names the line."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            line = file.readline()
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            what = "the compressed file ends too early or is damaged."
+            raise HeedfulError(what, where=str(Origin(str(path), number)), mend=_CUT_SHORT) from error
+        if not line:
+            return
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            what = f"byte {error.start + 1} of the line is not UTF-8."
+            raise HeedfulError(what, where=str(Origin(str(path), number)), mend="Save the file in UTF-8.") from error
+
+
+def _malformed(path: Path, line: int, error: Exception) -> HeedfulError:
+    what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+    return HeedfulError(
+        f"not valid JSON ({what}{column}).",
+        where=str(Origin(str(path), line)),
+        mend="Correct the line, or fetch the file again if it was cut short.",
+    )
+
+
+def _object(path: Path, line: int, value: Any) -> tuple[Origin, Row]:
+    origin = Origin(str(path), line)
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        raise HeedfulError(
+            f"a row must be a JSON object, not {kind}.", where=str(origin), mend='Write {"prompt": ...} rows.'
+        )
+    return origin, value
+
+
+def _json_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[Origin, Row]]:
+    for number, line in _lines(path, file):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise _malformed(path, number, error) from error
+        yield _object(path, number, value)
+
+
+def _json(path: Path, file: IO[bytes]) -> Iterator[tuple[Origin, Row]]:
+    """A list of objects, an object with one such list, or (as many `.json` files are) JSON lines."""
+    text = "".join(line for _, line in _lines(path, file))
+    start = len(text) - len(text.lstrip())
+    if text[start : start + 1] == "[":
+        yield from _array(path, text, start)
+        return
+    first, _, rest = text.strip().partition("\n")
+    try:
+        whole = json.loads(text) if text.strip() else {}
+    except (json.JSONDecodeError, RecursionError) as error:
+        if rest.lstrip().startswith("{") and first.rstrip().endswith("}"):
+            yield from _json_lines(path, io.BytesIO(text.encode()))
+            return
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        raise _malformed(path, line, error) from error
+    table = next((key for key in _TABLES if isinstance(whole, dict) and isinstance(whole.get(key), list)), None)
+    if table is not None:
+        yield from _array(path, text, text.index("[", text.index(f'"{table}"')))
+    elif whole:
+        yield _object(path, text.count("\n", 0, start) + 1, whole)
+
+
+def _array(path: Path, text: str, at: int) -> Iterator[tuple[Origin, Row]]:
+    """The objects of a JSON array that opens at `at`, each with the line where it begins."""
+    decoder = json.JSONDecoder()
+    gap = re.compile(r"[\s]*")
+    counted, line = 0, 1
+
+    def place(position: int) -> int:
+        nonlocal counted, line
+        line += text.count("\n", counted, position)
+        counted = position
+        return line
+
+    at = gap.match(text, at + 1).end()  # type: ignore[union-attr]
+    while text[at : at + 1] != "]":
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise _malformed(path, place(at), error) from error
+        yield _object(path, place(at), value)
+        at = gap.match(text, end).end()  # type: ignore[union-attr]
+        if text[at : at + 1] == ",":
+            at = gap.match(text, at + 1).end()  # type: ignore[union-attr]
+        elif text[at : at + 1] != "]":
+            gone = json.JSONDecodeError("a comma or the list's end is missing", text, min(at, len(text)))
+            raise _malformed(path, place(at), gone)
+
+
+def _csv(path: Path, file: IO[bytes]) -> Iterator[tuple[Origin, Row]]:
+    csv.field_size_limit(2**31 - 1)
+    delimiter = "\t" if _suffix(path) == ".tsv" else ","
+    rows = csv.reader((line for _, line in _lines(path, file)), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    while True:
+        line = rows.line_num + 1
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            where = str(Origin(str(path), line))
+            raise HeedfulError(f"not valid CSV ({error}).", where=where, mend="Correct the row's quotes.") from error
+        if not header:
+            header = cells
+            if len(set(header)) < len(header):
+                raise HeedfulError("two columns have one name.", where=f"{path}:1", mend="Rename one of them.")
+        elif cells:
+            if len(cells) != len(header):
+                raise HeedfulError(
+                    f"the row has {len(cells)} cells, the header {len(header)} columns.",
+                    where=str(Origin(str(path), line)),
+                    mend="Quote cells that hold commas or line breaks.",
+                )
+            yield (
+                Origin(str(path), line),
+                {key: _cell(value) for key, value in zip(header, cells, strict=True)},
+            )
+
+
+def _cell(text: str) -> Any:
+    """A CSV cell: JSON where it is a list or an object of JSON, text otherwise."""
+    if text[:1] in "[{" and text[-1:] in "]}" and text:
+        try:
+            return json.loads(text)
+        except (json.JSONDecodeError, RecursionError):
+            return text
+    return text
+
+
+def _parquet(path: Path) -> Iterator[tuple[Origin, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(path, "rb") as file:
+                source: Any = pyarrow.BufferReader(file.read())
+        else:
+            source = str(path)
+        table = pyarrow.parquet.ParquetFile(source)
+        line = 0
+        for batch in table.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                line += 1
+                yield Origin(str(path), line), row
+    except (pyarrow.ArrowException, EOFError, zlib.error, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HeedfulError(f"not a whole Parquet file ({reason}).", where=str(path), mend=_CUT_SHORT) from error
+
+
+def _datasets(where: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise HeedfulError(
+            "hub datasets and saved dataset folders need the package `datasets`.",
+            where=where,
+            mend="Install it: pip install 'heedful[train]'.",
+        ) from error
+    return datasets
+
+
+def _saved_dataset(path: Path, split: str | None) -> Iterator[tuple[Origin, Row]]:
+    datasets = _datasets(str(path))
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except Exception as error:
+        raise HeedfulError(f"cannot open the saved dataset ({error}).", where=str(path), mend=_CUT_SHORT) from error
+    yield from _dataset_rows(loaded, str(path), split)
+
+
+def _hub_dataset(source: str, split: str | None) -> Iterator[tuple[Origin, Row]]:
+    datasets = _datasets(source)
+    name, _, configuration = source.partition(":")
+    try:
+        loaded = datasets.load_dataset(name, configuration or None)
+    except Exception as error:
+        raise HeedfulError(
+            f"there is no such file, and the hub dataset could not be opened ({error}).",
+            where=source,
+            mend="Check the name and the network, or download it and give the folder.",
+        ) from error
+    yield from _dataset_rows(loaded, source, split)
+
+
+def _dataset_rows(loaded: Any, where: str, split: str | None) -> Iterator[tuple[Origin, Row]]:
+    if hasattr(loaded, "keys"):
+        splits = sorted(loaded.keys())
+        if split is None and len(splits) > 1:
+            raise _choose_split(where, splits)
+        if split is not None and split not in splits:
+            raise _no_split(where, split, splits)
+        loaded = loaded[split or splits[0]]
+    elif split is not None and str(loaded.split) != split:
+        raise _no_split(where, split, [str(loaded.split)] if loaded.split else ["(none: one table)"])
+    for index, row in enumerate(loaded, start=1):
+        yield Origin(where, index), dict(row)

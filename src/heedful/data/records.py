@@ -1,0 +1,107 @@
+"""The records that training reads, whatever file they came from.
+
+A prompt is a conversation that ends before the answer; a completion is the text of the answer. Every
+record remembers where it stood, so that a finding can name its file and line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+Conversation: TypeAlias = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record stood: its file (or dataset id) and its line, counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+MADE_HERE = Origin("<memory>", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that waits for an answer."""
+
+    prompt: Conversation
+    origin: Origin = MADE_HERE
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt with an answer worth imitating."""
+
+    prompt: Conversation
+    completion: str
+    origin: Origin = MADE_HERE
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt, and how likely a rater of the target population prefers `a`.
+
+    `probability` is 1.0 for a plain "chosen, rejected" row; votes of 2 to 1 give 2/3; a tie 1/2.
+    `votes` counts the judgments behind it; `margin` is a stated strength, 0 when none was given.
+    `weight` is the pair's share in its prompt's loss: 1/C(K,2) when K ranked answers gave C(K,2) pairs.
+    """
+
+    prompt: Conversation
+    a: str
+    b: str
+    probability: float = 1.0
+    votes: int = 1
+    margin: float = 0.0
+    weight: float = 1.0
+    origin: Origin = MADE_HERE
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One answer with a thumb up (True) or down (False): unpaired feedback."""
+
+    prompt: Conversation
+    completion: str
+    label: bool
+    origin: Origin = MADE_HERE
+
+
+Record: TypeAlias = Prompt | Demonstration | Preference | Labelled
+
+
+def normalised(prompt: Conversation) -> str:
+    """A prompt's text without the differences that do not make it another prompt.
+
+    Unicode NFKC, case folded, white space and punctuation runs collapsed. Roles are kept.
+    """
+    turns = []
+    for message in prompt:
+        text = unicodedata.normalize("NFKC", message.content).casefold()
+        words = re.sub(r"[\W_]+", " ", text).strip()
+        turns.append(f"{message.role}: {words}")
+    return "\n".join(turns)
+
+
+def prompt_key(prompt: Conversation) -> str:
+    """A stable hex key of a prompt: equal for prompts that differ only in case, spacing or punctuation."""
+    return hashlib.sha256(normalised(prompt).encode()).hexdigest()[:16]

@@ -1,0 +1,60 @@
+"""What a model is made of, as one hash: for lineage, and as the key of what is computed from it once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heedful.errors import HeedfulError
+from heedful.files import sha256_file, sha256_json
+from heedful.models.adapters import underlying
+from heedful.models.policy import Policy
+from heedful.models.scalar import ScalarModel
+
+_NAMES = (
+    "*.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "*.jinja",
+    "vocab*",
+    "merges.txt",
+)
+_INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+
+
+def model_fingerprint(model: Policy | ScalarModel | Path | str) -> str:
+    """Hex SHA-256 of a model's content.
+
+    Of a folder: its weights, configuration and tokenizer files. Of a model in memory: its weights, adapters
+    included, its configuration, vocabulary and chat template. The two kinds of hash are not comparable.
+
+    Raises:
+        HeedfulError: the folder holds no model.
+    """
+    if isinstance(model, Policy | ScalarModel):
+        return _of_memory(model)
+    folder = Path(model)
+    files = sorted({path for pattern in _NAMES for path in folder.glob(pattern) if path.is_file()})
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise HeedfulError("no model here to fingerprint.", where=str(folder), mend="Give a model folder.")
+    return sha256_json({path.name: sha256_file(path) for path in files})
+
+
+def _of_memory(model: Any) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    config = underlying(model.model).config.to_dict()
+    facts = {
+        "config": {key: str(value) for key, value in config.items() if key not in _INCIDENTAL},
+        "vocabulary": model.tokenizer.get_vocab(),
+        "template": str(model.tokenizer.chat_template),
+        "banned": list(getattr(model, "banned", ())),
+    }
+    digest.update(sha256_json(facts).encode())
+    return digest.hexdigest()

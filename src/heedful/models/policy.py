@@ -1,0 +1,342 @@
+"""The policy: any causal language model of transformers, with full weights or LoRA."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heedful.data.chat import end_of_turn_ids, prepare_tokenizer
+from heedful.errors import HeedfulError, nearest
+from heedful.models.adapters import LoRA, attach, is_adapted, underlying, without_adapters
+from heedful.models.alignment import hidden_states, masked_positions, place, previous
+from heedful.models.head import check_head, head_logprobs, head_rule
+from heedful.models.storage import (
+    Precision,
+    check_source,
+    fit_vocabulary,
+    open_config,
+    open_model,
+    open_tokenizer,
+    switch_off_dropout,
+    torch_dtype,
+    write_folder,
+)
+
+ADAPTER_FOLDER = "adapter"
+"""Where a policy's folder keeps its LoRA adapter beside the merged weights."""
+
+
+class Policy:
+    """A causal language model with its tokenizer, and the distribution over completions that the two define.
+
+    Args:
+        model: of transformers, or a PeftModel around one. Weights of a dtype of their own are kept.
+        tokenizer: with a chat template, and a pad token distinct from the end-of-turn token
+            (`heedful.data.chat.prepare_tokenizer`).
+        precision: compute type of forward and backward; "bfloat16" is autocast over the weights as they are.
+        banned: further token ids that the policy never says.
+
+    Attributes:
+        pad: the pad token's id.
+        eos: ids that end a turn.
+        banned: ids without probability: the pad token, rows of the model that no token uses, those asked for.
+        device: where the weights are.
+
+    Raises:
+        HeedfulError: a pad or end-of-turn token beyond the model's vocabulary, or a banned end-of-turn token.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, precision: Precision = "float32", banned: Sequence[int] = ()
+    ) -> None:
+        torch_dtype(precision)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.precision: Precision = precision
+        self.pad: int = int(tokenizer.pad_token_id)
+        self.eos: tuple[int, ...] = end_of_turn_ids(tokenizer)
+        self.banned: tuple[int, ...] = self._banned(banned)
+        self.device: torch.device = next(model.parameters()).device
+        self._banned_tensor = torch.tensor(self.banned, dtype=torch.int64, device=self.device)
+        self._rule = head_rule(model)
+        self._settle_config()
+
+    def _banned(self, asked: Sequence[int]) -> tuple[int, ...]:
+        rows = underlying(self.model).get_input_embeddings().weight.shape[0]
+        name = getattr(self.tokenizer, "name_or_path", "")
+        for token in (self.pad, *self.eos):
+            if token >= rows:
+                raise HeedfulError(
+                    f"token {token} of the tokenizer is beyond the model's {rows} embeddings.",
+                    where=name,
+                    mend="Use the tokenizer that belongs to the model.",
+                )
+        unused = set(range(rows)) - set(self.tokenizer.get_vocab().values())
+        banned = {self.pad} | unused | {int(token) for token in asked}
+        wrong = sorted(token for token in banned if not 0 <= token < rows)
+        if wrong or banned & set(self.eos):
+            what = f"tokens {wrong} are not in the vocabulary" if wrong else "an end-of-turn token is banned"
+            raise HeedfulError(f"{what}.", where=name, mend="Correct the banned tokens.")
+        return tuple(sorted(banned))
+
+    def _settle_config(self) -> None:
+        """Make plain transformers and vLLM agree with this object: end-of-turn, pad and suppressed tokens."""
+        model = underlying(self.model)
+        model.config.get_text_config().pad_token_id = self.pad
+        settings = model.generation_config
+        settings.pad_token_id = self.pad
+        settings.eos_token_id = list(self.eos)
+        settings.suppress_tokens = list(self.banned)
+        if self.tokenizer.bos_token_id is not None:
+            settings.bos_token_id = self.tokenizer.bos_token_id
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens the model was made for, or None where its configuration does not say."""
+        return getattr(underlying(self.model).config.get_text_config(), "max_position_embeddings", None)
+
+    def to(self, device: torch.device | str) -> Policy:
+        """Move the weights; returns the policy itself."""
+        self.model.to(device)
+        self.device = next(self.model.parameters()).device
+        self._banned_tensor = self._banned_tensor.to(self.device)
+        return self
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What every forward pass of the model runs in: autocast for bfloat16 precision, else nothing."""
+        return autocast(self.precision, self.device)
+
+    def token_logprobs(
+        self, tokens: Tensor, attention: Tensor, mask: Tensor, *, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability of every masked token given those before it, and the entropy where it was chosen.
+
+        Both are of the policy's own distribution (`heedful.core.logprob.distribution`): banned tokens have no
+        probability, logits are divided by the temperature. The head runs at masked tokens only.
+
+        Args:
+            tokens: [B, T] int64, padded on the right.
+            attention: [B, T] bool, True at real tokens.
+            mask: [B, T] bool, the tokens asked for; False in the first column.
+            temperature: above 0.
+
+        Returns:
+            log-probabilities and entropies in nats, [B, T] float32, zero outside the mask, differentiable.
+
+        Raises:
+            ValueError: padding on the left, a mask in the first column, or a masked token that is banned.
+        """
+        with self.autocast():
+            hidden = hidden_states(self.model, tokens, attention)
+            return self.logprobs_from(hidden, tokens, mask, temperature=temperature)
+
+    def logprobs_from(
+        self, hidden: Tensor, tokens: Tensor, mask: Tensor, *, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """`token_logprobs` from hidden states [B, T, H] of `hidden_states`. Call it inside `autocast()`."""
+        positions = masked_positions(mask)
+        states = previous(hidden, mask, positions)
+        targets = tokens.flatten().index_select(0, positions)
+        logprobs, entropy = head_logprobs(self.model, self._rule, states, targets, temperature, self._banned_tensor)
+        return place(logprobs, mask), place(entropy, mask)
+
+    def num_parameters(self) -> int:
+        """How many weights the model has, tied ones counted once, adapters included."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The weights that training changes: all of them, or the adapters' only."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def save(self, folder: Path) -> None:
+        """Write a standard Hugging Face folder: safetensors, tokenizer, chat template, generation settings.
+
+        With LoRA the weights are the merged ones, and the adapter lies in `folder/adapter`. Call it inside
+        `heedful.files.artifact`, which makes the folder appear whole or not at all.
+
+        Raises:
+            HeedfulError: the weights cannot be written.
+            OSError: the folder cannot be written, or the disk is full (`artifact` explains it).
+        """
+        write_folder(self.model, self.tokenizer, folder)
+        if is_adapted(self.model):
+            adapter = Path(folder) / ADAPTER_FOLDER
+            self.model.save_pretrained(adapter, save_embedding_layers=False)
+            (adapter / "README.md").unlink(missing_ok=True)
+
+
+_NOTHING = nullcontext()
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 on a device, or nothing for float32."""
+    if precision == "float32":
+        return _NOTHING
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def load_policy(
+    name_or_path: str | Path,
+    *,
+    template: str = "auto",
+    pad_token: str | None = None,
+    lora: LoRA | None = None,
+    dtype: Precision = "float32",
+    precision: Precision = "float32",
+    device: torch.device | str = "cpu",
+    revision: str | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Open a causal language model by folder or hub id. No pickle, no code of the model's own, no dropout.
+
+    Args:
+        name_or_path: a folder in Hugging Face format, or a hub id.
+        template: "auto" for the tokenizer's own chat template, a named one, or a Jinja file.
+        pad_token: a token to pad with; added, with a row of the embedding, where the tokenizer lacks it.
+        lora: train adapters instead of all weights.
+        dtype: type of the stored weights. "bfloat16" halves a base that is only read or frozen under LoRA.
+        precision: compute type ("bfloat16" is autocast over the stored weights).
+        device: where to put it.
+        revision: branch, tag or commit of a hub id.
+        seed: of the adapters' initial weights.
+
+    Raises:
+        HeedfulError: no such model, no tokenizer, no usable pad token or chat template, pickle weights, a
+            reward model's folder, or an architecture whose head heedful does not know.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = str(name_or_path)
+    check_source(source)
+    config = open_config(source, revision)
+    if any("ForSequenceClassification" in name for name in config.architectures or ()):
+        raise HeedfulError(
+            "this is a reward model (a sequence classifier), not a policy.",
+            where=source,
+            mend="Give the folder of a causal language model.",
+        )
+    tokenizer = prepare_tokenizer(open_tokenizer(source, revision), template=template, pad_token=pad_token)
+    model = open_model(AutoModelForCausalLM, source, revision, dtype, config=config)
+    fit_vocabulary(model, tokenizer)
+    check_head(model, head_rule(model))
+    banned = _suppressed(model)
+    if lora is not None:
+        model = attach(model, lora, seed=seed)
+    return Policy(model.to(device), tokenizer, precision=precision, banned=banned)
+
+
+def _suppressed(model: Any) -> Sequence[int]:
+    """Tokens that the model's own generation settings suppress, those beyond its vocabulary left out."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    return [token for token in model.generation_config.suppress_tokens or () if 0 <= token < rows]
+
+
+def new_policy(
+    architecture: dict[str, Any],
+    tokenizer: Any,
+    *,
+    seed: int,
+    init_std: float | None = None,
+    template: str = "auto",
+    precision: Precision = "float32",
+    device: torch.device | str = "cpu",
+) -> Policy:
+    """A policy from scratch, with random weights.
+
+    Args:
+        architecture: arguments of a transformers configuration, among them `model_type` ("llama", "gpt2").
+            A vocabulary size that is not given is the tokenizer's.
+        tokenizer: with a pad token; it gets the chat template.
+        seed: fixes the weights.
+        init_std: standard deviation of the initial weights (`initializer_range`); None keeps the
+            architecture's own.
+        template: as in `load_policy`.
+        precision: compute type.
+        device: where to put it.
+
+    Raises:
+        HeedfulError: no or an unknown `model_type`, a key that the architecture does not have, values that it
+            refuses, or a vocabulary smaller than the tokenizer's.
+    """
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = prepare_tokenizer(tokenizer, template=template)
+    config = _new_config(architecture, tokenizer, init_std)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, TypeError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        raise HeedfulError(
+            f"cannot make a {architecture['model_type']} model of this configuration: {error}",
+            where="architecture",
+            mend="Correct the sizes.",
+        ) from error
+    check_head(model, head_rule(model))
+    return Policy(model.to(device), tokenizer, precision=precision)
+
+
+def _new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | None) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING
+
+    where = "architecture"
+    settings = dict(architecture)
+    kind = settings.pop("model_type", None)
+    known = list(CONFIG_MAPPING.keys())
+    if kind not in known:
+        what = "no model_type is given" if kind is None else f"no such model_type: {kind!r}"
+        mend = nearest(str(kind), known) or "Name one, such as llama."
+        raise HeedfulError(f"{what}.", where=where, mend=mend)
+    size = max(tokenizer.get_vocab().values()) + 1
+    for key, value in (("bos_token_id", tokenizer.bos_token_id), ("eos_token_id", tokenizer.eos_token_id)):
+        settings.setdefault(key, value)
+    settings.setdefault("vocab_size", size)
+    settings["pad_token_id"] = tokenizer.pad_token_id
+    if settings["vocab_size"] < size:
+        raise HeedfulError(
+            f"a vocabulary of {settings['vocab_size']} is too small for the tokenizer's {size} tokens.",
+            where=where,
+            mend="Leave vocab_size out, or raise it.",
+        )
+    if init_std is not None:
+        settings["initializer_range"] = init_std
+    try:
+        config = CONFIG_MAPPING[kind](**settings)
+    except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise HeedfulError(
+            f"transformers refuses this {kind} configuration: {error.__cause__ or error}",
+            where=where,
+            mend="Correct the sizes.",
+        ) from error
+    default = CONFIG_MAPPING[kind]()
+    for key in architecture:
+        # transformers takes up a key of its older configurations under the new name; a key that stays as it
+        # was given, beside the settings of the class, is one that nothing reads.
+        if not hasattr(default, key) and hasattr(config, key):
+            names = [name for name in default.to_dict() if not name.startswith("_")]
+            mend = nearest(key, names) or "See the configuration class in transformers."
+            raise HeedfulError(f"a {kind} model has no setting {key!r}.", where=where, mend=mend)
+    switch_off_dropout(config)
+    return config
+
+
+def reference_of(policy: Policy) -> Policy:
+    """The frozen reference: the policy as it stands now, for a KL penalty or DPO.
+
+    Full weights: a copy. LoRA: a plain model on the same base weights without the adapters, which takes no
+    memory; it equals the policy before its adapters learnt anything, exactly.
+    """
+    if is_adapted(policy.model):
+        model = without_adapters(policy.model)
+    else:
+        model = copy.deepcopy(policy.model)
+    model.requires_grad_(False)
+    model.eval()
+    return Policy(model, policy.tokenizer, precision=policy.precision, banned=policy.banned)

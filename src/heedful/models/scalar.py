@@ -1,0 +1,361 @@
+"""Scalar heads: the reward model, one score per answer, and the critic, one value per token.
+
+Both are sequence classifiers of transformers with one label, so that a saved one loads in plain
+`AutoModelForSequenceClassification`. A reward model's score is read at the last token of a sequence, which is
+always the end-of-turn token; that is where plain transformers reads it too.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from heedful.data.chat import end_of_turn_ids, prepare_tokenizer, render_completion
+from heedful.data.packing import micro_batches
+from heedful.data.records import Conversation
+from heedful.errors import HeedfulError
+from heedful.models.adapters import LoRA, attach, merged_state, underlying, without_adapters
+from heedful.models.alignment import hidden_states, place, previous
+from heedful.models.modes import evaluating
+from heedful.models.policy import Policy, autocast
+from heedful.models.storage import (
+    Precision,
+    check_source,
+    fit_vocabulary,
+    open_config,
+    open_model,
+    open_tokenizer,
+    torch_dtype,
+    write_folder,
+)
+
+NORMALISATION = "heedful_reward"
+"""Key of a configuration that holds a reward's `offset` and `scale`."""
+
+SCORING_TOKENS = 16384
+"""Most tokens, padding counted, in one forward pass of scoring."""
+
+
+class ScalarModel:
+    """A trunk with a linear head of one output, its tokenizer, and the normalisation of what it says.
+
+    Args:
+        model: a sequence classifier of transformers with one label and a linear `score`, or a PeftModel.
+        tokenizer: prepared, with a pad token distinct from the end-of-turn token.
+        precision: compute type of the trunk; the head is always float32.
+
+    Attributes:
+        pad, eos, device: as a Policy's.
+        offset, scale: a normalised figure is (raw - offset) / scale.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, precision: Precision = "float32") -> None:
+        torch_dtype(precision)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.precision: Precision = precision
+        self.pad: int = int(tokenizer.pad_token_id)
+        self.eos: tuple[int, ...] = end_of_turn_ids(tokenizer)
+        self.device: torch.device = next(model.parameters()).device
+        config = underlying(model).config
+        config.get_text_config().pad_token_id = self.pad
+        stored = getattr(config, NORMALISATION, None) or {}
+        self.set_normalisation(float(stored.get("offset", 0.0)), float(stored.get("scale", 1.0)))
+
+    def set_normalisation(self, offset: float, scale: float) -> None:
+        """From now on a normalised figure is (raw - offset) / scale; saved in the configuration.
+
+        Raises:
+            ValueError: an offset that is no finite number, or a scale that is not above 0.
+        """
+        if not (math.isfinite(offset) and math.isfinite(scale) and scale > 0):
+            raise ValueError(f"offset must be finite and scale above 0, got {offset} and {scale}")
+        self.offset, self.scale = float(offset), float(scale)
+        setattr(underlying(self.model).config, NORMALISATION, {"offset": self.offset, "scale": self.scale})
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens the model was made for, or None where its configuration does not say."""
+        return getattr(underlying(self.model).config.get_text_config(), "max_position_embeddings", None)
+
+    def to(self, device: torch.device | str) -> ScalarModel:
+        """Move the weights; returns the model itself."""
+        self.model.to(device)
+        self.device = next(self.model.parameters()).device
+        return self
+
+    def autocast(self) -> Any:
+        """What every forward pass of the trunk runs in."""
+        return autocast(self.precision, self.device)
+
+    def num_parameters(self) -> int:
+        """How many weights the model has."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """The weights that training changes."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that plain `AutoModelForSequenceClassification` opens; as `Policy.save`."""
+        write_folder(self.model, self.tokenizer, folder)
+
+    def _head(self, states: Tensor) -> Tensor:
+        """[N] float32 of states [N, H]; never in lower precision."""
+        score = underlying(self.model).score
+        with torch.autocast(states.device.type, enabled=False):
+            bias = None if score.bias is None else score.bias.float()
+            return linear(states.float(), score.weight.float(), bias).squeeze(-1)
+
+
+class RewardModel(ScalarModel):
+    """How good an answer is, one number. Called with prompts and completions it is a `Reward`."""
+
+    def raw_scores(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """The head's output at the last real token of each row, which must be its end-of-turn token.
+
+        Args:
+            tokens: [B, T] int64, padded on the right.
+            attention: [B, T] bool, True at real tokens; at least one in each row.
+
+        Returns:
+            [B] float32, differentiable, not normalised: what plain transformers gives.
+        """
+        with self.autocast():
+            hidden = hidden_states(self.model, tokens, attention)
+        last = attention.sum(1) - 1
+        return self._head(hidden[torch.arange(len(tokens), device=tokens.device), last])
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        """(raw - offset) / scale."""
+        return (raw - self.offset) / self.scale
+
+    def render(self, prompt: Conversation, completion: str) -> list[int]:
+        """The tokens that a completion is scored on: prompt, completion, end-of-turn.
+
+        A completion that passes the model's context length is cut there and still ends with end-of-turn.
+
+        Raises:
+            HeedfulError: the prompt alone fills the context, or the template refuses it.
+        """
+        rendered = render_completion(self.tokenizer, prompt, completion, max_length=self.context_length)
+        if rendered.truncated:
+            return [*rendered.tokens[:-1], self.eos[0]]
+        return rendered.tokens
+
+    def __call__(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
+        """Normalised scores [B] float32 of completions, without gradient, in the order given."""
+        if len(prompts) != len(completions):
+            raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions")
+        pairs = zip(prompts, completions, strict=True)
+        return self.score_tokens([self.render(prompt, completion) for prompt, completion in pairs])
+
+    def score_tokens(self, sequences: Sequence[Sequence[int]], *, budget: int = SCORING_TOKENS) -> Tensor:
+        """Normalised scores [B] float32 of token sequences that end with end-of-turn, without gradient.
+
+        Sequences of like length go together, at most `budget` tokens (padding counted) at a time.
+
+        Raises:
+            HeedfulError: a score is not finite.
+        """
+        scores = torch.empty(len(sequences), device=self.device)
+        with evaluating(self.model):
+            for rows in micro_batches([len(sequence) for sequence in sequences], budget):
+                lengths = torch.tensor([len(sequences[row]) for row in rows], device=self.device)
+                width = len(sequences[rows[0]])
+                padded = [[*sequences[row], *([self.pad] * (width - len(sequences[row])))] for row in rows]
+                tokens = torch.tensor(padded, device=self.device)
+                attention = torch.arange(width, device=self.device)[None, :] < lengths[:, None]
+                scores[torch.tensor(rows, device=self.device)] = self.raw_scores(tokens, attention)
+        if not bool(torch.isfinite(scores).all()):
+            raise HeedfulError(
+                "the reward model gives scores that are no finite numbers.",
+                where=str(self.tokenizer.name_or_path),
+                mend="Its weights are damaged, or its training diverged: train it again.",
+            )
+        return self.normalised(scores)
+
+
+class Critic(ScalarModel):
+    """V of every prefix: the normalised score that the answer will get if it goes on from here."""
+
+    def token_values(self, tokens: Tensor, attention: Tensor, mask: Tensor) -> Tensor:
+        """Values of the prefixes *before* each masked token, read from the hidden state at the token before.
+
+        Args:
+            tokens: [B, T] int64, padded on the right.
+            attention: [B, T] bool, True at real tokens.
+            mask: [B, T] bool; False in the first column.
+
+        Returns:
+            [B, T] float32, on the scale of normalised rewards, zero outside the mask, differentiable.
+        """
+        with self.autocast():
+            hidden = hidden_states(self.model, tokens, attention)
+        raw = self._head(previous(hidden, mask))
+        return place((raw - self.offset) / self.scale, mask)
+
+    @classmethod
+    def from_reward(cls, reward: RewardModel) -> Critic:
+        """A critic that starts as a copy of a reward model, normalisation included."""
+        return cls(copy.deepcopy(reward.model), reward.tokenizer, precision=reward.precision)
+
+    @classmethod
+    def from_policy(cls, policy: Policy, *, lora: LoRA | None = None, seed: int = 0) -> Critic:
+        """A critic on a copy of a policy's trunk; its head starts at zero, so all its first values are 0."""
+        model = _classifier(policy)
+        model.score.weight.data.zero_()
+        return cls(attach(model, lora, seed=seed) if lora else model, policy.tokenizer, precision=policy.precision)
+
+
+def new_reward_model(policy: Policy, *, lora: LoRA | None = None, seed: int = 0) -> RewardModel:
+    """A reward model on a copy of a policy's trunk (adapters merged in), with a fresh small head.
+
+    The head's weights are drawn from N(0, 1 / (H + 1)), a standard deviation of 1 / sqrt(H + 1), as in
+    Stiennon et al. 2020, "Learning to summarize from human feedback", arXiv 2009.01325, appendix B.1.
+
+    Args:
+        policy: the SFT model.
+        lora: train adapters and the head instead of all weights.
+        seed: of the head and the adapters.
+
+    Raises:
+        HeedfulError: transformers has no sequence classifier of this architecture.
+    """
+    model = _classifier(policy)
+    generator = torch.Generator().manual_seed(seed)
+    width = model.score.weight.shape[1]
+    head = torch.randn(model.score.weight.shape, generator=generator) / math.sqrt(width + 1)
+    model.score.weight.data.copy_(head)
+    adapted = attach(model, lora, seed=seed) if lora else model
+    return RewardModel(adapted, policy.tokenizer, precision=policy.precision)
+
+
+def _classifier(policy: Policy) -> Any:
+    """A one-label sequence classifier of transformers on a copy of a policy's trunk; its head is not set."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSIFIERS
+
+    source = underlying(policy.model)
+    config = copy.deepcopy(source.config)
+    name = type(source).__name__
+    trunk = _trunk_copy(policy.model)
+    if type(config) not in CLASSIFIERS:
+        raise HeedfulError(
+            f"transformers has no sequence classifier for {name}, so it can be no reward model or critic.",
+            mend="Use another architecture, or a value head on the policy's own trunk.",
+        )
+    config.num_labels = 1
+    config.pad_token_id = policy.pad
+    with torch.device("meta"):
+        classifier: Any = CLASSIFIERS[type(config)]
+        model = classifier(config)
+    linear = isinstance(getattr(model, "score", None), torch.nn.Linear) and model.score.out_features == 1
+    if not linear or type(model.base_model) is not type(trunk):
+        raise HeedfulError(
+            f"transformers' sequence classifier for {name} is not a linear score on its trunk.",
+            mend="Use another architecture, or a value head on the policy's own trunk.",
+        )
+    setattr(model, model.base_model_prefix, trunk)
+    trunk.config = config
+    model.score = torch.nn.Linear(model.score.in_features, 1, bias=False, device=policy.device)
+    model.requires_grad_(True)
+    return model.train(source.training)
+
+
+def _trunk_copy(model: Any) -> Any:
+    """A copy of a model's trunk with its adapters merged into it."""
+    merged = merged_state(model)
+    if merged is None:
+        return copy.deepcopy(model.base_model)
+    plain = copy.deepcopy(without_adapters(model))
+    plain.load_state_dict(merged)
+    return plain.base_model
+
+
+ScalarT = TypeVar("ScalarT", bound=ScalarModel)
+
+
+def _load(
+    cls: type[ScalarT],
+    name_or_path: str | Path,
+    template: str,
+    pad_token: str | None,
+    lora: LoRA | None,
+    dtype: Precision,
+    precision: Precision,
+    device: torch.device | str,
+    revision: str | None,
+    seed: int,
+) -> ScalarT:
+    from transformers import AutoModelForSequenceClassification
+
+    source = str(name_or_path)
+    check_source(source)
+    config = open_config(source, revision)
+    if not any("ForSequenceClassification" in name for name in config.architectures or ()):
+        raise HeedfulError(
+            "this is not a reward model: its configuration names no sequence classifier.",
+            where=source,
+            mend="Train one with heedful reward, or give the folder of one.",
+        )
+    if config.num_labels != 1:
+        raise HeedfulError(
+            f"a reward model has one label, and this classifier has {config.num_labels}.",
+            where=source,
+            mend="Give a model with num_labels 1.",
+        )
+    tokenizer = prepare_tokenizer(open_tokenizer(source, revision), template=template, pad_token=pad_token)
+    model = open_model(AutoModelForSequenceClassification, source, revision, dtype, config=config)
+    if not hasattr(getattr(model, "score", None), "weight"):
+        raise HeedfulError(f"{type(model).__name__} has no linear score.", where=source, mend="Give another model.")
+    fit_vocabulary(model, tokenizer)
+    model.score.float()
+    if lora is not None:
+        model = attach(model, lora, seed=seed)
+    return cls(model.to(device), tokenizer, precision=precision)
+
+
+def load_reward_model(
+    name_or_path: str | Path,
+    *,
+    template: str = "auto",
+    pad_token: str | None = None,
+    lora: LoRA | None = None,
+    dtype: Precision = "float32",
+    precision: Precision = "float32",
+    device: torch.device | str = "cpu",
+    revision: str | None = None,
+    seed: int = 0,
+) -> RewardModel:
+    """Open a reward model by folder or hub id: one of ours, or any one-label sequence classifier.
+
+    A classifier that heedful did not make has offset 0 and scale 1. Arguments as in `load_policy`.
+
+    Raises:
+        HeedfulError: as `load_policy`, and for a model that is no sequence classifier with one label.
+    """
+    return _load(RewardModel, name_or_path, template, pad_token, lora, dtype, precision, device, revision, seed)
+
+
+def load_critic(
+    name_or_path: str | Path,
+    *,
+    lora: LoRA | None = None,
+    dtype: Precision = "float32",
+    precision: Precision = "float32",
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Critic:
+    """Open a critic that `Critic.save` wrote, or a reward model's folder as a critic.
+
+    Raises:
+        HeedfulError: as `load_reward_model`.
+    """
+    return _load(Critic, name_or_path, "auto", None, lora, dtype, precision, device, None, seed)

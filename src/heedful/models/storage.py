@@ -1,0 +1,238 @@
+"""Standard Hugging Face folders: open them without pickle or foreign code, and write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from heedful.errors import HeedfulError
+from heedful.models.adapters import merged_state, underlying
+
+Precision = Literal["float32", "bfloat16"]
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+)
+
+
+def torch_dtype(name: Precision) -> torch.dtype:
+    """The torch type of a name.
+
+    Raises:
+        HeedfulError: another name.
+    """
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name not in types:
+        raise HeedfulError(f"no such type: {name!r}.", mend="Choose float32 or bfloat16.")
+    return types[name]
+
+
+def check_source(source: str) -> None:
+    """Refuse a local model folder that is missing, holds no safetensors weights, or has no tokenizer.
+
+    A source that is no path (a hub id) passes.
+
+    Raises:
+        HeedfulError: with the mend.
+    """
+    folder = Path(source).expanduser()
+    if not folder.exists():
+        if source.startswith((".", "/", "~")) or source.count("/") > 1 or not source.strip():
+            raise HeedfulError(
+                "there is no such model folder.",
+                where=source,
+                mend="Check the path; a hub id is written owner/name.",
+            )
+        return
+    if not folder.is_dir():
+        raise HeedfulError("a model is a folder, and this is a file.", where=source, mend="Give the folder it is in.")
+    if not (folder / "config.json").exists():
+        raise HeedfulError(
+            "the folder has no config.json, so it is no Hugging Face model.",
+            where=source,
+            mend="Give the folder that save_pretrained or a heedful stage wrote.",
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise HeedfulError(
+                f"the weights are pickle files ({pickles[0]}), which can run code when opened: refused.",
+                where=source,
+                mend="Convert them to safetensors where you trust them: open the folder in transformers, "
+                "call save_pretrained('new-folder') on model and tokenizer, and give the new folder.",
+            )
+        raise HeedfulError(
+            "the folder has no weights (*.safetensors).", where=source, mend="Copy the folder again, whole."
+        )
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise HeedfulError(
+            "the model folder has no tokenizer.",
+            where=source,
+            mend="Save the tokenizer into it: tokenizer.save_pretrained(folder).",
+        )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' bars and remarks: what matters is checked and raised."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def open_tokenizer(source: str, revision: str | None) -> Any:
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        HeedfulError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with _quietly():
+            return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise HeedfulError(
+            f"cannot open the tokenizer: {_first_line(error)}",
+            where=source,
+            mend="Check that the model has tokenizer files, and that the hub can be reached.",
+        ) from error
+
+
+def open_model(auto_class: Any, source: str, revision: str | None, dtype: Precision, **settings: Any) -> Any:
+    """A model on the CPU by an auto class of transformers: safetensors only, no foreign code, dropout off.
+
+    Raises:
+        HeedfulError: it cannot be read, or weights of that class are missing or do not fit.
+    """
+    try:
+        with _quietly():
+            config = settings.pop("config", None) or open_config(source, revision)
+            switch_off_dropout(config)
+            model, report = auto_class.from_pretrained(
+                source,
+                config=config,
+                revision=revision,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch_dtype(dtype),
+                output_loading_info=True,
+                **settings,
+            )
+    except SafetensorError as error:
+        raise HeedfulError(
+            f"the weights are damaged ({_first_line(error)}).", where=source, mend="Copy or make them again."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        mend = "Check the name; the model needs safetensors weights, and no code of its own."
+        raise HeedfulError(f"cannot open the model: {_first_line(error)}", where=source, mend=mend) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise HeedfulError(
+            f"weights that {type(model).__name__} needs are missing: {', '.join(missing[:3])}.",
+            where=source,
+            mend="Give the right kind: a policy is a causal language model, a reward model a classifier.",
+        )
+    return model
+
+
+def open_config(source: str, revision: str | None) -> Any:
+    """The configuration of a model folder or hub id.
+
+    Raises:
+        HeedfulError: it cannot be read, or asks for code of its own.
+    """
+    from transformers import AutoConfig
+
+    try:
+        with _quietly():
+            return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        raise HeedfulError(
+            f"cannot open the model's configuration: {_first_line(error)}",
+            where=source,
+            mend="Check the name, and that the hub can be reached; heedful runs no code of a model's own.",
+        ) from error
+
+
+def switch_off_dropout(config: Any) -> None:
+    """Set every dropout probability of a configuration (and its nested ones) to zero."""
+    for name, value in list(vars(config).items()):
+        if isinstance(value, float) and ("dropout" in name or "pdrop" in name or name == "layerdrop"):
+            setattr(config, name, 0.0)
+        elif name.endswith("_config") and hasattr(value, "to_dict"):
+            switch_off_dropout(value)
+
+
+@torch.no_grad()
+def fit_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Grow the embedding (and head) where the tokenizer's pad token was added beyond it.
+
+    A new row is the mean of the old ones. A model with rows enough is left alone.
+
+    Raises:
+        HeedfulError: more than added tokens lies beyond the model: the tokenizer belongs to another one.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    pad = int(tokenizer.pad_token_id)
+    if pad < rows:
+        return
+    if pad >= rows + len(tokenizer.get_added_vocab()):
+        raise HeedfulError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model only {rows} embeddings.",
+            where=str(tokenizer.name_or_path),
+            mend="Use the tokenizer that belongs to the model.",
+        )
+    model.resize_token_embeddings(pad + 1, mean_resizing=False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for parameter in (getattr(layer, "weight", None), getattr(layer, "bias", None)):
+            if parameter is not None:
+                parameter[rows:] = parameter[:rows].mean(0)
+
+
+def write_folder(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write weights (adapters merged), configuration, generation settings and tokenizer into a folder.
+
+    Not atomic by itself: call it inside `heedful.files.artifact`.
+
+    Raises:
+        HeedfulError: the weights cannot be written.
+        OSError: the folder cannot be written, or the disk is full (`artifact` explains it).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _quietly():
+            underlying(model).save_pretrained(folder, state_dict=merged_state(model))
+            tokenizer.save_pretrained(folder)
+    except SafetensorError as error:
+        raise HeedfulError(
+            f"cannot write the weights: {_first_line(error)}.",
+            where=str(folder),
+            mend="Free some space or choose another --out, and run the same command again.",
+        ) from error

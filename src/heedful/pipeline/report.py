@@ -1,0 +1,127 @@
+"""The report: one HTML page that needs nothing but itself, and the same table in the terminal.
+
+The page asks the network for nothing, runs no script (its content policy forbids both), follows the
+reader's light or dark theme, and reads on a phone. All text in it is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from heedful.files import atomic_write
+from heedful.pipeline import report_sections as sections
+from heedful.pipeline.report_data import (
+    ControlRow,
+    Curve,
+    Figure,
+    FindingRow,
+    Goal,
+    MethodRow,
+    ReportData,
+    SampleAnswer,
+    SampleRow,
+    Series,
+    StageRow,
+    say_win_rate,
+)
+from heedful.pipeline.report_html import Safe, element
+from heedful.pipeline.report_terminal import render_terminal
+
+FOOTER = "Made by heedful. This page is whole in itself: it loads nothing and runs no script."
+
+__all__ = [
+    "ControlRow",
+    "Curve",
+    "Figure",
+    "FindingRow",
+    "Goal",
+    "MethodRow",
+    "ReportData",
+    "SampleAnswer",
+    "SampleRow",
+    "Series",
+    "StageRow",
+    "build_report",
+    "render_terminal",
+    "say_win_rate",
+    "write_report",
+]
+
+
+def build_report(data: ReportData) -> str:
+    """The report as one HTML document. The same data gives the same bytes."""
+    parts = _sections(data)
+    links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in parts]
+    blocks = [_section(name, title, body) for name, title, body in parts]
+    page = element(
+        "div",
+        _header(data),
+        element("nav", element("ul", links), aria_label="Sections") if links else None,
+        element("main", blocks, id="main"),
+        element("footer", element("p", FOOTER)),
+        class_="page",
+    )
+    skip = element("a", "Skip to the results", href="#main", class_="skip")
+    return f"<!doctype html>\n{element('html', _head(data), element('body', skip, page), lang='en')}\n"
+
+
+def write_report(path: Path, data: ReportData) -> None:
+    """Write the report to a file, atomically.
+
+    Raises:
+        HeedfulError: the folder cannot be written, or the disk is full.
+    """
+    with atomic_write(path) as file:
+        file.write(build_report(data))
+
+
+def _head(data: ReportData) -> Safe:
+    style = files("heedful.pipeline").joinpath("report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name_="color-scheme", content="light dark"),
+        element("title", data.title),
+        element("style", Safe(style)),
+    )
+
+
+def _header(data: ReportData) -> Safe:
+    return element(
+        "header",
+        element("p", "heedful report", class_="eyebrow"),
+        element("h1", data.title),
+        element("p", data.subtitle, class_="subtitle") if data.subtitle else None,
+        element("p", data.headline, class_="headline") if data.headline else None,
+        sections.headline_figures(data.figures) if data.figures else None,
+    )
+
+
+def _section(name: str, title: str, body: Safe) -> Safe:
+    heading = element("h2", title, id=f"{name}-title")
+    return element("section", heading, body, id=name, aria_labelledby=f"{name}-title")
+
+
+def _sections(data: ReportData) -> list[tuple[str, str, Safe]]:
+    """(id, heading, body) of every part that has something to show."""
+    parts: list[tuple[str, str, Safe]] = []
+    if data.methods:
+        parts.append(("methods", "Methods compared", sections.methods(data)))
+    if data.samples:
+        parts.append(("samples", "Answers side by side", sections.samples(data)))
+    if data.controls:
+        parts.append(("controls", "Controls", sections.controls(data.controls)))
+    if data.curves:
+        parts.append(("curves", "Training curves", sections.curves(data)))
+    if data.findings:
+        parts.append(("findings", "Data findings", sections.findings(data.findings)))
+    if data.stages or data.lineage:
+        parts.append(("stages", "Cost and lineage", sections.stages(data.stages, data.lineage)))
+    return parts

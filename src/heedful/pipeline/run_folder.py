@@ -1,0 +1,152 @@
+"""The folder of a run: begun once, gone on with after a kill, finished whole. Imports no torch."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import HeedfulError
+from heedful.files import MANIFEST, atomic_write, read_manifest, seal, sha256_json
+from heedful.training.settings import to_yaml
+
+CONFIG = "heedful.yaml"
+FREE = ("out", "run", "memory", "loading.device")
+"""Settings that a resumed run may change without becoming another run (memory changes no loss, but may change
+the last bit of a sum)."""
+
+
+def code_version() -> str:
+    """The installed version of heedful."""
+    try:
+        return version("heedful")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    result: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def _identity(text: str) -> dict[str, Any]:
+    import yaml
+
+    settings = flat(yaml.safe_load(text))
+    return {key: value for key, value in settings.items() if not any(key == f or key.startswith(f + ".") for f in FREE)}
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold a run's folder against a second process.
+
+    Raises:
+        HeedfulError: another process holds it, or the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = open(out / ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise HeedfulError(
+            f"cannot write to this folder: {error.strerror or error}.",
+            where=str(out),
+            mend="Choose another --out.",
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HeedfulError(
+                "another heedful process is writing to this folder.",
+                where=str(out),
+                mend="Wait for it, or choose another --out.",
+            ) from error
+        yield
+
+
+def begin(out: Path, stage: str, config: Any) -> dict[str, Any] | None:
+    """Begin a run or go on with one: its settings are written, or compared with those it was begun with.
+
+    Returns:
+        The manifest of a run that is already finished, else None.
+
+    Raises:
+        HeedfulError: the folder holds a run of another stage or with other settings.
+    """
+    text = f"# heedful {stage}\n" + to_yaml(config)
+    path = out / CONFIG
+    if path.exists():
+        old = path.read_text(encoding="utf-8")
+        if not old.startswith(f"# heedful {stage}\n"):
+            raise HeedfulError(
+                f"the folder holds another kind of run ({old.splitlines()[0].removeprefix('# heedful ')}).",
+                where=str(out),
+                mend="Choose another --out.",
+            )
+        before, now = _identity(old), _identity(text)
+        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if changed:
+            listed = ", ".join(f"{key} ({before.get(key)} before, {now.get(key)} now)" for key in changed)
+            raise HeedfulError(
+                f"the folder holds a run with other settings: {listed}.",
+                where=str(out),
+                mend="Choose another --out, or delete the folder to begin anew.",
+            )
+        return read_manifest(out)
+    if any(item.name not in (".lock",) for item in out.iterdir()):
+        raise HeedfulError(
+            "the folder is not empty and holds no run of heedful.",
+            where=str(out),
+            mend="Choose another --out.",
+        )
+    with atomic_write(path) as file:
+        file.write(text)
+    return None
+
+
+def finish(out: Path, save: Callable[[Path], None], manifest: dict[str, Any]) -> dict[str, Any]:
+    """Write a run's result into its folder, the manifest last; returns the manifest.
+
+    The files are made under a temporary name and then moved, so that a crash leaves a run that can go on.
+    """
+    temporary = out / ".result"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    save(temporary)
+    seal(temporary, manifest)
+    for item in sorted(temporary.iterdir(), key=lambda item: item.name == MANIFEST):
+        target = out / item.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(item, target)
+    temporary.rmdir()
+    done = read_manifest(out)
+    assert done is not None
+    return done
+
+
+def lineage(stage: str, config: Any, parents: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """What a result was made from: stage, settings, parents, data, code and machine."""
+    import yaml
+
+    settings = yaml.safe_load(to_yaml(config))
+    return {
+        "kind": stage,
+        "config_sha256": sha256_json(settings),
+        "parents": parents,
+        "data": data,
+        "code": {"heedful": code_version(), "python": sys.version.split()[0], "machine": platform.machine()},
+    }

@@ -1,0 +1,76 @@
+"""Checkpoints that a killed run goes on from, bit for bit. Safetensors and JSON; never pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from heedful.files import artifact, read_manifest
+from heedful.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+def _trained_weights(state: TrainState) -> dict[str, Tensor]:
+    """Name -> weight, each weight once however many modules share it."""
+    weights: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, module in state.modules.items():
+        for key, parameter in module.named_parameters():
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                weights[f"{name}.{key}"] = parameter
+    return weights
+
+
+def save_checkpoint(out: Path, state: TrainState, keep: int) -> Path:
+    """Write `out/checkpoints/step-N` whole or not at all, then drop all but the newest `keep`."""
+    folder = out / FOLDER / f"step-{state.step:08d}"
+    with artifact(folder, {"kind": "checkpoint", "step": state.step}) as temporary:
+        weights = {name: value.detach().contiguous() for name, value in _trained_weights(state).items()}
+        save_file(weights, temporary / "weights.safetensors")
+        moments = {
+            f"{name}/{key}": value.detach().contiguous()
+            for name, optimiser in state.optimisers.items()
+            for key, value in optimiser.tensors()
+        }
+        save_file(moments, temporary / "optimisers.safetensors")
+        with open(temporary / "state.json", "w", encoding="utf-8") as file:
+            json.dump({"step": state.step, "seed": state.seed, "scalars": state.scalars}, file)
+    for old in checkpoints(out)[: -max(1, keep)]:
+        shutil.rmtree(old)
+    return folder
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    return [folder for folder in sorted((out / FOLDER).glob("step-*")) if read_manifest(folder)]
+
+
+def load_checkpoint(out: Path, state: TrainState) -> bool:
+    """Put the newest checkpoint into `state`; False where there is none."""
+    found = checkpoints(out)
+    if not found:
+        return False
+    saved = load_file(found[-1] / "weights.safetensors")
+    with torch.no_grad():
+        for name, parameter in _trained_weights(state).items():
+            parameter.copy_(saved[name])
+    moments = load_file(found[-1] / "optimisers.safetensors")
+    for name, optimiser in state.optimisers.items():
+        prefix = f"{name}/"
+        optimiser.load({key[len(prefix) :]: value for key, value in moments.items() if key.startswith(prefix)})
+    stored = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    state.step = stored["step"]
+    state.scalars = stored["scalars"]
+    return True
+
+
+def drop_checkpoints(out: Path) -> None:
+    """Remove the checkpoints of a run whose final weights are written."""
+    shutil.rmtree(out / FOLDER, ignore_errors=True)

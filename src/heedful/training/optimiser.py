@@ -1,0 +1,100 @@
+"""AdamW with warm-up, a schedule, clipping and a guard against gradients that are not numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from heedful.training.config import OptimiserConfig
+
+
+class Diverged(Exception):  # noqa: N818  (an outcome of training, not a mistake in the program)
+    """A loss or gradient that is not finite, or a loss past the guard. Raised before any weight changes."""
+
+
+def learning_rate(step: int, total: int, config: OptimiserConfig) -> float:
+    """The rate of one step: linear warm-up, then constant, linear or cosine to `final_share` of the peak."""
+    warmup = round(config.warmup * total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    shape = 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return config.learning_rate * (config.final_share + (1.0 - config.final_share) * shape)
+
+
+class Optimiser:
+    """AdamW over the trainable weights of some modules.
+
+    Args:
+        modules: name -> module; a weight shared between them is trained once.
+        config: rates and their schedule.
+        total: steps of the whole run, which the schedule spans.
+    """
+
+    def __init__(self, modules: dict[str, nn.Module], config: OptimiserConfig, total: int) -> None:
+        self.config = config
+        self.total = total
+        self.parameters: dict[str, nn.Parameter] = {}
+        seen: set[int] = set()
+        for name, module in modules.items():
+            for key, parameter in module.named_parameters():
+                if parameter.requires_grad and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    self.parameters[f"{name}.{key}"] = parameter
+        matrices = [p for p in self.parameters.values() if p.ndim >= 2]
+        others = [p for p in self.parameters.values() if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}]
+        if others:
+            groups.append({"params": others, "weight_decay": 0.0})
+        self.adam = torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.epsilon,
+            fused=True,
+        )
+
+    def step(self, index: int) -> float:
+        """Take one step at the rate of step `index`, clear the gradients, and return their norm before clipping.
+
+        Raises:
+            Diverged: the norm is not finite; the weights are as they were.
+        """
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        if not math.isfinite(norm):
+            self.adam.zero_grad(set_to_none=True)
+            raise Diverged(f"the gradient norm is {norm}")
+        if self.config.clip_norm > 0 and norm > self.config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(
+                self.parameters.values(),
+                self.config.clip_norm,
+                torch.tensor(norm, device=gradients[0].device),
+            )
+        rate = learning_rate(index, self.total, self.config)
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        return norm
+
+    def tensors(self) -> Iterable[tuple[str, Tensor]]:
+        """Name and tensor of everything that AdamW remembers."""
+        for name, parameter in self.parameters.items():
+            for key, value in self.adam.state.get(parameter, {}).items():
+                yield f"{name}:{key}", value
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` gave."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, what = key.rsplit(":", 1)
+            found.setdefault(name, {})[what] = value
+        for name, state in found.items():
+            parameter = self.parameters[name]
+            self.adam.state[parameter] = {what: value.to(parameter.device) for what, value in state.items()}

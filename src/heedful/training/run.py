@@ -1,0 +1,189 @@
+"""Consume a trainer: checkpoints, metrics, samples, progress, guards, interventions and exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from heedful.errors import HeedfulError
+from heedful.files import atomic_write
+from heedful.training.checkpoint import checkpoints, save_checkpoint
+from heedful.training.config import RunConfig
+from heedful.training.optimiser import Diverged
+from heedful.training.progress import Display
+from heedful.training.state import Event, Step, TrainState, event_from_json, event_to_json
+
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+EVENTS = "events.jsonl"
+
+
+Intervene: TypeAlias = Callable[[Step], Sequence[Event]]
+"""Looks at a step and names the events to apply after it."""
+
+
+def no_intervention(step: Step) -> Sequence[Event]:
+    """Let the run go on."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a consumer adds to a run; each is called at a step boundary.
+
+    Args:
+        evaluate: figures on held-out records.
+        sample: samples worth logging, as JSON objects.
+        intervene: events to apply after a step.
+    """
+
+    evaluate: Callable[[], dict[str, float]] = dict
+    sample: Callable[[], Sequence[dict[str, Any]]] = tuple
+    intervene: Intervene = no_intervention
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSONL file; a last line that a crash cut short is dropped."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _rewind(path: Path, step: int) -> None:
+    """Drop what a killed run logged after the checkpoint it goes on from."""
+    rows = [row for row in _read_lines(path) if row["step"] <= step]
+    with atomic_write(path) as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+class _Journal:
+    """Events applied so far: those of an earlier run are replayed at their step, new ones are written down."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[int, list[Event]] = {}
+        self.last = 0
+        for row in _read_lines(path):
+            self.known.setdefault(row["step"], []).append(event_from_json(row))
+            self.last = max(self.last, row["step"])
+
+    def at(self, step: Step, intervene: Intervene) -> Sequence[Event]:
+        if step.number <= self.last:
+            return self.known.get(step.number, ())
+        events = intervene(step)
+        if events:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"step": step.number, **event_to_json(e)}) + "\n" for e in events)
+        return events
+
+
+def run(
+    trainer: Iterator[Step],
+    state: TrainState,
+    *,
+    out: Path,
+    total: int,
+    title: str,
+    settings: RunConfig,
+    display: Display,
+    shown: Sequence[str],
+    watch: Watch | None = None,
+) -> dict[str, float]:
+    """Run a trainer to its end and return its last figures.
+
+    `state` already holds the checkpoint that the run goes on from, if any; the trainer starts at `state.step`.
+
+    Args:
+        shown: names of the metrics that the progress bar shows.
+
+    Raises:
+        HeedfulError: the loss or a gradient is not a number, or the loss passed `settings.max_loss`.
+    """
+    watch = watch or Watch()
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS, SAMPLES):
+        _rewind(out / name, state.step)
+    journal = _Journal(out / EVENTS)
+    last: dict[str, float] = {}
+    started = time.monotonic() - state.scalars.get("seconds", 0.0)
+    with ExitStack() as stack:
+        metrics_file = stack.enter_context(open(out / METRICS, "a", encoding="utf-8"))
+        samples_file = stack.enter_context(open(out / SAMPLES, "a", encoding="utf-8"))
+        writer = _tensorboard(stack, out, settings, state.step)
+        task = stack.enter_context(display.task(title, total, state.step))
+        try:
+            for step in trainer:
+                _guard(step, settings)
+                state.scalars["seconds"] = time.monotonic() - started
+                for event in journal.at(step, watch.intervene):
+                    state.apply(event)
+                ends = step.number == total or "stopped" in state.scalars
+                figures = dict(step.metrics)
+                if ends or _due(step.number, settings.evaluate_every):
+                    figures |= watch.evaluate()
+                samples = list(step.samples)
+                if ends or _due(step.number, settings.sample_every):
+                    samples += watch.sample()
+                _log(metrics_file, [{"step": step.number, **figures}])
+                _log(samples_file, [{"step": step.number, **sample} for sample in samples])
+                for name, value in figures.items() if writer else ():
+                    writer.add_scalar(name, value, step.number)
+                task.update(step.number, {name: figures[name] for name in shown if name in figures})
+                last = figures
+                if ends:
+                    break
+                if _due(step.number, settings.checkpoint_every):
+                    save_checkpoint(out, state, settings.keep_checkpoints)
+        except Diverged as problem:
+            raise _diverged(problem, out, state) from problem
+    return last
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _log(file: IO[str], rows: Sequence[dict[str, Any]]) -> None:
+    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    file.flush()
+
+
+def _guard(step: Step, settings: RunConfig) -> None:
+    for name, value in step.metrics.items():
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is {value}")
+    loss = step.metrics.get("loss", 0.0)
+    if abs(loss) > settings.max_loss:
+        raise Diverged(f"the loss is {loss:.4g}, above run.max_loss")
+
+
+def _diverged(problem: Diverged, out: Path, state: TrainState) -> HeedfulError:
+    good = checkpoints(out)
+    kept = f"The last good checkpoint is {good[-1]}." if good else "No checkpoint was written before it."
+    return HeedfulError(
+        f"training diverged in step {state.step + 1}: {problem}.",
+        where=str(out),
+        mend=f"{kept} Lower optimiser.learning_rate and use another --out, or look at {METRICS} for where it began.",
+    )
+
+
+def _tensorboard(stack: ExitStack, out: Path, settings: RunConfig, step: int) -> Any:
+    if not settings.tensorboard:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+    stack.callback(writer.close)
+    return writer

@@ -1,0 +1,73 @@
+"""Supervised fine-tuning: next-token loss on the tokens that the mask names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from heedful.data.packing import micro_batches
+from heedful.models.policy import Policy
+from heedful.training.batching import Example, batch_at, collate, total_steps
+from heedful.training.config import OptimiserConfig, SFTConfig
+from heedful.training.optimiser import Optimiser, learning_rate
+from heedful.training.state import Step, TrainState
+
+
+def sft_state(policy: Policy, optimiser: OptimiserConfig, total: int, seed: int) -> TrainState:
+    """The state of a run that trains one policy and nothing else (SFT, DPO)."""
+    modules = {"policy": policy.model}
+    return TrainState(modules, {"policy": Optimiser(modules, optimiser, total)}, seed)
+
+
+def sft(state: TrainState, policy: Policy, examples: Sequence[Example], config: SFTConfig) -> Iterator[Step]:
+    """Minimise the mean negative log-likelihood of the masked tokens; yields after every optimiser step.
+
+    The mean runs over all masked tokens of a step's batch, however it is cut into micro-batches. The examples
+    must have at least one masked token between them in every batch.
+    """
+    total = total_steps(len(examples), config.batch_size, config.epochs)
+    optimiser = state.optimisers["policy"]
+    policy.model.train()
+    while state.step < total:
+        state.begin_step()
+        batch = [examples[i] for i in batch_at(state.step, len(examples), config.batch_size, config.epochs, state.seed)]
+        count = sum(sum(example.mask) for example in batch)
+        loss = 0.0
+        entropy = 0.0
+        for rows in micro_batches([len(example.tokens) for example in batch], config.memory.micro_batch_tokens):
+            micro = collate([batch[row] for row in rows], policy.pad, policy.device)
+            logprobs, entropies = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
+            micro_loss = -logprobs.sum() / count
+            micro_loss.backward()
+            loss += float(micro_loss.detach())
+            entropy += float(entropies.detach().sum()) / count
+        norm = optimiser.step(state.step)
+        rate = learning_rate(state.step, total, config.optimiser)
+        state.step += 1
+        figures = {
+            "loss": loss,
+            "entropy": entropy,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "tokens": count,
+        }
+        yield Step(state.step, figures)
+
+
+@torch.no_grad()
+def evaluate_sft(policy: Policy, examples: Sequence[Example], micro_batch_tokens: int) -> dict[str, float]:
+    """Mean negative log-likelihood per masked token (nats) and next-token perplexity on held-out examples."""
+    if not examples:
+        return {}
+    training = policy.model.training
+    policy.model.eval()
+    total, count = 0.0, 0
+    for rows in micro_batches([len(example.tokens) for example in examples], micro_batch_tokens):
+        micro = collate([examples[row] for row in rows], policy.pad, policy.device)
+        logprobs, _ = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
+        total -= float(logprobs.sum())
+        count += int(micro.mask.sum())
+    policy.model.train(training)
+    loss = total / count
+    return {"held_out_loss": loss, "held_out_perplexity": float(torch.tensor(loss).exp())}

@@ -1,0 +1,147 @@
+"""What TRL 1.12 computes, for test_oracle_trl.py. Runs in TRL's own environment, never in heedful's.
+
+Answers requests, one JSON object a line on standard input, with one JSON object a line, all float64.
+DPO and reward losses are TRL's methods, called on a stand-in for the trainer. PPO's formulas stand inside
+one long method: their lines are cut out of its source and executed as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import textwrap
+from collections import defaultdict
+from types import SimpleNamespace
+
+import torch
+from trl import DPOTrainer, RewardTrainer
+from trl.experimental.ppo import ppo_trainer
+
+torch.set_default_dtype(torch.float64)
+
+
+class Gives(torch.nn.Module):
+    """A model whose output is already known."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, **_):
+        return SimpleNamespace(logits=self.logits * 1.0)
+
+
+def accelerator():
+    return SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x)
+
+
+def dpo(given):
+    logits = torch.tensor(given["logits"], requires_grad=True)
+    tokens, mask = torch.tensor(given["tokens"]), torch.tensor(given["mask"]).long()
+    reference = torch.tensor(given["reference_logits"])
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=True, is_gradient_checkpointing=False),
+        ref_model=Gives(reference),
+        accelerator=accelerator(),
+        args=SimpleNamespace(gradient_checkpointing_kwargs=None),
+        aux_loss_enabled=False,
+        ld_alpha=None,
+        precompute_ref_logps=False,
+        f_divergence_type="reverse_kl",
+        loss_types=["sigmoid"],
+        loss_weights=[1.0],
+        label_smoothing=0.0,
+        beta=given["beta"],
+        use_weighting=False,
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+    )
+    inputs = {"input_ids": tokens, "completion_mask": mask, "attention_mask": torch.ones_like(tokens)}
+    loss = DPOTrainer._compute_loss(trainer, Gives(logits), inputs, False)
+    loss.backward()
+    return {
+        "loss": loss.item(),
+        "gradient": logits.grad.tolist(),
+        "entropy": trainer._metrics["train"]["entropy"][0],
+    }
+
+
+def reward(given):
+    scores = torch.tensor(given["scores"], requires_grad=True)
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=True),
+        accelerator=accelerator(),
+        args=SimpleNamespace(center_rewards_coefficient=given["centering"]),
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+    )
+    inputs = {"attention_mask": torch.ones(2, 2)}
+    if given["margin"] is not None:
+        inputs["margin"] = torch.tensor(given["margin"])
+    loss = RewardTrainer.compute_loss(trainer, Gives(scores[:, None]), inputs)
+    loss.backward()
+    return {"loss": loss.item(), "gradient": scores.grad.tolist()}
+
+
+def lines_of_ppo(first, last):
+    """The lines of TRL's training loop from the one that holds `first` up to the one that holds `last`."""
+    lines = inspect.getsource(ppo_trainer.PPOTrainer.train).splitlines()
+    start = next(i for i, line in enumerate(lines) if first in line)
+    stop = next(i for i, line in enumerate(lines) if i > start and last in line)
+    return textwrap.dedent("\n".join(lines[start:stop]))
+
+
+def ppo_advantages(given):
+    names = {name: torch.tensor(given[name]) for name in ("logprobs", "ref_logprobs", "values", "scores")}
+    space = {
+        **vars(ppo_trainer),
+        **names,
+        "responses": torch.zeros(names["logprobs"].shape, dtype=torch.long),
+        "sequence_lengths": torch.tensor(given["last"]),
+        "args": SimpleNamespace(
+            kl_estimator="k1",
+            kl_coef=given["coefficient"],
+            whiten_rewards=given["whiten_rewards"],
+            gamma=given["gamma"],
+            lam=given["lam"],
+        ),
+    }
+    exec(lines_of_ppo("# be very careful with `padding_mask_p1`", "# Do multiple epochs of PPO"), space)
+    return {name: space[name].tolist() for name in ("rewards", "advantages", "returns")}
+
+
+def ppo_losses(given):
+    logprobs = torch.tensor(given["logprobs"], requires_grad=True)
+    values = torch.tensor(given["values"], requires_grad=True)
+    padding = ~torch.tensor(given["mask"])
+    space = {
+        **vars(ppo_trainer),
+        "new_logprobs": logprobs * 1.0,
+        "vpred": values * 1.0,
+        "mb_logprobs": torch.tensor(given["old_logprobs"]),
+        "mb_values": torch.tensor(given["old_values"]),
+        "mb_return": torch.tensor(given["returns"]),
+        "mb_advantage": torch.tensor(given["advantages"]),
+        "padding_mask": padding,
+        "padding_mask_p1": padding,
+        "micro_batch_inds": slice(None),
+        "args": SimpleNamespace(cliprange=given["clip"], cliprange_value=given["clip"], vf_coef=1.0),
+    }
+    exec(lines_of_ppo("vpredclipped = torch.clamp(", "accelerator.backward(loss)"), space)
+    space["loss"].backward()
+    clipped = ((space["pg_losses2"] > space["pg_losses"]) & ~padding).tolist()
+    return {
+        "policy": space["pg_loss"].item(),
+        "value": space["vf_loss"].item(),
+        "policy_gradient": logprobs.grad.tolist(),
+        "value_gradient": values.grad.tolist(),
+        "clipped": clipped,
+    }
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = globals()[request["what"]](request["given"])
+        print("answer " + json.dumps(answer), flush=True)

@@ -1,0 +1,68 @@
+"""kill -9 at ten random moments of every stage: the run that went on ends with the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful.files import read_manifest, sha256_file
+from stage_runs import STAGES, config, run_in_child, write_inputs, write_model
+
+KILLS = 10
+
+
+def start(stage: str, settings: Any) -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["heedful.pipeline.stages"])
+    process = context.Process(target=run_in_child, args=(stage, settings))
+    process.start()
+    return process
+
+
+def results(out: Path) -> dict[str, str]:
+    """Hashes of all that the run left, but for what tells the time."""
+    names = [
+        p for p in sorted(out.rglob("*")) if p.is_file() and p.name not in ("manifest.json", ".lock", "heedful.yaml")
+    ]
+    return {str(p.relative_to(out)): sha256_file(p) for p in names}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_killed_at_ten_random_points_ends_bit_equal(stage: str, tmp_path: Path) -> None:
+    inputs, model, reward = tmp_path / "inputs", tmp_path / "model", tmp_path / "reward"
+    write_inputs(inputs)
+    write_model(model)
+    write_model(reward, kind="reward")
+    whole = tmp_path / "whole"
+    began = time.monotonic()
+    process = start(stage, config(stage, inputs, model, reward, whole))
+    process.join()
+    assert process.exitcode == 0
+    length = time.monotonic() - began
+    assert read_manifest(whole)
+
+    out = tmp_path / "killed"
+    settings = config(stage, inputs, model, reward, out)
+    dice = random.Random(stage)
+    killed = 0
+    for _ in range(KILLS):
+        process = start(stage, settings)
+        process.join(timeout=dice.uniform(0.1, 0.9) * length)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.join()
+        if read_manifest(out):
+            break
+    process = start(stage, settings)
+    process.join()
+    assert process.exitcode == 0
+    assert killed >= 1
+    assert results(out) == results(whole)

@@ -1,0 +1,158 @@
+"""The documentation tells the truth: links lead somewhere, commands and flags in it exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from heedful.cli.chat import ChatConfig
+from heedful.cli.command import full_flags
+from heedful.cli.compare import CompareConfig
+from heedful.cli.evaluate import EvaluateConfig
+from heedful.cli.inspect import InspectConfig
+from heedful.cli.main import COMMANDS
+from heedful.cli.sample import SampleConfig
+from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
+from heedful.training.settings import all_keys, from_mapping
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+CONFIGS: dict[str, type] = {
+    "chat": ChatConfig,
+    "compare": CompareConfig,
+    "dpo": DPOConfig,
+    "evaluate": EvaluateConfig,
+    "inspect": InspectConfig,
+    "ppo": PPOConfig,
+    "quickstart": QuickstartConfig,
+    "reward": RewardConfig,
+    "sample": SampleConfig,
+    "sft": SFTConfig,
+}
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    for found in re.finditer(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        yield found[1]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each heedful command in a page's shell blocks, `heedful` itself left out."""
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["heedful"]:
+                yield words[1:]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_their_flags_exist(page: Path) -> None:
+    for name, *words in commands(page):
+        if name.startswith("-"):
+            continue
+        assert name in COMMANDS, f"{page.name}: heedful {name}"
+        known = {"help", "json", "config", *(key.replace("_", "-") for key in all_keys(CONFIGS[name]))}
+        for word in full_flags(CONFIGS[name], words):
+            if word.startswith("--"):
+                flag = word[2:].partition("=")[0]
+                bare = re.sub(r"(^|\.)no-", r"\1", flag)
+                assert flag in known or bare in known, f"{page.name}: heedful {name} {word}"
+
+
+def required(cls: type) -> set[str]:
+    """Flags that a command does not go without (positional settings carry a tyro annotation and are no flags)."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {
+        "--" + f.name.replace("_", "-")
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and not hasattr(hints[f.name], "__metadata__")
+    }
+
+
+def test_the_pages_commands_are_complete_and_every_command_is_shown() -> None:
+    page = ROOT / "docs" / "command-line.md"
+    text = page.read_text(encoding="utf-8")
+    assert set(CONFIGS) == set(COMMANDS)
+    for name in COMMANDS:
+        assert f"| `{name}` |" in text
+    for name, *words in commands(page):
+        if name in CONFIGS and "--help" not in words and "--config" not in words:
+            assert required(CONFIGS[name]) <= set(words), f"heedful {name} {words}"
+
+
+def test_the_settings_file_of_the_page_is_accepted() -> None:
+    found = [yaml.safe_load(block) for block in blocks(ROOT / "docs" / "command-line.md", "yaml")]
+    assert len(found) == 1
+    found[0]["optimiser"]["learning_rate"] = float(found[0]["optimiser"]["learning_rate"])
+    config = from_mapping(PPOConfig, found[0], "docs/command-line.md")
+    assert (config.kl.coefficient, config.optimiser.learning_rate) == (0.02, 1e-6)
+
+
+def test_python_in_the_pages_compiles_and_names_what_exists() -> None:
+    import heedful
+
+    seen = 0
+    for page in PAGES:
+        for block in blocks(page, "python"):
+            compile(block, str(page), "exec")
+            for name in re.findall(r"\bheedful\.(\w+)\(", block):
+                assert name in heedful.__all__, f"{page.name}: heedful.{name}"
+                seen += 1
+    assert seen
+
+
+def test_the_map_names_every_package_and_dependency() -> None:
+    import tomllib
+
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for folder in (ROOT / "src" / "heedful").iterdir():
+        if (folder / "__init__.py").exists():
+            assert re.search(rf"^(.*\| +)?{folder.name}\b", text, re.MULTILINE), folder.name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["train"],
+        *project["dependency-groups"]["dev"],
+    ]
+    table = text.partition("## Dependencies")[2].lower()
+    for requirement in listed:
+        name = re.split(r"[<>=~!\[; ]", requirement)[0].lower()
+        assert re.search(rf"\b{re.escape(name)}\b", table), f"{name} has no reason in docs/architecture.md"
+
+
+def test_nothing_names_a_folder_of_one_machine() -> None:
+    kinds = ("*.py", "*.md", "*.toml", "*.yaml", "*.yml", "Makefile", "run")
+    folders = ("src", "tests", "docs", "examples", ".ci")
+    files = [path for folder in folders for kind in kinds for path in (ROOT / folder).rglob(kind)]
+    files += [path for kind in kinds for path in ROOT.glob(kind)]
+    assert len(files) > 50
+    machine = re.compile(r"(?<![\w.])/(?:work|root|home)/")
+    for path in files:
+        if path != Path(__file__):
+            assert not machine.search(path.read_text(encoding="utf-8")), path

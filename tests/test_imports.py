@@ -1,0 +1,86 @@
+"""The base install has no torch: what must import without it does, and the public names all resolve."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import heedful
+
+ABSENT = [
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "peft",
+    "datasets",
+    "tensorboard",
+]
+
+MODULES = [
+    "heedful",
+    "heedful.errors",
+    "heedful.files",
+    "heedful.core.statistics",
+    "heedful.training.config",
+    "heedful.training.settings",
+    "heedful.evaluation.winrate",
+    "heedful.pipeline.report",
+]
+FOLDERS = ["data", "world", "cli"]
+
+SCRIPT = """
+    import importlib, importlib.abc, json, sys, traceback
+
+    class Absent(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in {absent}:
+                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+    sys.meta_path.insert(0, Absent())
+    failed = {{}}
+    for name in {modules}:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            failed[name] = traceback.format_exc(limit=-3)
+    print(json.dumps({{"failed": failed, "loaded": sorted(sys.modules)}}))
+"""
+
+
+def without_torch(modules: list[str]) -> dict[str, dict[str, str]]:
+    script = textwrap.dedent(SCRIPT).format(absent=ABSENT, modules=modules)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_the_base_imports_without_torch(repository: Path) -> None:
+    source = repository / "src"
+    found = [
+        ".".join(path.relative_to(source).with_suffix("").parts)
+        for folder in FOLDERS
+        for path in sorted((source / "heedful" / folder).glob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    assert {"heedful.data.records", "heedful.cli.main"} <= set(found)
+    failed = without_torch([*MODULES, *found])["failed"]
+    assert not failed, "\n".join(f"{name}:\n{text}" for name, text in failed.items())
+
+
+def test_the_hook_does_hide_torch() -> None:
+    assert "No module named 'torch'" in without_torch(["torch"])["failed"]["torch"]
+
+
+def test_importing_heedful_loads_next_to_nothing() -> None:
+    loaded = without_torch(["heedful"])["loaded"]
+    assert not {"numpy", "tyro", "rich", "yaml", "heedful.data.records"} & set(loaded)
+
+
+def test_every_public_name_resolves() -> None:
+    for name in heedful.__all__:
+        assert getattr(heedful, name).__name__ == name
+    assert set(heedful.__all__) <= set(dir(heedful))
+    assert len(heedful.__all__) <= 16
