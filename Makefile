@@ -3,6 +3,7 @@
 #   make quickstart          the whole loop on the embedded world; FAST=1 for the short one
 #   make test                the quick tests, and those on real data where it is found
 #   make test-all            every test, within 90 minutes
+#   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make lint                ruff and mypy
 #   make format              let ruff tidy the code
 #   make clean               remove .venv and the caches
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-all lint format clean
+.PHONY: help install dev quickstart test test-all study lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +60,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(PYTEST) -m 'not oracle'
+
+study: $(INSTALLED)
+	$(BIN)/python benchmarks/world_study.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

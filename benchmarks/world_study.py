@@ -23,8 +23,19 @@ from typing import Any
 SPLITS = ("phrasing", "fact")
 
 
-def one_seed(out: Path, seed: int) -> None:
-    """Everything for one seed; writes OUT/seed-N/study.json."""
+def run_loop(out: Path, seed: int) -> None:
+    """The quickstart itself for one seed; writes OUT/seed-N/loop.json."""
+    from heedful.files import write_json
+    from heedful.pipeline.quickstart import run
+    from heedful.training.config import QuickstartConfig
+    from heedful.training.progress import Display
+
+    folder = out / f"seed-{seed}"
+    write_json(folder / "loop.json", run(QuickstartConfig(out=folder, seed=seed), Display(interval=60)))
+
+
+def run_arms(out: Path, seed: int) -> None:
+    """Baselines and controls beside it; writes OUT/seed-N/arms.json."""
     import numpy as np
 
     from heedful.core.statistics import cluster_bootstrap
@@ -39,7 +50,7 @@ def one_seed(out: Path, seed: int) -> None:
     from heedful.pipeline.embedded import gold_judge, sample_pairs
     from heedful.pipeline.embedded_evaluation import examine, proxy_accuracy, stand
     from heedful.pipeline.stages import run_dpo, run_ppo, run_reward, run_sft
-    from heedful.training.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+    from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
     from heedful.training.progress import Display
     from heedful.training.state import Event, Step, Stop, mix
     from heedful.world.raters import inverted_labels, judge_pairs, panel, shuffled_labels
@@ -47,8 +58,8 @@ def one_seed(out: Path, seed: int) -> None:
     folder = out / f"seed-{seed}"
     display = Display(interval=60)
     started = time.monotonic()
-    main = qs.run(qs.QuickstartConfig(out=folder, seed=seed), display)
-    work = qs.embedded(qs.QuickstartConfig(out=folder, seed=seed), display)
+    main = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
+    work = qs.embedded(QuickstartConfig(out=folder, seed=seed), display)
     sft, base = work.round / "sft", work.out / "base"
     reference = load_policy(str(sft))
     prompts = str(work.data("prompts-train"))
@@ -96,7 +107,7 @@ def one_seed(out: Path, seed: int) -> None:
 
     def stop_at_kl(policy: Policy) -> Callable[[Step], Sequence[Event]]:
         def look(step: Step) -> Sequence[Event]:
-            if step.number % 10:
+            if step.number % 5:
                 return ()
             own = examine(work, policy, "train", purpose=30, samples=1)
             kl = stand(work, "DPO", "train", policy, reference, own, own).divergence.kl.mean
@@ -113,10 +124,11 @@ def one_seed(out: Path, seed: int) -> None:
         data=str(work.round / "comparisons" / "preferences.jsonl"),
         out=arms / "dpo-matched",
         beta=0.02,
-        epochs=6,
+        epochs=3.0,
         optimiser={"schedule": "constant"},
     )
-    run_dpo(matched, display, intervene=stop_at_kl)
+    if "stopped" not in run_dpo(matched, display, intervene=stop_at_kl):
+        methods["DPO, short of PPO's KL"] = methods.pop("DPO at matched KL")
 
     standings = []
     baselines = {split: examine(work, reference, split, purpose=0) for split in SPLITS}
@@ -151,19 +163,17 @@ def one_seed(out: Path, seed: int) -> None:
         len(ppo.prompts), -1
     )
     by_proxy, by_gold = best_of_n(proxy, gold, 16), best_of_n(gold, gold, 16)
-    wins = outcomes(np.take_along_axis(gold, proxy.argmax(1)[:, None], 1)[:, 0], sft_gold[:, 0])
-    best_wins = outcomes(gold.max(1), sft_gold[:, 0])
+    against = np.stack([outcomes(gold.ravel(), np.repeat(column, 16)) for column in sft_gold.T]).mean(0).reshape(-1, 16)
+    wins, best_wins = best_of_n(proxy, against, 16), best_of_n(gold, against, 16)
     clusters = ppo.clusters
     share = headroom_share(ppo_gold.mean(1), sft_gold.mean(1), by_gold, clusters, seed=seed)
     share_bon = headroom_share(by_proxy, sft_gold.mean(1), by_gold, clusters, seed=seed)
     votes = [judge_pairs(work.world, pairs, panel(), votes=1, seed=mix(seed, 18, i)) for i in (0, 1)]
     agreement = float(np.mean([x.probability == y.probability for x, y in zip(*votes, strict=True)]))
     write_json(
-        folder / "study.json",
+        folder / "arms.json",
         {
-            "seed": seed,
-            "main": main,
-            "arms": standings,
+            "standings": standings,
             "single_vote_accuracy": asdict(single.accuracy),
             "rater_agreement": agreement,
             "best_of_16": {
@@ -189,52 +199,47 @@ def mean_interval(values: Sequence[float]) -> str:
     return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """All figures as Markdown."""
-    seeds = [one["seed"] for one in found]
+def value(found: dict[str, Any] | None, *keys: str) -> float:
+    """A figure somewhere in a record; not a number where it is missing."""
+    for key in keys:
+        found = (found or {}).get(key)
+    return float("nan") if found is None else float(found)  # type: ignore[arg-type]
+
+
+def table(found: dict[int, dict[str, Any]]) -> str:
+    """All figures as Markdown; `found` holds "loop" and, where it ran, "arms" by seed."""
+    seeds = sorted(found)
     lines = [f"Seeds {', '.join(map(str, seeds))}; mean over seeds with 95% t interval.", ""]
-    heading = "| method | split | " + " | ".join(f"win, seed {s}" for s in seeds)
-    lines += [heading + " | win rate | right | gold | KL (nats) | distinct-2 | words |"]
+    lines += ["| method | split | " + " | ".join(f"win, seed {s}" for s in seeds) + " | win rate | right | gold | KL |"]
+    lines[-1] += " distinct-2 | words |"
     lines += ["|" + "---|" * (len(seeds) + 8)]
-    keys: list[tuple[str, str]] = []
-    for one in found:
-        for row in one["main"]["standings"] + one["arms"]:
-            if (row["method"], row["split"]) not in keys:
-                keys.append((row["method"], row["split"]))
-    for method, split in sorted(keys, key=lambda k: ("phrasing", "fact", "train").index(k[1])):
-        rows = [
-            next(r for r in one["main"]["standings"] + one["arms"] if (r["method"], r["split"]) == (method, split))
-            for one in found
-        ]
-        wins = [r["win_rate"]["mean"] for r in rows if "win_rate" in r]
-        cells = [method, split, *([f"{w:.3f}" for w in wins] or ["–"] * len(seeds))]
-        cells.append(mean_interval(wins) if wins else "–")
-        cells += [mean_interval([r[key]["mean"] for r in rows]) for key in ("correct", "gold", "kl")]
-        cells += [f"{sum(r[key] for r in rows) / len(rows):.3f}" for key in ("distinct_2", "words")]
+    rows: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for seed, one in found.items():
+        for row in one["loop"]["standings"] + one.get("arms", {}).get("standings", []):
+            rows.setdefault((row["method"], row["split"]), {})[seed] = row
+    for (method, split), by_seed in sorted(rows.items(), key=lambda r: ("phrasing", "fact", "train").index(r[0][1])):
+        wins = {seed: value(row, "win_rate", "mean") for seed, row in by_seed.items()}
+        known = [win for win in wins.values() if win == win]
+        cells = [method, split, *(f"{wins[s]:.3f}" if s in wins and wins[s] == wins[s] else "–" for s in seeds)]
+        cells.append(mean_interval(known) if known else "–")
+        cells += [mean_interval([row[key]["mean"] for row in by_seed.values()]) for key in ("correct", "gold", "kl")]
+        cells += [f"{sum(r[key] for r in by_seed.values()) / len(by_seed):.3f}" for key in ("distinct_2", "words")]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| figure | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |",
-        "|" + "---|" * (len(seeds) + 2),
-    ]
-    figures: dict[str, Callable[[dict[str, Any]], float]] = {}
-    for name in found[0]["main"]["reward_accuracy"]:
-        figures[f"reward model against gold: {name}"] = lambda o, n=name: o["main"]["reward_accuracy"][n]["accuracy"][
-            "mean"
-        ]
-        figures[f"the longer answer against gold: {name}"] = lambda o, n=name: o["main"]["reward_accuracy"][n][
-            "length_only"
-        ]["mean"]
-    figures["reward model from single votes, unseen phrasings"] = lambda o: o["single_vote_accuracy"]["mean"]
-    figures["agreement of two raters"] = lambda o: o["rater_agreement"]
+    lines += ["", "| figure | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |", "|" + "---|" * (len(seeds) + 2)]
+    figures: dict[str, tuple[str, ...]] = {}
+    for name in found[seeds[0]]["loop"]["reward_accuracy"]:
+        figures[f"reward model against gold: {name}"] = ("loop", "reward_accuracy", name, "accuracy", "mean")
+        figures[f"the longer answer against gold: {name}"] = ("loop", "reward_accuracy", name, "length_only", "mean")
+    figures["reward model from single votes: SFT samples, unseen phrasings"] = ("arms", "single_vote_accuracy", "mean")
+    figures["agreement of two raters"] = ("arms", "rater_agreement")
     for key in ("by_reward_win", "by_gold_win", "headroom_closed_by_ppo", "headroom_closed_by_best_of_16"):
-        figures[f"best of 16: {key.replace('_', ' ')}"] = lambda o, k=key: (o["best_of_16"][k] or {}).get(
-            "mean", float("nan")
-        )
-    figures["seconds, quickstart"] = lambda o: o["main"]["seconds"]
-    for name, get in figures.items():
-        values = [get(one) for one in found]
-        lines.append(f"| {name} | " + " | ".join(f"{v:.3f}" for v in values) + f" | {mean_interval(values)} |")
+        figures[f"best of 16: {key.replace('_', ' ')}"] = ("arms", "best_of_16", key, "mean")
+    figures["seconds of the loop"] = ("loop", "seconds")
+    for name, keys in figures.items():
+        values = [value(found[seed], *keys) for seed in seeds]
+        known = [v for v in values if v == v]
+        cells = [f"{v:.3f}" if v == v else "–" for v in values]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {mean_interval(known) if known else '–'} |")
     return "\n".join(lines) + "\n"
 
 
@@ -244,33 +249,57 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--no-arms", action="store_true", help="the loop alone, without baselines and controls")
+    parser.add_argument("--only", nargs=2, metavar=("PART", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.only is not None:
-        one_seed(args.out, args.only)
+        {"loop": run_loop, "arms": run_arms}[args.only[0]](args.out, int(args.only[1]))
         return 0
-    waiting = [seed for seed in args.seeds if not (args.out / f"seed-{seed}" / "study.json").exists()]
-    running: dict[int, subprocess.Popen[bytes]] = {}
+    parts = ["loop"] if args.no_arms else ["loop", "arms"]
+    waiting = [(part, seed) for part in parts for seed in args.seeds if not result(args.out, part, seed).exists()]
+    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     while waiting or running:
-        while waiting and len(running) < args.jobs:
-            seed = waiting.pop(0)
-            with open(args.out / f"seed-{seed}.log", "ab") as log:
-                command = [sys.executable, __file__, "--out", str(args.out), "--only", str(seed)]
-                running[seed] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        ready = [job for job in waiting if job[0] == "loop" or result(args.out, "loop", job[1]).exists()]
+        if ready and len(running) < args.jobs:
+            part, seed = job = ready[0]
+            waiting.remove(job)
+            with open(args.out / f"seed-{seed}-{part}.log", "ab") as log:
+                command = [sys.executable, __file__, "--out", str(args.out), "--only", part, str(seed)]
+                running[job] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            continue
         time.sleep(1)
-        for seed, process in list(running.items()):
+        for (part, seed), process in list(running.items()):
             if process.poll() is not None:
-                del running[seed]
+                del running[part, seed]
                 if process.returncode:
-                    print(f"seed {seed} failed: see {args.out / f'seed-{seed}.log'}", file=sys.stderr)
+                    print(f"{part} of seed {seed} failed: see {args.out}/seed-{seed}-{part}.log", file=sys.stderr)
+                    for other in running.values():
+                        other.terminate()
                     return 1
-    found = [json.loads((args.out / f"seed-{s}" / "study.json").read_text()) for s in args.seeds]
-    (args.out / "results.json").write_text(json.dumps(found, indent=1))
-    (args.out / "results.md").write_text(table(found))
-    print(table(found))
+                report(args.out, args.seeds)
+    print(report(args.out, args.seeds))
     return 0
+
+
+def result(out: Path, part: str, seed: int) -> Path:
+    """Where a part of the study leaves its figures."""
+    return out / f"seed-{seed}" / f"{part}.json"
+
+
+def report(out: Path, seeds: Sequence[int]) -> str:
+    """Write the table of what is finished so far; returns it."""
+    found: dict[int, dict[str, Any]] = {}
+    for seed in seeds:
+        parts = {part: result(out, part, seed) for part in ("loop", "arms")}
+        if parts["loop"].exists():
+            found[seed] = {part: json.loads(path.read_text()) for part, path in parts.items() if path.exists()}
+    if not found:
+        return ""
+    (out / "results.json").write_text(json.dumps(found, indent=1))
+    (out / "results.md").write_text(table(found))
+    return table(found)
 
 
 if __name__ == "__main__":

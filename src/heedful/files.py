@@ -41,7 +41,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _explain(error: OSError, path: Path) -> HeedfulError:
+def explain(error: OSError, path: Path) -> HeedfulError:
+    """What a failed write means to the person, and its mend."""
     reasons = {
         13: ("no permission to write here.", "Choose another --out, or change the folder's rights."),
         28: ("the disk is full.", "Free some space and run the same command again; nothing was half-written."),
@@ -59,7 +60,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         HeedfulError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         encoding = None if "b" in mode else "utf-8"
@@ -70,7 +71,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -105,10 +106,13 @@ def artifact(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     `folder` before still stands there, and the temporary folder is gone.
     """
     folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    old = folder.with_name(f".{folder.name}.old")
     try:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)  # a crash came between the two renames below
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
         seal(temporary, manifest)
@@ -117,7 +121,7 @@ def artifact(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
         os.replace(temporary, folder)
         sync_folder(folder.parent)
     except OSError as error:
-        raise _explain(error, folder) from error
+        raise explain(error, folder) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if folder.exists():

@@ -13,8 +13,9 @@ from rich.console import Console
 from torch import nn
 
 from heedful.errors import HeedfulError
-from heedful.training.checkpoint import checkpoints, load_checkpoint
+from heedful.training.checkpoint import load_checkpoint
 from heedful.training.config import OptimiserConfig, RunConfig
+from heedful.training.folders import checkpoints
 from heedful.training.optimiser import Optimiser
 from heedful.training.progress import Display
 from heedful.training.run import Watch, run

@@ -203,9 +203,10 @@ class Critic(ScalarModel):
         return place((raw - self.offset) / self.scale, mask)
 
     @classmethod
-    def from_reward(cls, reward: RewardModel) -> Critic:
-        """A critic that starts as a copy of a reward model, normalisation included."""
-        return cls(copy.deepcopy(reward.model), reward.tokenizer, precision=reward.precision)
+    def from_reward(cls, reward: RewardModel, *, lora: LoRA | None = None, seed: int = 0) -> Critic:
+        """A critic that starts as a copy of a reward model, normalisation included; with `lora`, adapters train."""
+        model = copy.deepcopy(reward.model)
+        return cls(attach(model, lora, seed=seed) if lora else model, reward.tokenizer, precision=reward.precision)
 
     @classmethod
     def from_policy(cls, policy: Policy, *, lora: LoRA | None = None, seed: int = 0) -> Critic:

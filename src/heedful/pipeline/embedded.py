@@ -25,6 +25,7 @@ from heedful.training.progress import Display
 from heedful.training.settings import from_mapping
 from heedful.training.state import mix
 from heedful.world.raters import judge_pairs, panel
+from heedful.world.tokenizer import learnt
 from heedful.world.world import World
 
 SETTINGS = "quickstart.yaml"
@@ -67,7 +68,8 @@ class Embedded:
 
     def config(self, cls: type[ConfigT], stage: str, **given: Any) -> ConfigT:
         """A stage's settings: the YAML's, with what is given here on top."""
-        merged = merge(self.stages[stage], {"seed": self.seed, **given})
+        own = {"seed": self.seed, "records": {"split_seed": self.seed}}
+        merged = merge(merge(self.stages[stage], own), given)
         return from_mapping(cls, merged, f"{SETTINGS} ({stage})")
 
 
@@ -105,7 +107,7 @@ def write_world(run: Embedded) -> None:
 
 
 def pretrain(run: Embedded) -> dict[str, Any]:
-    """Train the base model on the world's web text; every token is learnt."""
+    """Train the base model on the world's web text; replies and what readers say of them are learnt, questions read."""
     config = run.config(SFTConfig, "pretrain", model="scratch", data="world", out=run.out / "base")
     with opened("pretrain", config, run.display) as stage:
         if isinstance(stage, dict):
@@ -114,10 +116,10 @@ def pretrain(run: Embedded) -> dict[str, Any]:
         policy = new_policy(run.settings.architecture, tokenizer, seed=run.seed, init_std=run.settings.init_std)
         texts = run.world.pretraining_documents(run.settings.documents, mix(run.seed, 10))
         tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        examples = [Example(row, [False] + [True] * (len(row) - 1)) for row in tokens]
+        examples = [Example(row, learnt(row, tokenizer)) for row in tokens]
         held_out = len(examples) // 100
         data = {"source": "embedded world", "world": run.world.seed, "documents": len(texts)}
-        data["sha256"] = sha256_json(texts)
+        data["sha256"] = sha256_json([texts, run.settings.architecture, run.settings.init_std])
         return fine_tune(stage, config, policy, examples[held_out:], examples[:held_out], [], data, name="pretrain")
 
 

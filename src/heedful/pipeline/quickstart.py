@@ -28,7 +28,7 @@ from heedful.pipeline.embedded import (
 from heedful.pipeline.embedded_evaluation import SPLITS, Examined, Standing, examine, proxy_accuracy, stand
 from heedful.pipeline.quickstart_report import assemble
 from heedful.pipeline.report import build_report, render_terminal
-from heedful.pipeline.run_folder import locked
+from heedful.pipeline.run_folder import claim, locked
 from heedful.pipeline.stages import run_dpo, run_ppo, run_reward, run_sft
 from heedful.rollout.types import RolloutParams
 from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
@@ -55,14 +55,15 @@ class Results:
 def embedded(config: QuickstartConfig, display: Display) -> Embedded:
     """The run that a configuration asks for."""
     settings, stages = read_settings(config.fast)
-    return Embedded(World(config.seed), Path(config.out), config.seed, settings, stages, display)
+    return Embedded(World(config.seed), config.folder, config.seed, settings, stages, display)
 
 
 def run(config: QuickstartConfig, display: Display | None = None) -> dict[str, Any]:
     """Run or go on with the loop, write its report, and return the figures."""
     display = display or Display()
     started = time.monotonic()
-    with locked(Path(config.out)):
+    with locked(config.folder):
+        claim(config.folder, "quickstart", config)
         work = embedded(config, display)
         loop(work)
         results = evaluate(work, started)

@@ -24,8 +24,10 @@ from heedful.pipeline.report_data import (
     Series,
     StageRow,
     say_win_rate,
+    write,
 )
 from heedful.pipeline.run_folder import code_version
+from heedful.pipeline.stages import peak_memory
 
 if TYPE_CHECKING:
     from heedful.pipeline.quickstart import Results
@@ -54,7 +56,7 @@ def assemble(work: Embedded, results: Results, *, fast: bool) -> ReportData:
         headline=f"{headline} {said_of_truth(standing)}",
         figures=large_figures(standing, results),
         methods=tuple(s.row() for s in ordered(results.standings)),
-        interval_note=f"95%, bootstrap over {rate.clusters} topics; ties count half",
+        interval_note=f"95%, bootstrap over topics ({rate.clusters} of unseen phrasings); ties count half",
         curves=tuple(curves(work)),
         samples=tuple(samples(work, results)),
         sample_note="The first answers to prompts drawn at random by the seed; none was picked by hand. "
@@ -65,9 +67,10 @@ def assemble(work: Embedded, results: Results, *, fast: bool) -> ReportData:
             "heedful": code_version(),
             "python": sys.version.split()[0],
             "seed": str(work.seed),
-            "judgments": f"{work.settings.pairs * work.settings.votes:,} by simulated raters",
+            "judgments": f"{work.settings.pairs:,} pairs, {work.settings.votes} simulated raters each",
             "command": f"heedful quickstart --seed {work.seed}" + (" --fast" if fast else ""),
             "wall time of this call": f"{results.seconds:.0f} s",
+            "peak memory of the process": write(peak_memory(), "bytes"),
         },
     )
 
@@ -196,7 +199,11 @@ def findings(work: Embedded) -> list[FindingRow]:
         manifest = read_manifest(work.out / STAGES[stage][0]) or {}
         described = manifest.get("data", {}).get("findings", {})
         for kind, found in described.get("kinds", {}).items():
-            rows.append(FindingRow(stage, kind, found["count"], ", ".join(found["actions"]), tuple(found["lines"][:8])))
+            rows.append(
+                FindingRow(
+                    STAGES[stage][1], kind, found["count"], ", ".join(found["actions"]), tuple(found["lines"][:8])
+                )
+            )
     return rows
 
 
@@ -208,5 +215,5 @@ def stage_rows(work: Embedded) -> list[StageRow]:
         manifest: dict[str, Any] = read_manifest(Path(work.out / folder)) or {}
         figures = {k.replace("_", " "): v for k, v in manifest.get("figures", {}).items() if k in shown}
         weights = manifest.get("files", {}).get("model.safetensors", "")
-        rows.append(StageRow(title, manifest["seconds"], manifest["peak_memory_bytes"], figures, {"weights": weights}))
+        rows.append(StageRow(title, manifest["seconds"], None, figures, {"weights": weights}))
     return rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,12 +27,12 @@ from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy, reference_of
 from heedful.models.rewards import load_reward
 from heedful.models.scalar import Critic, RewardModel, new_reward_model
-from heedful.pipeline.run_folder import begin, finish, lineage, locked
+from heedful.pipeline.run_folder import INPUTS, begin, finish, lineage, locked, same_inputs
 from heedful.pipeline.scratch import open_scratch
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import DecodingParams
 from heedful.training.batching import Example, total_steps
-from heedful.training.checkpoint import drop_checkpoints, load_checkpoint
+from heedful.training.checkpoint import load_checkpoint
 from heedful.training.config import (
     DPOConfig,
     PPOConfig,
@@ -102,7 +104,7 @@ def fine_tune(
     """Train a policy on sequences that are tokens already; what `sft` and the world's pretraining share."""
     total = total_steps(len(examples), config.batch_size, config.epochs)
     state = sft_state(policy, config.optimiser, total, config.seed)
-    resume(stage, state)
+    resume(stage, config, data, state)
     checkpointing(policy, config)
     figures = run(
         sft(state, policy, examples, config),
@@ -130,12 +132,16 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records), adapters=False)
         records, held_out = prepared(loaded, policy, config, stage.display)
         model = new_reward_model(policy, lora=lora_of(config), seed=config.seed)
-        pairs = margins(make_pairs(records, model.tokenizer, config.labels, config.records.max_length), config)
-        evaluation = make_pairs(held_out, model.tokenizer, config.labels, config.records.max_length)
+        pairs = margins(
+            make_pairs(records, model.tokenizer, config.labels, config.records.max_length, closing=model.eos[0]), config
+        )
+        evaluation = make_pairs(
+            held_out, model.tokenizer, config.labels, config.records.max_length, closing=model.eos[0]
+        )
         budget = config.memory.micro_batch_tokens
         total = total_steps(len(pairs), config.batch_size, config.epochs)
         state = reward_state(model, config, total)
-        resume(stage, state)
+        resume(stage, config, loaded.describe(), state)
         checkpointing(model, config)
         figures = run(
             reward(state, model, pairs, config),
@@ -230,7 +236,7 @@ def run_dpo(
         held_out_reference = reference_logprobs(policy, evaluation, budget)
         total = total_steps(len(pairs), config.batch_size, config.epochs)
         state = sft_state(policy, config.optimiser, total, config.seed)
-        resume(stage, state)
+        resume(stage, config, loaded.describe(), state)
         checkpointing(policy, config)
         watched = prompts_of(held_out or records)
         figures = run(
@@ -271,13 +277,17 @@ def run_ppo(
                 where="records.max_length",
                 mend="Raise records.max_length or lower rollout.max_new_tokens.",
             )
-        prompts = fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
-        require_records(prompts, loaded)
+        fitting = fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
+        require_records(fitting, loaded)
         report_findings(loaded, stage.display)
+        prompts, _ = split(fitting, config.records.held_out, config.records.split_seed)
+        require_records(prompts, loaded)
         models = open_ppo_models(policy, config)
         state = ppo_state(models.actor_critic, config)
-        resume(stage, state)
+        resume(stage, config, loaded.describe(), state)
         checkpointing(policy, config)
+        if isinstance(models.actor_critic, SeparateActorCritic):
+            checkpointing(models.actor_critic.critic, config)
         figures = run(
             ppo(state, models, prompts, config),
             state,
@@ -304,7 +314,7 @@ def open_ppo_models(policy: Policy, config: PPOConfig) -> PPOModels:
     if config.critic == "shared":
         return PPOModels(SharedActorCritic(policy), reference, judge)
     if isinstance(judge, RewardModel) and judge.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
-        critic = Critic.from_reward(judge)
+        critic = Critic.from_reward(judge, lora=lora_of(config), seed=config.seed)
     else:
         critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)
     return PPOModels(SeparateActorCritic(policy, critic), reference, judge)
@@ -399,7 +409,7 @@ def prepared(
     records = fit(loaded.records, policy.tokenizer, settings.max_length, settings.on_bad_row, loaded.findings)
     require_records(records, loaded)
     report_findings(loaded, display)
-    train, held_out = split(records, settings.held_out, config.seed)
+    train, held_out = split(records, settings.held_out, settings.split_seed)
     require_records(train, loaded)
     return train, held_out
 
@@ -436,16 +446,28 @@ def watched_samples(policy: Policy, prompts: Sequence[Conversation], max_length:
     return [{"prompt": p[-1].content if p else "", "completion": t} for p, t in zip(prompts, texts, strict=True)]
 
 
-def checkpointing(model: Policy | RewardModel, config: StageConfig) -> None:
+def checkpointing(model: Policy | RewardModel | Critic, config: StageConfig) -> None:
     """Turn gradient checkpointing on where it is asked for."""
     if config.memory.gradient_checkpointing:
         checkpoint_activations(model.model)
 
 
-def resume(stage: Opened, state: TrainState) -> None:
-    """Go on from the newest checkpoint, if there is one."""
+def resume(stage: Opened, config: StageConfig, data: Mapping[str, Any], state: TrainState) -> None:
+    """Go on from the newest checkpoint, if there is one, on the inputs that the run was begun with.
+
+    Raises:
+        HeedfulError: the data or a model that the run reads has changed since.
+    """
+    same_inputs(
+        stage.out, {"data": data["sha256"]} | {role: fingerprint(name) for role, name in parents(config).items()}
+    )
     if load_checkpoint(stage.out, state):
         stage.display.say(f"going on from step {state.step}")
+
+
+def parents(config: StageConfig) -> dict[str, str]:
+    """The models that a stage's result is made from, by role."""
+    return {"model": config.model} | ({"reward": config.reward} if isinstance(config, PPOConfig) else {})
 
 
 def conclude(
@@ -459,20 +481,22 @@ def conclude(
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the result with its lineage (and `more`), and drop the checkpoints that are no longer needed."""
-    named = {"model": config.model}
-    if isinstance(config, PPOConfig):
-        named["reward"] = config.reward
-    made_from = {role: {"name": source, "fingerprint": fingerprint(source)} for role, source in named.items()}
+    inputs = json.loads((stage.out / INPUTS).read_text(encoding="utf-8"))
+    made_from = {role: {"name": source, "fingerprint": inputs[role]} for role, source in parents(config).items()}
     manifest = lineage(name, config, made_from, data)
     manifest |= {"figures": figures, **(more or {})}
     manifest["steps"] = state.step
     manifest["seconds"] = state.scalars.get("seconds", 0.0)
-    manifest["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    manifest["peak_memory_bytes"] = peak_memory()
     if "stopped" in state.scalars:
         manifest["stopped"] = state.scalars["stopped"]
-    done = finish(stage.out, save, manifest)
-    drop_checkpoints(stage.out)
-    return done
+    return finish(stage.out, save, manifest)
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def fingerprint(source: str) -> str:

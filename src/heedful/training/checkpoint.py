@@ -10,10 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from heedful.files import artifact, read_manifest
+from heedful.files import artifact
+from heedful.training.folders import FOLDER, checkpoints
 from heedful.training.state import TrainState
-
-FOLDER = "checkpoints"
 
 
 def _trained_weights(state: TrainState) -> dict[str, Tensor]:
@@ -47,11 +46,6 @@ def save_checkpoint(out: Path, state: TrainState, keep: int) -> Path:
     return folder
 
 
-def checkpoints(out: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    return [folder for folder in sorted((out / FOLDER).glob("step-*")) if read_manifest(folder)]
-
-
 def load_checkpoint(out: Path, state: TrainState) -> bool:
     """Put the newest checkpoint into `state`; False where there is none."""
     found = checkpoints(out)
@@ -69,8 +63,3 @@ def load_checkpoint(out: Path, state: TrainState) -> bool:
     state.step = stored["step"]
     state.scalars = stored["scalars"]
     return True
-
-
-def drop_checkpoints(out: Path) -> None:
-    """Remove the checkpoints of a run whose final weights are written."""
-    shutil.rmtree(out / FOLDER, ignore_errors=True)

@@ -22,6 +22,18 @@ def _require(ok: bool, what: str, where: str) -> None:
         raise HeedfulError(what, where=where, mend="Correct the value.")
 
 
+def _at_least(lowest: float, where: str, **values: float) -> None:
+    """Refuse numbers below `lowest` (or not numbers at all); `where` is the block they stand in."""
+    for name, value in values.items():
+        _require(value >= lowest, f"{name} is {value}; it must be {lowest} or more.", f"{where}{name}")
+
+
+def _share(where: str, **values: float) -> None:
+    """Refuse numbers outside 0 to 1."""
+    for name, value in values.items():
+        _require(0 <= value <= 1, f"{name} is {value}; it must lie in 0 to 1.", f"{where}{name}")
+
+
 @dataclass(frozen=True)
 class LoadingConfig:
     """How a model and its tokenizer are opened."""
@@ -45,6 +57,12 @@ class LoadingConfig:
     lora_targets: str = "all-linear"
     """Which layers get adapters: all-linear, or names separated by commas."""
 
+    def __post_init__(self) -> None:
+        _at_least(0, "loading.", lora_rank=self.lora_rank)
+        _share("loading.", lora_dropout=self.lora_dropout)
+        known = self.device in ("auto", "cpu", "cuda") or self.device.removeprefix("cuda:").isdigit()
+        _require(known, f"{self.device!r} is not a device; give auto, cpu, cuda or cuda:N.", "loading.device")
+
 
 @dataclass(frozen=True)
 class RecordsConfig:
@@ -62,6 +80,14 @@ class RecordsConfig:
     """Read at most this many records."""
     held_out: float = 0.05
     """Share of prompts held out for evaluation; near-duplicates stay on one side."""
+    split_seed: int = 0
+    """Which prompts are held out: the same for every stage and seed of a programme, unless set apart."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, "records.", max_length=self.max_length)
+        _at_least(0, "records.", held_out=self.held_out, split_seed=self.split_seed)
+        _require(self.held_out < 1, f"held_out is {self.held_out}; nothing would be trained on.", "records.held_out")
+        _require(self.limit is None or self.limit > 0, f"a limit of {self.limit} reads nothing.", "records.limit")
 
 
 @dataclass(frozen=True)
@@ -87,6 +113,13 @@ class OptimiserConfig:
     clip_norm: float = 1.0
     """Largest gradient norm; 0 clips nothing."""
 
+    def __post_init__(self) -> None:
+        where = "optimiser."
+        _at_least(0, where, learning_rate=self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm)
+        _share(where, warmup=self.warmup, final_share=self.final_share, beta1=self.beta1, beta2=self.beta2)
+        _require(self.beta1 < 1 and self.beta2 < 1, "beta1 and beta2 must be below 1.", "optimiser")
+        _require(self.epsilon > 0, f"epsilon is {self.epsilon}; it must be above 0.", "optimiser.epsilon")
+
 
 @dataclass(frozen=True)
 class MemoryConfig:
@@ -96,6 +129,9 @@ class MemoryConfig:
     """Most tokens (padding counted) in one forward and backward pass."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, "memory.", micro_batch_tokens=self.micro_batch_tokens)
 
 
 @dataclass(frozen=True)
@@ -114,6 +150,12 @@ class RunConfig:
     """Write TensorBoard events beside metrics.jsonl."""
     max_loss: float = 1e4
     """A loss above this, or one that is not a number, stops the run at its last good checkpoint."""
+
+    def __post_init__(self) -> None:
+        where = "run."
+        _at_least(0, where, checkpoint_every=self.checkpoint_every, sample_every=self.sample_every)
+        _at_least(0, where, evaluate_every=self.evaluate_every, max_loss=self.max_loss)
+        _at_least(1, where, keep_checkpoints=self.keep_checkpoints)
 
 
 @dataclass(frozen=True)
@@ -199,6 +241,12 @@ class RolloutConfig:
     recompute_logprobs: bool = False
     """Take the old log-probs from the trainer's forward pass, not from the sampler. Their mismatch is logged."""
 
+    def __post_init__(self) -> None:
+        where = "rollout."
+        _at_least(1, where, prompts_per_step=self.prompts_per_step, samples_per_prompt=self.samples_per_prompt)
+        _at_least(1, where, max_new_tokens=self.max_new_tokens)
+        _require(self.temperature > 0, "training samples at a temperature above 0.", "rollout.temperature")
+
 
 @dataclass(frozen=True)
 class KLConfig:
@@ -213,6 +261,10 @@ class KLConfig:
     horizon: int = 10_000
     """Episodes over which the adaptive controller corrects (Ziegler et al. 2019)."""
 
+    def __post_init__(self) -> None:
+        _at_least(0, "kl.", coefficient=self.coefficient)
+        _require(self.target > 0 and self.horizon > 0, "target and horizon must be above 0.", "kl")
+
 
 @dataclass(frozen=True)
 class ScoreConfig:
@@ -226,6 +278,10 @@ class ScoreConfig:
     """How many samples of the reference fix that mean and spread."""
     clip: float = 0.0
     """Clamp the score to [-clip, clip]; 0 clamps nothing."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, "score.", missing_eos_penalty=self.missing_eos_penalty, clip=self.clip)
+        _at_least(2, "score.", normalise_samples=self.normalise_samples)
 
 
 @dataclass(frozen=True)
@@ -252,6 +308,14 @@ class PPOUpdateConfig:
     """Weight of the entropy bonus."""
     update_kl_limit: float = 0.0
     """Stop a batch's epochs once the new policy is this many nats per token from the old; 0 never stops."""
+
+    def __post_init__(self) -> None:
+        where = "update."
+        _at_least(1, where, epochs=self.epochs, minibatches=self.minibatches)
+        _at_least(0, where, value_clip=self.value_clip, value_coefficient=self.value_coefficient)
+        _at_least(0, where, update_kl_limit=self.update_kl_limit)
+        _share(where, gamma=self.gamma, lam=self.lam)
+        _require(0 < self.clip < 1, f"clip is {self.clip}; it must lie between 0 and 1.", "update.clip")
 
 
 @dataclass(frozen=True)
@@ -299,7 +363,13 @@ class PPOConfig:
             f"{self.update.minibatches} minibatches cannot be cut from {batch} sequences.",
             "update.minibatches",
         )
-        _require(self.rollout.temperature > 0, "training samples at a temperature above 0.", "rollout.temperature")
+        _at_least(0, "", seed=self.seed, critic_warmup=self.critic_warmup)
+        shared = self.critic == "shared" and self.critic_warmup > 0
+        _require(not shared, "a critic on the policy's trunk cannot be trained alone.", "critic_warmup")
+        horizons = batch / self.kl.horizon
+        _require(
+            not self.kl.adaptive or horizons < 5, f"{batch} episodes a step are too many for kl.horizon.", "kl.horizon"
+        )
 
 
 @dataclass(frozen=True)
@@ -341,12 +411,17 @@ class DPOConfig:
 class QuickstartConfig:
     """The whole loop on the embedded world."""
 
-    out: Path = Path("runs/quickstart")
-    """Folder of the programme; run the same command again to go on after an interruption."""
+    out: Path | None = None
+    """Folder of the programme: runs/quickstart, or runs/quickstart-fast. The same command goes on after a stop."""
     seed: int = 0
     """Fixes the world's splits, every model and every sample."""
     fast: bool = False
     """A smaller loop in under 90 seconds; its figures are weaker."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the loop works."""
+        return self.out or Path("runs") / ("quickstart-fast" if self.fast else "quickstart")
 
 
 StageConfig = SFTConfig | RewardConfig | PPOConfig | DPOConfig

@@ -12,7 +12,16 @@ from heedful.training.config import OptimiserConfig
 
 
 class Diverged(Exception):  # noqa: N818  (an outcome of training, not a mistake in the program)
-    """A loss or gradient that is not finite, or a loss past the guard. Raised before any weight changes."""
+    """A loss or gradient that is not finite, or a loss past the guard; no checkpoint is written after it.
+
+    Args:
+        what: which figure, and its value.
+        step: the step that it was seen after; 0 where it was seen before the step changed any weight.
+    """
+
+    def __init__(self, what: str, step: int = 0) -> None:
+        super().__init__(what)
+        self.step = step
 
 
 def learning_rate(step: int, total: int, config: OptimiserConfig) -> float:

@@ -36,24 +36,29 @@ def make_pairs(
     tokenizer: PreTrainedTokenizerBase,
     labels: Literal["soft", "majority"],
     max_length: int,
+    *,
+    closing: int | None = None,
 ) -> list[Pair]:
-    """Render preferences. `majority` turns a share of votes into its winner; a tie stays at one half."""
+    """Render preferences. `majority` turns a share of votes into its winner; a tie stays at one half.
+
+    Args:
+        closing: a token to end an answer with that had to be cut, in the place of its last token: a reward model
+            is read at the end-of-turn token. None leaves it cut.
+    """
+
+    def side(record: Preference, completion: str) -> Example:
+        rendered = render_completion(tokenizer, record.prompt, completion, max_length=max_length)
+        if rendered.truncated and closing is not None:
+            return Example([*rendered.tokens[:-1], closing], rendered.mask)
+        return Example(rendered.tokens, rendered.mask)
+
     pairs = []
     for record in records:
-        a = render_completion(tokenizer, record.prompt, record.a, max_length=max_length)
-        b = render_completion(tokenizer, record.prompt, record.b, max_length=max_length)
         probability = record.probability
         if labels == "majority":
             probability = 0.5 if probability == 0.5 else float(probability > 0.5)
-        pairs.append(
-            Pair(
-                Example(a.tokens, a.mask),
-                Example(b.tokens, b.mask),
-                probability,
-                record.margin,
-                record.weight,
-            )
-        )
+        a, b = side(record, record.a), side(record, record.b)
+        pairs.append(Pair(a, b, probability, record.margin, record.weight))
     return pairs
 
 

@@ -205,6 +205,7 @@ def update(
     settings = config.update
     rows = len(experience.rollout)
     actor_critic.policy.model.train()
+    actor_critic.value_module.train()
     seen: list[dict[str, float]] = []
     for epoch in range(settings.epochs):
         order = np.random.default_rng([state.seed, MINIBATCH_PURPOSE, state.step, epoch]).permutation(rows)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import IO, Any, TypeAlias
 
 from heedful.errors import HeedfulError
 from heedful.files import atomic_write
-from heedful.training.checkpoint import checkpoints, save_checkpoint
+from heedful.training.checkpoint import save_checkpoint
 from heedful.training.config import RunConfig
+from heedful.training.folders import checkpoints
 from heedful.training.optimiser import Diverged
 from heedful.training.progress import Display
 from heedful.training.state import Event, Step, TrainState, event_from_json, event_to_json
@@ -48,24 +50,23 @@ class Watch:
     intervene: Intervene = no_intervention
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file; a last line that a crash cut short is dropped."""
-    if not path.exists():
-        return []
+def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The whole lines of a JSONL file, as bytes and as JSON; from the first that a crash cut short on, nothing."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            rows.append((line, json.loads(line)))
+        except ValueError:
             break
     return rows
 
 
-def _rewind(path: Path, step: int) -> None:
-    """Drop what a killed run logged after the checkpoint it goes on from."""
-    rows = [row for row in _read_lines(path) if row["step"] <= step]
-    with atomic_write(path) as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+def _rewind(path: Path, step: float) -> list[dict[str, Any]]:
+    """Drop what a killed run logged after the step it goes on from; returns what stays, which keeps its bytes."""
+    kept = [(line, row) for line, row in _whole_lines(path) if row["step"] <= step]
+    with atomic_write(path, "wb") as file:
+        file.writelines(line + b"\n" for line, _ in kept)
+    return [row for _, row in kept]
 
 
 class _Journal:
@@ -75,7 +76,7 @@ class _Journal:
         self.path = path
         self.known: dict[int, list[Event]] = {}
         self.last = 0
-        for row in _read_lines(path):
+        for row in _rewind(path, math.inf) if path.exists() else []:
             self.known.setdefault(row["step"], []).append(event_from_json(row))
             self.last = max(self.last, row["step"])
 
@@ -86,6 +87,8 @@ class _Journal:
         if events:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.writelines(json.dumps({"step": step.number, **event_to_json(e)}) + "\n" for e in events)
+                file.flush()
+                os.fsync(file.fileno())
         return events
 
 
@@ -125,7 +128,7 @@ def run(
         task = stack.enter_context(display.task(title, total, state.step))
         try:
             for step in trainer:
-                _guard(step, settings)
+                _guard(step.number, step.metrics, settings)
                 state.scalars["seconds"] = time.monotonic() - started
                 for event in journal.at(step, watch.intervene):
                     state.apply(event)
@@ -133,8 +136,9 @@ def run(
                 figures = dict(step.metrics)
                 if ends or _due(step.number, settings.evaluate_every):
                     figures |= watch.evaluate()
+                    _guard(step.number, figures, settings)
                 samples = list(step.samples)
-                if ends or _due(step.number, settings.sample_every):
+                if settings.sample_every > 0 and (ends or _due(step.number, settings.sample_every)):
                     samples += watch.sample()
                 _log(metrics_file, [{"step": step.number, **figures}])
                 _log(samples_file, [{"step": step.number, **sample} for sample in samples])
@@ -147,7 +151,7 @@ def run(
                 if _due(step.number, settings.checkpoint_every):
                     save_checkpoint(out, state, settings.keep_checkpoints)
         except Diverged as problem:
-            raise _diverged(problem, out, state) from problem
+            raise _diverged(problem, out, problem.step or state.step + 1) from problem
     return last
 
 
@@ -160,20 +164,20 @@ def _log(file: IO[str], rows: Sequence[dict[str, Any]]) -> None:
     file.flush()
 
 
-def _guard(step: Step, settings: RunConfig) -> None:
-    for name, value in step.metrics.items():
+def _guard(step: int, figures: Mapping[str, float], settings: RunConfig) -> None:
+    for name, value in figures.items():
         if not math.isfinite(value):
-            raise Diverged(f"{name} is {value}")
-    loss = step.metrics.get("loss", 0.0)
+            raise Diverged(f"{name} is {value}", step)
+    loss = figures.get("loss", 0.0)
     if abs(loss) > settings.max_loss:
-        raise Diverged(f"the loss is {loss:.4g}, above run.max_loss")
+        raise Diverged(f"the loss is {loss:.4g}, above run.max_loss", step)
 
 
-def _diverged(problem: Diverged, out: Path, state: TrainState) -> HeedfulError:
+def _diverged(problem: Diverged, out: Path, step: int) -> HeedfulError:
     good = checkpoints(out)
     kept = f"The last good checkpoint is {good[-1]}." if good else "No checkpoint was written before it."
     return HeedfulError(
-        f"training diverged in step {state.step + 1}: {problem}.",
+        f"training diverged in step {step}: {problem}.",
         where=str(out),
         mend=f"{kept} Lower optimiser.learning_rate and use another --out, or look at {METRICS} for where it began.",
     )
