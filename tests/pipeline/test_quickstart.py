@@ -21,7 +21,7 @@ CLASSES = {"pretrain": SFTConfig, "sft": SFTConfig, "reward": RewardConfig, "ppo
 @pytest.mark.parametrize("fast", [False, True])
 def test_the_shipped_settings_name_nothing_unknown(fast: bool) -> None:
     settings, stages = read_settings(fast)
-    assert settings.pairs == (1200 if fast else 4000)
+    assert settings.pairs == (1000 if fast else 4000)
     assert stages.keys() == CLASSES.keys()
     for name, cls in CLASSES.items():
         given = {"model": "m", "data": "d", "out": "o"} | ({"reward": "r"} if cls is PPOConfig else {})

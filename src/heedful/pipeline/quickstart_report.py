@@ -215,5 +215,5 @@ def stage_rows(work: Embedded) -> list[StageRow]:
         manifest: dict[str, Any] = read_manifest(Path(work.out / folder)) or {}
         figures = {k.replace("_", " "): v for k, v in manifest.get("figures", {}).items() if k in shown}
         weights = manifest.get("files", {}).get("model.safetensors", "")
-        rows.append(StageRow(title, manifest["seconds"], None, figures, {"weights": weights}))
+        rows.append(StageRow(title, manifest["seconds"], manifest["peak_memory_bytes"], figures, {"weights": weights}))
     return rows

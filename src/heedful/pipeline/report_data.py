@@ -165,7 +165,10 @@ class FindingRow:
 
 @dataclass(frozen=True)
 class StageRow:
-    """What a stage cost and what it was made from. `peak_memory` in bytes; `hashes` by name, in full."""
+    """What a stage cost and what it was made from.
+
+    `peak_memory` in bytes, of the whole process up to the stage's end; `hashes` by name, in full.
+    """
 
     name: str
     seconds: float

@@ -291,7 +291,7 @@ def stages(rows: tuple[StageRow, ...], lineage: Mapping[str, str]) -> Safe:
         ),
     )
     body = [_stage(row, total) for row in rows]
-    heads = ("Stage", "Wall time", "Peak memory", "Figures", "Made from")
+    heads = ("Stage", "Wall time", "Memory so far", "Figures", "Made from")
     caption = "What each stage cost, found, and was made from. Hashes are SHA-256, their first 12 digits."
     table = _table("Stages", caption, heads, body, numbers=(2,), foot=foot) if rows else None
     terms = [_term(name, value) for name, value in lineage.items()]

@@ -101,7 +101,7 @@ def _stages(data: ReportData) -> Table:
     table.columns[0].footer = "All stages"
     total = write(sum(row.seconds for row in data.stages), "seconds")
     table.add_column("Wall time", justify="right", footer=total)
-    table.add_column("Peak memory", justify="right", footer=write(max(peaks), "bytes") if peaks else "–")
+    table.add_column("Memory so far", justify="right", footer=write(max(peaks), "bytes") if peaks else "–")
     for row in data.stages:
         memory = "–" if row.peak_memory is None else write(row.peak_memory, "bytes")
         table.add_row(_text(row.name), write(row.seconds, "seconds"), memory)
