@@ -152,3 +152,42 @@ def test_stop_ends_the_run_after_its_step(tmp_path: Path) -> None:
     assert state.step == 5
     assert state.scalars["stopped"] == "enough"
     assert len(metrics(tmp_path)) == 5
+
+
+ODD_TEXT = "caf\u00e9 \u2028 and \u0085 \U0001f642"
+
+
+def test_logged_text_survives_a_kill_byte_for_byte(tmp_path: Path) -> None:
+    settings = RunConfig(checkpoint_every=4, tensorboard=False, sample_every=2)
+    watch = Watch(sample=lambda: [{"completion": ODD_TEXT}])
+
+    def logged(out: Path, state: TrainState, steps: Iterator[Step]) -> None:
+        run(steps, state, out=out, total=TOTAL, title="t", settings=settings, display=quiet(), shown=(), watch=watch)
+
+    whole = fresh()
+    logged(tmp_path / "whole", whole, trainer(whole))
+    state = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        logged(tmp_path / "cut", state, trainer(state, die_in=12))
+    with open(tmp_path / "cut" / "samples.jsonl", "ab") as file:
+        file.write('{"step": 12, "completion": "caf\u00e9'.encode()[:-1])  # a kill in the middle of a character
+    again = fresh()
+    load_checkpoint(tmp_path / "cut", again)
+    logged(tmp_path / "cut", again, trainer(again))
+    assert (tmp_path / "cut" / "samples.jsonl").read_bytes() == (tmp_path / "whole" / "samples.jsonl").read_bytes()
+    assert (tmp_path / "whole" / "samples.jsonl").read_bytes().count(b"\n") == TOTAL // 2
+
+
+def test_a_torn_line_of_the_journal_does_not_swallow_the_next_event(tmp_path: Path) -> None:
+    state = fresh()
+    (tmp_path / "events.jsonl").write_text('{"step": 2, "event": "SetKLCoefficient", "value": 0.3}\n{"step": 3, "ev')
+    go(tmp_path, state, trainer(state), Watch(intervene=lambda s: [SetKLCoefficient(0.7)] if s.number == 9 else []))
+    written = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["value"]) for row in written] == [(2, 0.3), (9, 0.7)]
+    assert [row["beta"] for row in metrics(tmp_path)][7:11] == [0.3, 0.3, 0.7, 0.7]
+
+
+def test_figures_of_an_evaluation_that_are_not_numbers_stop_the_run(tmp_path: Path) -> None:
+    state = fresh()
+    with pytest.raises(HeedfulError, match="gold is nan"):
+        go(tmp_path, state, trainer(state), Watch(evaluate=lambda: {"gold": float("nan")}))

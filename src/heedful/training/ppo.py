@@ -35,7 +35,7 @@ from heedful.training.experience import (
     select_experience,
 )
 from heedful.training.optimiser import Optimiser, learning_rate
-from heedful.training.state import Step, TrainState, mix
+from heedful.training.state import Step, TrainState, due, mix
 
 ActorCritic = SeparateActorCritic | SharedActorCritic
 
@@ -99,11 +99,6 @@ def ppo(state: TrainState, models: PPOModels, prompts: Sequence[Prompt], config:
             for i in (range(min(4, len(texts))) if due(state.step, config.run.sample_every) else ())
         )
         yield Step(state.step, figures, shown)
-
-
-def due(step: int, every: int) -> bool:
-    """Whether something that happens `every` so many steps happens now; 0 is never."""
-    return every > 0 and step % every == 0
 
 
 def controller(config: KLConfig, coefficient: float) -> FixedKL | AdaptiveKL:

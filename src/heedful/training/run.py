@@ -19,7 +19,7 @@ from heedful.training.config import RunConfig
 from heedful.training.folders import checkpoints
 from heedful.training.optimiser import Diverged
 from heedful.training.progress import Display
-from heedful.training.state import Event, Step, TrainState, event_from_json, event_to_json
+from heedful.training.state import Event, Step, TrainState, due, event_from_json, event_to_json
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
@@ -134,11 +134,11 @@ def run(
                     state.apply(event)
                 ends = step.number == total or "stopped" in state.scalars
                 figures = dict(step.metrics)
-                if ends or _due(step.number, settings.evaluate_every):
+                if ends or due(step.number, settings.evaluate_every):
                     figures |= watch.evaluate()
                     _guard(step.number, figures, settings)
                 samples = list(step.samples)
-                if settings.sample_every > 0 and (ends or _due(step.number, settings.sample_every)):
+                if settings.sample_every > 0 and (ends or due(step.number, settings.sample_every)):
                     samples += watch.sample()
                 _log(metrics_file, [{"step": step.number, **figures}])
                 _log(samples_file, [{"step": step.number, **sample} for sample in samples])
@@ -148,15 +148,11 @@ def run(
                 last = figures
                 if ends:
                     break
-                if _due(step.number, settings.checkpoint_every):
+                if due(step.number, settings.checkpoint_every):
                     save_checkpoint(out, state, settings.keep_checkpoints)
         except Diverged as problem:
             raise _diverged(problem, out, problem.step or state.step + 1) from problem
     return last
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
 
 
 def _log(file: IO[str], rows: Sequence[dict[str, Any]]) -> None:

@@ -86,3 +86,8 @@ class TrainState:
 def mix(seed: int, *parts: int) -> int:
     """A 63-bit seed from a seed and some counters; neighbouring counters give unrelated seeds."""
     return int(np.random.SeedSequence([seed, *parts]).generate_state(2, np.uint64)[0] >> 1)
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens `every` so many steps happens now; 0 is never."""
+    return every > 0 and step % every == 0
