@@ -127,3 +127,12 @@ def test_stated_margins_are_asked_for(inputs: Path, llama: tuple[Path, Path], tm
     settings = config("reward", inputs, llama[0], llama[1], tmp_path / "margin", **over)
     run_stage("reward", settings)
     assert metrics(tmp_path / "margin")
+
+
+def test_a_refused_input_leaves_no_folder_behind(inputs: Path, llama: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(HeedfulError, match="no such file"):
+        run_stage("sft", config("sft", inputs, llama[0], llama[1], out, data=str(tmp_path / "typo.jsonl")))
+    assert not out.exists()
+    run_stage("sft", config("sft", inputs, llama[0], llama[1], out))
+    assert (out / "manifest.json").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy, reference_of
 from heedful.models.rewards import load_reward
 from heedful.models.scalar import Critic, RewardModel, new_reward_model
-from heedful.pipeline.run_folder import INPUTS, begin, finish, lineage, locked, same_inputs
+from heedful.pipeline.run_folder import INPUTS, begin, clear, finish, lineage, locked, same_inputs
 from heedful.pipeline.scratch import open_scratch
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import DecodingParams
@@ -47,7 +48,7 @@ from heedful.training.pairs import Pair, make_pairs
 from heedful.training.ppo import PPOModels, ppo, ppo_state
 from heedful.training.progress import Display
 from heedful.training.reward import evaluate_reward, normalisation, reward, reward_state, score_pairs
-from heedful.training.run import Intervene, Watch, no_intervention, run
+from heedful.training.run import METRICS, Intervene, Watch, no_intervention, run
 from heedful.training.sft import evaluate_sft, sft, sft_state
 from heedful.training.state import TrainState
 
@@ -67,13 +68,23 @@ def opened(stage: str, config: StageConfig, display: Display | None) -> Iterator
     """Hold the run's folder; yields the manifest of a run that is finished already, else where to work."""
     display = display or Display()
     out = Path(config.out)
-    with locked(out):
-        done = begin(out, stage, config)
-        if done is not None:
-            display.say(f"{stage}: {out} is finished already; delete it, or choose another --out, to run again.")
-            yield done
-        else:
-            yield Opened(out, display)
+    made_here = not out.exists()
+    try:
+        with locked(out):
+            done = begin(out, stage, config)
+            if done is not None:
+                display.say(f"{stage}: {out} is finished already; delete it, or choose another --out, to run again.")
+                yield done
+                return
+            try:
+                yield Opened(out, display)
+            except HeedfulError:
+                if not (out / METRICS).exists():  # refused before the first step: leave no trace
+                    clear(out)
+                raise
+    finally:
+        if made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
+            shutil.rmtree(out)
 
 
 def run_sft(config: SFTConfig, display: Display | None = None) -> dict[str, Any]:
