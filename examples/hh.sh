@@ -8,7 +8,7 @@ set -eu
 data=$1 out=$2
 shift 2
 here=$(dirname "$0")
-common="--records.max-length 512 --run.no-tensorboard"
+common="--records.max-length 512 --run.no-tensorboard --memory.micro-batch-tokens 2048"
 
 heedful sft --model "$here/hh_model.yaml" --data "$data" --out "$out/sft" $common \
     --optimiser.learning-rate 2e-3 --batch-size 16 "$@"
