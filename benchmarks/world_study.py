@@ -39,6 +39,7 @@ def run_arms(out: Path, seed: int) -> None:
     import numpy as np
 
     from heedful.core.statistics import cluster_bootstrap
+    from heedful.data.load import DataSpec, load_preferences
     from heedful.data.records import Demonstration
     from heedful.data.write import write_records
     from heedful.evaluation.best_of_n import best_of_n, headroom_share
@@ -168,7 +169,9 @@ def run_arms(out: Path, seed: int) -> None:
     clusters = ppo.clusters
     share = headroom_share(ppo_gold.mean(1), sft_gold.mean(1), by_gold, clusters, seed=seed)
     share_bon = headroom_share(by_proxy, sft_gold.mean(1), by_gold, clusters, seed=seed)
-    votes = [judge_pairs(work.world, pairs, panel(), votes=1, seed=mix(seed, 18, i)) for i in (0, 1)]
+    kept = load_preferences(DataSpec(str(work.round / "comparisons" / "preferences.jsonl"))).records
+    different = [(record.prompt, record.a, record.b) for record in kept]
+    votes = [judge_pairs(work.world, different, panel(), votes=1, seed=mix(seed, 18, i)) for i in (0, 1)]
     agreement = float(np.mean([x.probability == y.probability for x, y in zip(*votes, strict=True)]))
     write_json(
         folder / "arms.json",
@@ -231,7 +234,7 @@ def table(found: dict[int, dict[str, Any]]) -> str:
         figures[f"reward model against gold: {name}"] = ("loop", "reward_accuracy", name, "accuracy", "mean")
         figures[f"the longer answer against gold: {name}"] = ("loop", "reward_accuracy", name, "length_only", "mean")
     figures["reward model from single votes: SFT samples, unseen phrasings"] = ("arms", "single_vote_accuracy", "mean")
-    figures["agreement of two raters"] = ("arms", "rater_agreement")
+    figures["agreement of two raters, pairs of different answers"] = ("arms", "rater_agreement")
     for key in ("by_reward_win", "by_gold_win", "headroom_closed_by_ppo", "headroom_closed_by_best_of_16"):
         figures[f"best of 16: {key.replace('_', ' ')}"] = ("arms", "best_of_16", key, "mean")
     figures["seconds of the loop"] = ("loop", "seconds")
