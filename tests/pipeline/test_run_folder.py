@@ -40,6 +40,16 @@ def test_what_a_kill_left_in_an_empty_folder_does_not_block_it(tmp_path: Path) -
     assert begin(tmp_path, "sft", settings(tmp_path)) is None
 
 
+@pytest.mark.parametrize("text", ["# heedful quickstart\nseed: 0\n", "model: my own recipe\n"])
+def test_settings_that_another_wrote_are_never_cleared(tmp_path: Path, text: str) -> None:
+    (tmp_path / "heedful.yaml").write_text(text)
+    (tmp_path / "tokenizer").mkdir()
+    with pytest.raises(HeedfulError, match="another kind of run"):
+        begin(tmp_path, "sft", settings(tmp_path))
+    assert (tmp_path / "heedful.yaml").read_text() == text
+    assert (tmp_path / "tokenizer").is_dir()
+
+
 def test_changed_inputs_are_named(tmp_path: Path) -> None:
     same_inputs(tmp_path, {"data": "1", "model": "2"})
     same_inputs(tmp_path, {"data": "1", "model": "2"})

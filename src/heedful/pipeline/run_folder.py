@@ -16,7 +16,7 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.files import MANIFEST, atomic_write, explain, read_manifest, seal, sha256_json, sync_folder, write_json
-from heedful.training.folders import checkpoints, drop_checkpoints
+from heedful.training.folders import EVENTS, FOLDER, METRICS, SAMPLES, checkpoints, drop_checkpoints
 from heedful.training.settings import to_yaml
 
 CONFIG = "heedful.yaml"
@@ -93,7 +93,7 @@ def begin(out: Path, stage: str, config: Any) -> dict[str, Any] | None:
         HeedfulError: the folder holds a run of another stage or with other settings, or things of another kind.
     """
     done = read_manifest(out)
-    if done is None and not checkpoints(out) and (out / CONFIG).exists():
+    if done is None and not checkpoints(out) and holds(out, stage):
         clear(out)
     claim(out, stage, config)
     if done is not None:
@@ -121,11 +121,17 @@ def claim(out: Path, stage: str, config: Any) -> None:
         file.write(text)
 
 
+def holds(out: Path, stage: str) -> bool:
+    """Whether a folder was begun by this stage; a recipe or a programme of the same file name was not."""
+    path = out / CONFIG
+    return path.exists() and path.read_text(encoding="utf-8").startswith(f"# heedful {stage}\n")
+
+
 def clear(out: Path) -> None:
     """Remove what a run that came to nothing left: settings, logs, half-made results. Nothing else is touched."""
-    for name in (CONFIG, INPUTS, "metrics.jsonl", "samples.jsonl", "events.jsonl"):
+    for name in (CONFIG, INPUTS, METRICS, SAMPLES, EVENTS):
         (out / name).unlink(missing_ok=True)
-    for name in ("checkpoints", "tensorboard", "tokenizer", RESULT):
+    for name in (FOLDER, "tensorboard", "tokenizer", RESULT):
         shutil.rmtree(out / name, ignore_errors=True)
 
 

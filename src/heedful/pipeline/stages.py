@@ -44,11 +44,12 @@ from heedful.training.config import (
     StageConfig,
 )
 from heedful.training.dpo import dpo, evaluate_dpo, reference_logprobs
+from heedful.training.folders import METRICS
 from heedful.training.pairs import Pair, make_pairs
 from heedful.training.ppo import PPOModels, ppo, ppo_state
 from heedful.training.progress import Display
 from heedful.training.reward import evaluate_reward, normalisation, reward, reward_state, score_pairs
-from heedful.training.run import METRICS, Intervene, Watch, no_intervention, run
+from heedful.training.run import Intervene, Watch, no_intervention, run
 from heedful.training.sft import evaluate_sft, sft, sft_state
 from heedful.training.state import TrainState
 

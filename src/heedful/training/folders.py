@@ -1,4 +1,4 @@
-"""Where the checkpoints of a run stand. Imports no torch."""
+"""What stands where in the folder of a run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from heedful.files import read_manifest
 
 FOLDER = "checkpoints"
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+EVENTS = "events.jsonl"
 
 
 def checkpoints(out: Path) -> list[Path]:

@@ -16,15 +16,10 @@ from heedful.errors import HeedfulError
 from heedful.files import atomic_write
 from heedful.training.checkpoint import save_checkpoint
 from heedful.training.config import RunConfig
-from heedful.training.folders import checkpoints
+from heedful.training.folders import EVENTS, METRICS, SAMPLES, checkpoints
 from heedful.training.optimiser import Diverged
 from heedful.training.progress import Display
 from heedful.training.state import Event, Step, TrainState, due, event_from_json, event_to_json
-
-METRICS = "metrics.jsonl"
-SAMPLES = "samples.jsonl"
-EVENTS = "events.jsonl"
-
 
 Intervene: TypeAlias = Callable[[Step], Sequence[Event]]
 """Looks at a step and names the events to apply after it."""
