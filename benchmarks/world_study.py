@@ -250,7 +250,7 @@ def main() -> int:
     """Run the seeds, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[6, 7, 8, 9, 10])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--no-arms", action="store_true", help="the loop alone, without baselines and controls")
     parser.add_argument("--only", nargs=2, metavar=("PART", "SEED"), help=argparse.SUPPRESS)

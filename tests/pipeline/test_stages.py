@@ -136,3 +136,18 @@ def test_a_refused_input_leaves_no_folder_behind(inputs: Path, llama: tuple[Path
     assert not out.exists()
     run_stage("sft", config("sft", inputs, llama[0], llama[1], out))
     assert (out / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("normalise", "centred", "divided"), [("offset", True, False), ("standard", True, True)])
+def test_a_reward_model_is_centred_and_divided_only_when_asked(
+    normalise: str, centred: bool, divided: bool, tmp_path: Path
+) -> None:
+    write_inputs(tmp_path / "inputs")
+    write_model(tmp_path / "model")
+    settings = config(
+        "reward", tmp_path / "inputs", tmp_path / "model", tmp_path, tmp_path / "out", normalise=normalise
+    )
+    run_stage("reward", settings)
+    stored = json.loads((tmp_path / "out" / "config.json").read_text())["heedful_reward"]
+    assert (stored["offset"] != 0.0) == centred
+    assert (stored["scale"] != 1.0) == divided

@@ -80,6 +80,10 @@ class ScalarModel:
         self.offset, self.scale = float(offset), float(scale)
         setattr(underlying(self.model).config, NORMALISATION, {"offset": self.offset, "scale": self.scale})
 
+    def rescale(self, mean: float, spread: float) -> None:
+        """From now on a normalised figure is what it was, less `mean`, divided by `spread`."""
+        self.set_normalisation(self.offset + mean * self.scale, self.scale * spread)
+
     @property
     def context_length(self) -> int | None:
         """The most tokens the model was made for, or None where its configuration does not say."""

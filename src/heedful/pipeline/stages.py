@@ -166,8 +166,9 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
             shown=("loss", "accuracy", "held_out_accuracy"),
             watch=Watch(evaluate=lambda: evaluate_reward(model, evaluation, budget)),
         )
-        if config.normalise:
-            model.set_normalisation(*normalisation(model, pairs, budget))
+        if config.normalise != "none":
+            offset, spread = normalisation(model, pairs, budget)
+            model.set_normalisation(offset, spread if config.normalise == "standard" else 1.0)
         accuracy = held_out_accuracy(model, held_out, evaluation, budget)
         if accuracy:
             stage.display.say(say_accuracy(accuracy))
@@ -327,8 +328,8 @@ def open_ppo_models(policy: Policy, config: PPOConfig) -> PPOModels:
         return PPOModels(SharedActorCritic(policy), reference, judge)
     if isinstance(judge, RewardModel) and judge.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
         critic = Critic.from_reward(judge, lora=lora_of(config), seed=config.seed)
-    else:
-        critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)
+        return PPOModels(SeparateActorCritic(policy, critic), reference, judge, critic_from_reward=True)
+    critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)
     return PPOModels(SeparateActorCritic(policy, critic), reference, judge)
 
 

@@ -208,8 +208,9 @@ class RewardConfig:
     """Ask the stated margin of the score difference (Llama 2). Refused beside soft labels."""
     labels: Literal["soft", "majority"] = "soft"
     """soft: learn the share of votes; majority: learn its winner, ties at one half."""
-    normalise: bool = True
-    """After training, set offset and scale so that the training answers score 0 on average with spread 1."""
+    normalise: Literal["offset", "standard", "none"] = "offset"
+    """After training: offset makes the training answers score 0 on average and keeps the Bradley–Terry scale (a
+    difference of 1 is odds of e to 1); standard also divides by their spread, which pays noise as much as signal."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(learning_rate=9e-6))
     """Learning rate 9e-6 [O]."""
     loading: LoadingConfig = LoadingConfig()

@@ -49,6 +49,8 @@ class PPOModels:
     actor_critic: ActorCritic
     reference: Policy
     reward: Reward
+    critic_from_reward: bool = False
+    """Whether the critic began as a copy of the reward model, and so speaks on its scale."""
 
     @property
     def policy(self) -> Policy:
@@ -79,6 +81,9 @@ def ppo(state: TrainState, models: PPOModels, prompts: Sequence[Prompt], config:
     rendered = [render_prompt(models.policy.tokenizer, conversation) for conversation in conversations]
     if config.score.normalise == "reference" and "score_mean" not in state.scalars:
         state.scalars |= reference_statistics(state, models, conversations, rendered, config)
+    if config.score.normalise == "reference" and models.critic_from_reward:
+        assert isinstance(models.actor_critic, SeparateActorCritic)
+        models.actor_critic.critic.rescale(state.scalars["score_mean"], state.scalars["score_spread"])
     while state.step < config.steps:
         state.begin_step()
         wanted = config.rollout.prompts_per_step

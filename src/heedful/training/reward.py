@@ -101,7 +101,7 @@ def evaluate_reward(model: RewardModel, pairs: Sequence[Pair], micro_batch_token
 
 
 def normalisation(model: RewardModel, pairs: Sequence[Pair], micro_batch_tokens: int) -> tuple[float, float]:
-    """Mean and spread of the raw scores of the training answers: the offset and scale of the finished model."""
+    """Mean and spread of the raw scores of the training answers: the offset, and the scale where one is asked for."""
     scores = torch.cat(score_pairs(model, pairs, micro_batch_tokens))
     spread = float(scores.std()) if len(scores) > 1 else 1.0
     return float(scores.mean()), spread if spread > 1e-6 else 1.0
