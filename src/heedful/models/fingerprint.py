@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import cached_file
 
 from heedful.errors import HeedfulError
 from heedful.files import sha256_file, sha256_json
@@ -42,6 +44,29 @@ def model_fingerprint(model: Policy | ScalarModel | Path | str) -> str:
     if not any(path.suffix == ".safetensors" for path in files):
         raise HeedfulError("no model here to fingerprint.", where=str(folder), mend="Give a model folder.")
     return sha256_json({path.name: sha256_file(path) for path in files})
+
+
+def source_fingerprint(source: str, *, revision: str | None = None) -> str:
+    """Hex SHA-256 of what a setting names, which has been loaded already.
+
+    Of a folder or a hub id: the model's content, as `model_fingerprint`; of a `.yaml` description: the file; of
+    `module:function`: the file of that module. Empty where there is no file to hash: a built-in module, a model that
+    was made in memory.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return model_fingerprint(path)
+    if path.is_file():
+        return sha256_file(path)
+    module = sys.modules.get(source.partition(":")[0]) if ":" in source else None
+    if module is not None:
+        file = getattr(module, "__file__", None)
+        return sha256_file(Path(file)) if file else ""
+    try:
+        cached = cached_file(source, "config.json", revision=revision, local_files_only=True)
+    except (OSError, ValueError):
+        return ""
+    return model_fingerprint(Path(cached).parent) if cached else ""
 
 
 def _of_memory(model: Any) -> str:

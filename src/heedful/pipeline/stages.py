@@ -20,10 +20,9 @@ from heedful.data.records import Conversation, Demonstration, Preference, Prompt
 from heedful.data.splits import split
 from heedful.errors import HeedfulError
 from heedful.evaluation.accuracy import reward_accuracy
-from heedful.files import sha256_file
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.adapters import LoRA
-from heedful.models.fingerprint import model_fingerprint
+from heedful.models.fingerprint import source_fingerprint
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy, reference_of
 from heedful.models.rewards import load_reward
@@ -471,9 +470,12 @@ def resume(stage: Opened, config: StageConfig, data: Mapping[str, Any], state: T
     Raises:
         HeedfulError: the data or a model that the run reads has changed since.
     """
-    same_inputs(
-        stage.out, {"data": data["sha256"]} | {role: fingerprint(name) for role, name in parents(config).items()}
-    )
+    revision = config.loading.revision
+    made_of = {
+        role: source_fingerprint(name, revision=revision if role == "model" else None)
+        for role, name in parents(config).items()
+    }
+    same_inputs(stage.out, {"data": data["sha256"]} | made_of)
     if load_checkpoint(stage.out, state):
         stage.display.say(f"going on from step {state.step}")
 
@@ -510,13 +512,3 @@ def peak_memory() -> int:
     """The most memory that this process has held so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def fingerprint(source: str) -> str:
-    """Content hash of a local model folder or description; of anything else, its name says it all."""
-    path = Path(source)
-    if path.is_dir():
-        return model_fingerprint(path)
-    if path.is_file():
-        return sha256_file(path)
-    return ""
