@@ -2,9 +2,12 @@
 #
 #   make quickstart          the whole loop on the embedded world; FAST=1 for the short one
 #   make test                the quick tests, and those on real data where it is found
+#   make test-postgres       the store's tests on the server that HEEDFUL_TEST_DATABASE names (.ci/with-postgres)
 #   make test-all            every test, within 90 minutes
+#   make soak                the studio under kills, under load and with a million rows
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make lint                ruff and mypy
+#   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
 #   make clean               remove .venv and the caches
 
@@ -22,7 +25,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-all study lint format clean
+.PHONY: help install dev quickstart test test-postgres test-all soak study messages lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,7 +46,7 @@ $(INSTALLED): | $(BIN)/python
 # Dependency groups need pip 25.1.
 $(READY): $(INSTALLED)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(PIP) install --quiet --group dev
+	$(PIP) install --quiet --editable '.[train,postgres]' --group dev
 	@rm -f $(VENV)/.ready-* && touch $@
 
 install: $(INSTALLED)
@@ -56,10 +59,16 @@ quickstart: $(INSTALLED)
 	@$(BIN)/heedful quickstart $(if $(FAST),--fast)
 
 test: $(READY)
-	$(PYTEST) -m 'not slow and not oracle'
+	$(PYTEST) -m 'not slow and not oracle and not soak'
+
+test-postgres: $(READY)
+	$(PYTEST) -m 'not slow and not soak and (not browser or smoke)' tests/feedback tests/studio
 
 test-all: $(READY)
-	$(PYTEST) -m 'not oracle'
+	$(PYTEST) -m 'not oracle and not soak'
+
+soak: $(READY)
+	$(PYTEST) -n 0 -m soak tests/studio tests/feedback
 
 study: $(INSTALLED)
 	$(BIN)/python benchmarks/world_study.py
@@ -72,6 +81,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+messages: $(READY)
+	.ci/messages
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

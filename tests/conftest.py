@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,12 +14,41 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 from hypothesis import settings
 
+import store_flush
+
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 # Examples are timed on a machine that other work shares, so no deadline; in CI the same examples each time.
 settings.register_profile("heedful", deadline=None, derandomize=IN_CI)
 settings.load_profile("heedful")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Configure Django once, on a SQLite file, or on the server that HEEDFUL_TEST_DATABASE names."""
+    from django.conf import settings as django_settings
+
+    from heedful.studio.setup import configure
+
+    if django_settings.configured:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="heedful-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    server = os.environ.get("HEEDFUL_TEST_DATABASE", "")
+    quick = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a real one takes a third of a second an account
+    configure(server or f"sqlite:///{folder}/unused.db", SECRET_KEY="only-for-tests", PASSWORD_HASHERS=quick)
+    if not server:
+        django_settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(folder / "test.db")
+    store_flush.install()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is of the other kind of database."""
+    other = "on_sqlite" if os.environ.get("HEEDFUL_TEST_DATABASE") else "on_postgresql"
+    left = [item for item in items if item.get_closest_marker(other)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker(other)]
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,12 @@ from heedful.cli.chat import ChatConfig
 from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
 from heedful.cli.evaluate import EvaluateConfig
+from heedful.cli.feedback_io import ExportConfig, ImportConfig
 from heedful.cli.inspect import InspectConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.sample import SampleConfig
+from heedful.cli.studio import BackupConfig, MigrateConfig, RestoreConfig
+from heedful.studio.config import StudioConfig
 from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
 from heedful.training.settings import all_keys, from_mapping
 
@@ -30,13 +33,22 @@ CONFIGS: dict[str, type] = {
     "compare": CompareConfig,
     "dpo": DPOConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "import": ImportConfig,
     "inspect": InspectConfig,
     "ppo": PPOConfig,
     "quickstart": QuickstartConfig,
     "reward": RewardConfig,
     "sample": SampleConfig,
     "sft": SFTConfig,
+    "studio": StudioConfig,
 }
+STUDIO: dict[str, type] = {"backup": BackupConfig, "migrate-db": MigrateConfig, "restore": RestoreConfig}
+
+
+def config_of(name: str, words: list[str]) -> type:
+    """The settings of a command, or of what `heedful studio` does besides serving."""
+    return STUDIO.get(words[0], CONFIGS[name]) if name == "studio" and words else CONFIGS[name]
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:
@@ -75,8 +87,9 @@ def test_commands_and_their_flags_exist(page: Path) -> None:
         if name.startswith("-"):
             continue
         assert name in COMMANDS, f"{page.name}: heedful {name}"
-        known = {"help", "json", "config", *(key.replace("_", "-") for key in all_keys(CONFIGS[name]))}
-        for word in full_flags(CONFIGS[name], words):
+        config = config_of(name, words)
+        known = {"help", "json", "config", *(key.replace("_", "-") for key in all_keys(config))}
+        for word in full_flags(config, words):
             if word.startswith("--"):
                 flag = word[2:].partition("=")[0]
                 bare = re.sub(r"(^|\.)no-", r"\1", flag)
@@ -103,7 +116,7 @@ def test_the_pages_commands_are_complete_and_every_command_is_shown() -> None:
         assert f"| `{name}` |" in text
     for name, *words in commands(page):
         if name in CONFIGS and "--help" not in words and "--config" not in words:
-            assert required(CONFIGS[name]) <= set(words), f"heedful {name} {words}"
+            assert required(config_of(name, words)) <= set(words), f"heedful {name} {words}"
 
 
 def test_the_settings_file_of_the_page_is_accepted() -> None:

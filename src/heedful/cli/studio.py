@@ -1,0 +1,129 @@
+"""`heedful studio`: serve it, move its database, back it up, restore it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from heedful.cli.command import parse, print_json
+from heedful.errors import HeedfulError
+from heedful.studio.config import StudioConfig
+
+NOTES = """heedful studio migrate-db --source ADDRESS --target ADDRESS moves a store between SQLite and PostgreSQL.
+
+heedful studio backup --out FILE and heedful studio restore --file FILE copy one, also while it is in use."""
+
+
+@dataclass(frozen=True)
+class MigrateConfig:
+    """Move a store from one database to another, empty one, and prove that nothing changed."""
+
+    source: str
+    """Address of the database that is: sqlite:///feedback.db or postgresql://user@host/name."""
+    target: str
+    """Address of the database that shall be."""
+    folder: Path = Path()
+    """The studio's folder, where the journal of erasures stands."""
+
+
+@dataclass(frozen=True)
+class BackupConfig:
+    """Copy a store to one file, also while people are at work."""
+
+    out: Path
+    """The file to write."""
+    database: str | None = None
+    """Address of the database; by default DATABASE_URL, or feedback.db in the folder."""
+    folder: Path = Path()
+    """The studio's folder."""
+
+
+@dataclass(frozen=True)
+class RestoreConfig:
+    """Make a store from a backup. What was erased after the backup is erased again."""
+
+    file: Path
+    """The backup."""
+    database: str | None = None
+    """Address of a database that is not there yet, or empty; by default DATABASE_URL, or feedback.db in the folder."""
+    folder: Path = Path()
+    """The studio's folder, where the journal of erasures stands."""
+
+
+def studio(arguments: list[str]) -> int:
+    """Serve, or do what the first word names."""
+    others: dict[str, Callable[[list[str]], int]] = {"migrate-db": _migrate, "backup": _backup, "restore": _restore}
+    if arguments and arguments[0] in others:
+        return others[arguments[0]](arguments[1:])
+    if arguments and not arguments[0].startswith("-"):
+        raise HeedfulError(
+            f"heedful studio has no {arguments[0]!r}.", mend=f"It serves by itself, or does {', '.join(others)}."
+        )
+    call = parse(StudioConfig, "studio", arguments, notes=NOTES)
+    from heedful.studio.serve import serve
+
+    serve(call.settings)
+    return 0
+
+
+def _configure(database: str | None, folder: Path) -> str:
+    """Configure Django on the studio's own database, and give its address."""
+    from heedful.feedback.setup import setup
+
+    address = StudioConfig(folder=folder, database=database).address
+    setup(address, {"HEEDFUL_FOLDER": str(folder.resolve())})
+    return address
+
+
+def _migrate(arguments: list[str]) -> int:
+    call = parse(MigrateConfig, "studio migrate-db", arguments)
+    given = call.settings
+    _configure(given.source, given.folder)
+    from heedful.feedback.transfer import migrate
+
+    moved = migrate(given.source, given.target)
+    if call.json:
+        print_json(moved.as_dict())
+    else:
+        rows = sum(table.rows for table in moved.tables.values())
+        print(f"{rows:,} rows of {len(moved.tables)} tables moved; each table's content is the same by its hash.")
+        if moved.left:
+            print(f"Left behind, since heedful does not know them: {', '.join(moved.left)}.")
+        if moved.erased:
+            print(f"Erased again in the target: {moved.erased}.")
+    return 0
+
+
+def _backup(arguments: list[str]) -> int:
+    call = parse(BackupConfig, "studio backup", arguments)
+    given = call.settings
+    address = _configure(given.database, given.folder)
+    from heedful.feedback.backup import backup
+
+    made = backup(address, given.out)
+    if call.json:
+        print_json(made.as_dict())
+    else:
+        print(f"{made.out}: {made.bytes:,} bytes, sha256 {made.sha256}, checked and on disk.")
+    return 0
+
+
+def _restore(arguments: list[str]) -> int:
+    call = parse(RestoreConfig, "studio restore", arguments)
+    given = call.settings
+    address = _configure(given.database, given.folder)
+    from heedful.feedback.backup import restore
+
+    made = restore(given.file, address)
+    if call.json:
+        print_json(made.as_dict())
+        return 0
+    print(f"{made.database} is made of {given.file}.")
+    if not made.sealed:
+        print("The backup's .sha256 file was not beside it, so that its content could not be checked against it.")
+    if made.journals:
+        print(f"Erased again: {made.erased}, by {', '.join(map(str, made.journals))}.")
+    else:
+        print("No journal of erasures was found: what was erased after the backup has come back.")
+    return 0

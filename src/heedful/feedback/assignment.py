@@ -1,0 +1,262 @@
+"""What a rater is given next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from heedful.feedback import clock, qualification, queue_rows, queues, share, slots, special
+from heedful.feedback.conflict import Conflict
+from heedful.feedback.leases import (
+    SKIP_REASONS,
+    heartbeat,
+    hold_rater,
+    lease,
+    presentation,
+    release,
+    save_draft,
+    show,
+    skip,
+    take_back_expired,
+)
+from heedful.feedback.models import (
+    Assignment,
+    AssignmentState,
+    Batch,
+    BatchState,
+    Rater,
+    Slot,
+    SlotState,
+)
+from heedful.feedback.programmes import has_consented
+from heedful.feedback.queue_rows import About, Place
+from heedful.feedback.queues import Cursors, Walk
+from heedful.feedback.rules import Rules, rules_of
+from heedful.feedback.slots import QUEUED
+from heedful.feedback.transactions import writes
+
+__all__ = [
+    "SKIP_REASONS",
+    "Conflict",
+    "current_assignment",
+    "heartbeat",
+    "next_assignment",
+    "release",
+    "save_draft",
+    "show",
+    "skip",
+    "why_none",
+]
+TRIES = 1000
+CANDIDATES = 4
+"""Slots found before the lease is taken: while others ask at the same time, the first may be gone."""
+FAR_OFF = datetime.max.replace(tzinfo=UTC)
+
+
+def next_assignment(
+    rater: Rater, *, batch: Batch | None = None, prefetch: bool = False, show: bool = False
+) -> Assignment | None:
+    """Lease what a rater judges next, in the order: what they hold already, what is made for them, the queues.
+
+    Args:
+        rater: who asks.
+        batch: only from this one.
+        prefetch: ahead of time, beside what they work on: one at most, held for a short while until it is shown.
+        show: it is shown as soon as it is leased, in one transaction; what they hold already, and a dialogue, is not.
+
+    Returns:
+        their lease; None only when a look through every queue has found nothing for them: `why_none` says why.
+
+    Raises:
+        Conflict: every free slot was taken by somebody else, a thousand times over.
+    """
+    for attempt in range(TRIES):
+        look = _look(rater, batch, prefetch)
+        if look.own is not None:
+            return look.own
+        if look.barred not in ("", "paused"):
+            return None
+        found = _take(look, batch, prefetch, attempt > 0, show)
+        if found is not None:
+            return found
+        if look.barred or not (look.again or _overlooked(look)):
+            return None
+    raise Conflict("too many ask at the same time.", where="queue", mend="Ask again.")
+
+
+@dataclass
+class Candidate:
+    """A free slot that fits, and where the rater's cursors stand once it is taken."""
+
+    place: Place
+    known: About
+    walk: Walk
+    cursors: Cursors
+
+
+@dataclass
+class Look:
+    """What was read before anything is written: others go on meanwhile, so a slot may be gone by then."""
+
+    rater: Rater
+    rules: Rules
+    barred: str
+    own: Assignment | None = None
+    batches: list[Batch] = field(default_factory=list)
+    allowed: list[Batch] = field(default_factory=list)
+    """Those whose queues the rater may take from."""
+    candidates: list[Candidate] = field(default_factory=list)
+    walks: list[Walk] = field(default_factory=list)
+    """Those that found nothing: where they came to is kept all the same."""
+    again: bool = False
+    """Others took what was found, or something came back: look again."""
+
+
+def _look(rater: Rater, batch: Batch | None, prefetch: bool) -> Look:
+    """Read what a rater could be given."""
+    rater = Rater.objects.select_related("programme").get(pk=rater.pk)
+    look = Look(rater, rules_of(rater.programme.settings), _barred(rater))
+    if look.barred not in ("", "paused"):
+        return look
+    look.own = _own(rater, batch, prefetch)
+    if look.own is not None:
+        return look
+    look.batches = _open(rater, batch)
+    if look.barred:
+        return look
+    for one in look.batches:
+        walk = Walk(rater, one) if one.purpose in QUEUED else None
+        if walk is None or not _allowed(rater, one, look.rules):
+            continue
+        look.allowed.append(one)
+        for place, known in walk.places():
+            look.candidates.append(Candidate(place, known, walk, walk.stand()))
+            if len(look.candidates) == CANDIDATES:
+                return look
+        look.walks.append(walk)
+    return look
+
+
+@writes
+def _take(look: Look, batch: Batch | None, prefetch: bool, wait: bool, show: bool) -> Assignment | None:
+    """Lease what is made for the rater, or the first candidate that nobody else took."""
+    rater = look.rater
+    hold_rater(rater.pk)  # two tabs go one after the other
+    own = _own(rater, batch, prefetch)
+    if own is not None:
+        return own
+    if not wait and take_back_expired():
+        look.again = True
+    made_for = special.offer(rater, look.batches)
+    if made_for is not None:
+        found = _reserved(rater, made_for, look.rules, prefetch, show)
+        if found is not None:
+            return found
+    for one in look.candidates:
+        place = one.place
+        found = lease(
+            rater,
+            place.pk,
+            place.item,
+            purpose=place.purpose,
+            pass_number=place.pass_number,
+            version=place.item_version,
+            order=presentation(one.known.indices[place.item], one.known.orders[place.item]),
+            rules=look.rules,
+            prefetch=prefetch,
+            wait=wait,
+            show=show,
+        )
+        if found is not None:
+            one.walk.save(one.cursors)
+            return found
+        look.again = True
+    for walk in look.walks:
+        walk.save(walk.stand())
+    return None
+
+
+def _reserved(rater: Rater, slot: Slot, rules: Rules, prefetch: bool, show: bool) -> Assignment | None:
+    """Lease a slot that is made for the rater; one they cannot have, since they had the item, closes."""
+    known = queue_rows.about([slot.item_id])
+    found = lease(
+        rater,
+        slot.pk,
+        slot.item_id,
+        purpose=slot.purpose,
+        pass_number=slot.pass_number,
+        version=slot.item.version,
+        order=presentation(known.indices[slot.item_id], known.orders[slot.item_id]),
+        rules=rules,
+        prefetch=prefetch,
+        wait=True,
+        show=show,
+    )
+    if found is None and Slot.objects.filter(pk=slot.pk, state=SlotState.FREE).exists():
+        slots.close(slot, slot.item)
+    return found
+
+
+def _barred(rater: Rater) -> str:
+    """Why no work at all is given to a rater, as `why_none` says it; empty when it is."""
+    if rater.programme.archived or rater.erased:
+        return "done"
+    if not has_consented(rater):
+        return "consent"
+    return "paused" if rater.paused else ""
+
+
+def _own(rater: Rater, batch: Batch | None, prefetch: bool) -> Assignment | None:
+    """What a rater holds already: so two tabs, or a double click, do not take two."""
+    held = Assignment.objects.filter(rater=rater, state=AssignmentState.LEASED, lease_until__gt=clock.now())
+    if batch is not None:
+        held = held.filter(slot__batch=batch)
+    if prefetch:
+        held = held.filter(prefetched=True)
+    return held.order_by("prefetched", "-shown", "-created").first()
+
+
+def current_assignment(rater: Rater) -> Assignment | None:
+    """What a rater has before them: a reload resumes it, also after its lease, until somebody takes it back."""
+    held = Assignment.objects.filter(rater=rater, state=AssignmentState.LEASED, shown__isnull=False)
+    return held.order_by("-shown").first()
+
+
+def _open(rater: Rater, batch: Batch | None) -> list[Batch]:
+    """Batches that are handed out, the first in line first: by priority, deadline, age."""
+    rows = Batch.objects.filter(programme=rater.programme_id, state=BatchState.OPEN).select_related("guideline")
+    if batch is not None:
+        rows = rows.filter(pk=batch.pk)
+    return sorted(rows, key=lambda one: (-one.priority, one.deadline or FAR_OFF, one.created, one.pk))
+
+
+def _allowed(rater: Rater, batch: Batch, rules: Rules) -> bool:
+    return qualification.may_work(rater, batch) and not share.reached(rater, batch, rules.max_share)
+
+
+def _overlooked(look: Look) -> bool:
+    """Whether a free slot for the rater stands somewhere in the queues after all; nothing is held meanwhile."""
+    return any(queues.overlooked(look.rater, one) for one in look.allowed)
+
+
+def why_none(rater: Rater) -> str:
+    """Why a rater gets nothing just now.
+
+    Returns:
+        "consent", "paused", "qualification" (work waits for who passed a test), "share" (they have done their
+        largest share), "busy" (others are at work on what they could judge; it may come back) or "done".
+    """
+    rater = Rater.objects.select_related("programme").get(pk=rater.pk)
+    barred = _barred(rater)
+    if barred:
+        return barred
+    rules = rules_of(rater.programme.settings)
+    batches: Sequence[Batch] = [one for one in _open(rater, None) if one.purpose in QUEUED]
+    waiting = [one for one in batches if queues.waits(rater, one)]
+    if any(not qualification.may_work(rater, one) for one in waiting):
+        return "qualification"
+    if any(share.reached(rater, one, rules.max_share) for one in waiting):
+        return "share"
+    busy = [one for one in batches if _allowed(rater, one, rules) and queues.in_work(rater, one)]
+    return "busy" if busy else "done"

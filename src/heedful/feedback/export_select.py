@@ -1,0 +1,248 @@
+"""Which judgments an export reads, and the items that they are of."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from heedful.errors import HeedfulError, nearest
+from heedful.feedback.export_votes import Judged, Text, Vote, Work
+from heedful.feedback.models import (
+    Adjudication,
+    Batch,
+    Demonstration,
+    Edit,
+    Item,
+    ItemCompletion,
+    ItemState,
+    Judgment,
+    Programme,
+    Purpose,
+    RaterKind,
+    Snapshot,
+    SnapshotEntry,
+)
+from heedful.feedback.pseudonyms import Pseudonyms
+
+CHUNK = 200
+"""Items fetched together."""
+ADJUDICATOR = "adjudicator"
+TRAINING = ("train",)
+"""The purposes whose judgments enter a training format: this one."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of a programme's judgments. Empty tuples mean all."""
+
+    programme: Programme
+    batches: tuple[uuid.UUID, ...] = ()
+    rounds: tuple[int, ...] = ()
+    raters: tuple[str, ...] = ()
+    """Kinds of raters: person, ai, simulated, end_user."""
+    purposes: tuple[str, ...] = TRAINING
+    include_surplus: bool = False
+    adjudicated: bool = False
+    """A verdict stands in place of the votes."""
+    snapshot: Snapshot | None = None
+    """Exactly these judgments, whatever came since."""
+
+    def judgments(self) -> QuerySet[Judgment]:
+        """The judgments: those that hold, of a rater's first pass, counted ones unless surplus is asked for.
+
+        An item that has become gold, or was withdrawn, gives none any more, unless they stand in a snapshot.
+        """
+        if self.snapshot is not None:
+            return Judgment.objects.filter(
+                pk__in=SnapshotEntry.objects.filter(snapshot=self.snapshot).values("judgment")
+            )
+        found = Judgment.objects.filter(
+            programme=self.programme,
+            current__isnull=False,
+            adjudication__isnull=True,
+            pass_number=1,
+            purpose__in=self.purposes,
+            item__purpose__in=self.purposes,
+        ).exclude(item__state=ItemState.WITHDRAWN)
+        if not self.include_surplus:
+            found = found.filter(surplus=False)
+        if self.raters:
+            found = found.filter(rater__kind__in=self.raters)
+        return found.filter(self._where("batch"))
+
+    def items(self) -> QuerySet[Item]:
+        """Items that were not withdrawn, judged or not."""
+        if self.snapshot is not None:
+            return Item.objects.filter(pk__in=SnapshotEntry.objects.filter(snapshot=self.snapshot).values("item"))
+        found = Item.objects.filter(
+            self._where("batch"), programme=self.programme, purpose__in=self.purposes, batch__purpose__in=self.purposes
+        )
+        return found.exclude(state=ItemState.WITHDRAWN)
+
+    def verdicts(self) -> QuerySet[Adjudication]:
+        """Adjudications that stand; of a snapshot, that stood when it was made."""
+        found = Adjudication.objects.filter(decided__isnull=False, item__in=self.items())
+        if self.snapshot is None:
+            return found.filter(superseded=None)
+        at = self.snapshot.created
+        return found.filter(decided__lte=at).filter(Q(superseded=None) | Q(superseded__gt=at))
+
+    def _where(self, batch: str) -> Q:
+        where = Q()
+        if self.batches:
+            where &= Q(**{f"{batch}__in": self.batches})
+        if self.rounds:
+            where &= Q(**{f"{batch}__round__in": self.rounds})
+        return where
+
+
+def selection(
+    programme: Programme,
+    *,
+    batches: Iterable[Any] | None = None,
+    rounds: Iterable[int] | None = None,
+    raters: Iterable[str] | None = None,
+    purposes: Iterable[str] = TRAINING,
+    include_surplus: bool = False,
+    adjudicated: bool = False,
+    snapshot: Snapshot | None = None,
+) -> Selection:
+    """A selection from what people write.
+
+    Args:
+        batches: rows, ids or names.
+        raters: kinds of raters.
+
+    Raises:
+        HeedfulError: an unknown batch, kind or purpose, another programme's snapshot, or filters beside a snapshot.
+    """
+    kinds, wanted = tuple(raters or ()), tuple(purposes)
+    for kind in kinds:
+        if kind not in RaterKind.values:
+            hint = nearest(kind, list(RaterKind.values))
+            raise HeedfulError(f"{kind!r} is no kind of rater. {hint}".strip(), where="raters")
+    for purpose in wanted:
+        if purpose not in Purpose.values:
+            raise HeedfulError(f"{purpose!r} is no purpose.", where="purposes", mend=f"{', '.join(Purpose.values)}.")
+    if snapshot is not None:
+        if snapshot.programme_id != programme.pk:
+            raise HeedfulError("the snapshot is another programme's.", where="snapshot")
+        if batches or rounds or raters or include_surplus:
+            raise HeedfulError(
+                "a snapshot is a list of judgments; nothing can be chosen within it.",
+                where="snapshot",
+                mend="Leave batches, rounds, raters and surplus away.",
+            )
+    return Selection(
+        programme,
+        tuple(batch_named(programme, one).pk for one in batches or ()),
+        tuple(rounds or ()),
+        kinds,
+        wanted,
+        include_surplus,
+        adjudicated,
+        snapshot,
+    )
+
+
+def batch_named(programme: Programme, given: Any) -> Batch:
+    """A programme's batch by its row, id or name.
+
+    Raises:
+        HeedfulError: there is none, or several have the name.
+    """
+    known = Batch.objects.filter(programme=programme)
+    if isinstance(given, Batch):
+        given = given.pk
+    try:
+        found = list(known.filter(pk=uuid.UUID(str(given))))
+    except ValueError:
+        found = list(known.filter(name=given)[:2])
+    if len(found) > 1:
+        raise HeedfulError(f"several batches are called {given!r}.", where="batches", mend="Give the batch's id.")
+    if not found:
+        hint = nearest(str(given), list(known.values_list("name", flat=True)))
+        raise HeedfulError(f"there is no batch {str(given)!r}. {hint}".strip(), where="batches")
+    return found[0]
+
+
+def judged(chosen: Selection, names: Pseudonyms) -> Iterator[Judged]:
+    """The items of a selection in the order of their ids, a few hundred in memory at a time.
+
+    Args:
+        chosen: which judgments.
+        names: turns raters' ids into pseudonyms.
+    """
+    keys = set(chosen.judgments().values_list("item_id", flat=True).distinct())
+    verdicts: dict[uuid.UUID, Any] = {}
+    if chosen.adjudicated:
+        verdicts = dict(chosen.verdicts().order_by("decided").values_list("item_id", "verdict"))
+        keys |= set(verdicts)
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), CHUNK):
+        yield from _load(chosen, ordered[start : start + CHUNK], verdicts, names)
+
+
+def _load(
+    chosen: Selection, keys: Sequence[uuid.UUID], verdicts: Mapping[uuid.UUID, Any], names: Pseudonyms
+) -> Iterator[Judged]:
+    answers: dict[uuid.UUID, list[Text]] = defaultdict(list)
+    entries = ItemCompletion.objects.filter(item__in=keys).order_by("item_id", "index").select_related("completion")
+    for entry in entries:
+        answers[entry.item_id].append(_text(entry.completion))
+    said: dict[uuid.UUID, list[Judgment]] = defaultdict(list)
+    rows = chosen.judgments().filter(item__in=keys).select_related("rater", "guideline").order_by("pk")
+    for row in rows:
+        if chosen.snapshot is None and row.purpose not in chosen.purposes:
+            raise AssertionError(f"judgment {row.pk} is for {row.purpose}")
+        said[row.item_id].append(row)
+    work = _work([row.pk for rows in said.values() for row in rows], names)
+    items = Item.objects.filter(pk__in=keys).select_related("prompt", "batch__guideline").order_by("pk")
+    for item in sorted(items, key=lambda one: one.pk):
+        verdict = verdicts.get(item.pk)
+        votes = _votes(said[item.pk], names) if verdict is None else (Vote("", ADJUDICATOR, (verdict,)),)
+        newest = max((row.guideline for row in said[item.pk]), key=lambda g: g.version, default=item.batch.guideline)
+        yield Judged(
+            str(item.pk),
+            item.kind,
+            item.prompt.messages,
+            tuple(answers[item.pk]),
+            votes,
+            tuple(work[row.pk] for row in said[item.pk] if row.pk in work),
+            {str(one["name"]): int(one.get("points", 5)) for one in newest.attributes},
+        )
+
+
+def _text(completion: Any) -> Text:
+    return Text(completion.text, completion.policy, completion.erased is not None)
+
+
+def _votes(rows: Sequence[Judgment], names: Pseudonyms) -> tuple[Vote, ...]:
+    """One vote a rater: under the newest guideline that they judged by, the mean of an AI judge's orders."""
+    by_rater: dict[Any, list[Judgment]] = defaultdict(list)
+    for row in rows:
+        if row.kind in ("pairwise", "ranking", "attributes"):
+            by_rater[row.rater_id].append(row)
+    votes = []
+    for key, given in by_rater.items():
+        newest = max(row.guideline.version for row in given)
+        payloads = tuple(row.payload for row in given if row.guideline.version == newest)
+        votes.append(Vote(str(names.of(key)), given[0].rater.kind, payloads))
+    return tuple(votes)
+
+
+def _work(judgments: Sequence[uuid.UUID], names: Pseudonyms) -> dict[uuid.UUID, Work]:
+    found = {}
+    demonstrations = Demonstration.objects.filter(judgment__in=judgments).select_related("completion", "judgment")
+    for one in demonstrations:
+        found[one.judgment_id] = Work(_text(one.completion), str(names.of(one.judgment.rater_id)))
+    edits = Edit.objects.filter(judgment__in=judgments).select_related("completion", "original", "judgment")
+    for edit in edits:
+        rater = str(names.of(edit.judgment.rater_id))
+        found[edit.judgment_id] = Work(_text(edit.completion), rater, _text(edit.original))
+    return found

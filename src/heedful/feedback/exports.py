@@ -1,0 +1,271 @@
+"""What people judged, as files: for training, and whole."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+
+from heedful.errors import HeedfulError, nearest
+from heedful.feedback import events, raw_export, snapshots
+from heedful.feedback.databases import steady
+from heedful.feedback.export_rows import FORMATS, TIES, Options, Row, Tally, rows_of
+from heedful.feedback.export_select import Selection, judged, selection
+from heedful.feedback.models import Item, Programme, Prompt, Purpose, Snapshot
+from heedful.feedback.pseudonyms import Pseudonyms
+from heedful.files import atomic_write, sha256_file
+
+PROMPTS = "prompt-only"
+RAW = "raw"
+NAMES = (*FORMATS, PROMPTS, RAW)
+"""Every format."""
+_PREFERENCES = ("trl-preference", "heedful")
+_OPTIONS = {
+    "margin": _PREFERENCES,
+    "attribute": (*_PREFERENCES, "unpaired"),
+    "best": ("sft",),
+    "adjudicated": (*_PREFERENCES, "unpaired", "sft"),
+    "include_surplus": tuple(FORMATS),
+    "raters": tuple(FORMATS),
+    "batches": (*FORMATS, PROMPTS),
+    "rounds": (*FORMATS, PROMPTS),
+    "snapshot": (*FORMATS, PROMPTS),
+}
+"""Which formats each option says something to."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written."""
+
+    format: str
+    out: Path
+    rows: int
+    sha256: str
+    items: int = 0
+    judgments: int = 0
+    raters: dict[str, int] = field(default_factory=dict)
+    """Votes by kind of rater."""
+    ties: int = 0
+    ties_out: Path | None = None
+    """The file beside that holds them."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why something gave no row, with counts."""
+    snapshot: str = ""
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "format": self.format,
+            "out": str(self.out),
+            "rows": self.rows,
+            "sha256": self.sha256,
+            "items": self.items,
+            "judgments": self.judgments,
+            "raters": self.raters,
+            "ties": self.ties,
+            "ties_out": str(self.ties_out) if self.ties_out else None,
+            "left_out": self.left_out,
+            "snapshot": self.snapshot,
+            "notes": list(self.notes),
+        }
+
+
+def export(
+    programme: Programme,
+    format: str,
+    out: Path | str,
+    *,
+    batches: Iterable[Any] | None = None,
+    rounds: Iterable[int] | None = None,
+    raters: Iterable[str] | None = None,
+    snapshot: Snapshot | None = None,
+    adjudicated: bool = False,
+    include_surplus: bool = False,
+    margin: str = "none",
+    attribute: str = "",
+    best: bool = False,
+    salt: bytes | None = None,
+    actor: Any = None,
+) -> ExportReport:
+    """Write a programme's judgments as JSON lines; whole or not at all.
+
+    Only judgments for training enter a training format, ever. Raters are pseudonyms that no two exports share;
+    those of a snapshot are the snapshot's own, so that its exports are the same bytes each time.
+
+    Args:
+        programme: whose.
+        format: one of `NAMES`.
+        out: ends with .jsonl or .jsonl.gz. Ties of trl-preference stand in a file beside, "NAME-ties.jsonl".
+        batches: rows, ids or names; by default all.
+        rounds: of the batches.
+        raters: kinds of raters; by default all.
+        snapshot: exactly its judgments.
+        adjudicated: a verdict stands in place of an item's votes.
+        include_surplus: judgments that came when their place was gone, too.
+        margin: a name of `MARGINS`.
+        attribute: compare answers by this attribute of the rubric, or by the "mean" of all.
+        best: of sft: the preferred answers of comparisons too.
+        salt: key of the pseudonyms; by default fresh, or the snapshot's own.
+        actor: who asks, for the audit log.
+
+    Raises:
+        HeedfulError: an unknown format, an option that says nothing in it, nothing to export, or the file cannot
+            be written.
+    """
+    out = Path(out)
+    given = {
+        "batches": batches, "rounds": rounds, "raters": raters, "snapshot": snapshot, "adjudicated": adjudicated,
+        "include_surplus": include_surplus, "margin": margin if margin != "none" else "", "attribute": attribute,
+        "best": best,
+    }  # fmt: skip
+    _check(format, out, given)
+    options = Options(margin, attribute, best)
+    if snapshot is not None and not snapshot.training:
+        raise HeedfulError("this snapshot is not for training.", where="snapshot", mend="Make one that is.")
+    chosen = selection(
+        programme,
+        batches=batches,
+        rounds=rounds,
+        raters=raters,
+        include_surplus=include_surplus,
+        adjudicated=adjudicated,
+        snapshot=snapshot,
+    )
+    names = Pseudonyms(salt or (snapshots.salt_of(snapshot) if snapshot is not None else None))
+    with steady():
+        if format == RAW:
+            report = _raw(programme, out, names)
+        elif format == PROMPTS:
+            report = _prompts(chosen, out)
+        else:
+            report = _rows(chosen, format, options, names, out)
+    with transaction.atomic():
+        events.record(
+            "export.made",
+            programme=programme,
+            actor=actor,
+            digest=report.sha256,
+            rows=report.rows,
+            judgments=report.judgments,
+            snapshot=snapshot,
+        )
+    return report
+
+
+def _check(name: str, out: Path, given: dict[str, Any]) -> None:
+    if name not in NAMES:
+        hint = nearest(name, list(NAMES))
+        raise HeedfulError(f"there is no format {name!r}. {hint}".strip(), where="format", mend=f"{', '.join(NAMES)}.")
+    if not out.name.endswith((".jsonl", ".jsonl.gz")):
+        raise HeedfulError("exports are JSON lines.", where=str(out), mend="Let the name end with .jsonl or .jsonl.gz.")
+    for option, value in given.items():
+        if value and name not in _OPTIONS[option]:
+            raise HeedfulError(
+                f"{option} says nothing in the format {name!r}.",
+                where=option.replace("_", "-"),
+                mend=f"Leave it away, or export {', '.join(_OPTIONS[option])}.",
+            )
+    if given["adjudicated"] and name == "sft" and not given["best"]:
+        raise HeedfulError("verdicts tell which answer is best.", where="adjudicated", mend="Ask for best too.")
+
+
+def line_of(row: Row) -> bytes:
+    """A row as a line of JSON."""
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+@contextmanager
+def written(out: Path) -> Iterator[Callable[[bytes], Any]]:
+    """A file of lines that appears once it is whole, packed where its name ends with .gz; equal rows, equal bytes."""
+    with atomic_write(out, "wb") as file:
+        if not out.name.endswith(".gz"):
+            yield file.write
+            return
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+            yield packed.write
+
+
+def _rows(chosen: Selection, name: str, options: Options, names: Pseudonyms, out: Path) -> ExportReport:
+    tally = Tally()
+    rows = 0
+    ties: list[bytes] = []
+    with written(out) as write:
+        for item in judged(chosen, names):
+            for file, row in rows_of(item, name, options, tally):
+                if file == TIES:
+                    ties.append(line_of(row))
+                else:
+                    write(line_of(row))
+                    rows += 1
+        if not rows and not ties:
+            told = ", ".join(f"{count} {why}" for why, count in tally.left_out.items())
+            raise HeedfulError(
+                f"there is nothing to export{f' ({told})' if told else ''}.",
+                where=name,
+                mend="Only judgments for training are exported; see what is chosen.",
+            )
+    beside = _ties_path(out) if name == "trl-preference" else None
+    if beside is not None and (ties or beside.exists()):
+        with written(beside) as write:
+            write(b"".join(ties))
+    return ExportReport(
+        name,
+        out,
+        rows,
+        sha256_file(out),
+        tally.items,
+        tally.judgments,
+        dict(tally.raters),
+        len(ties),
+        beside if ties else None,
+        dict(tally.left_out),
+        str(chosen.snapshot.pk) if chosen.snapshot else "",
+    )
+
+
+def _ties_path(out: Path) -> Path:
+    ending = ".jsonl.gz" if out.name.endswith(".gz") else ".jsonl"
+    return out.with_name(f"{out.name.removesuffix(ending)}-ties{ending}")
+
+
+def _prompts(chosen: Selection, out: Path) -> ExportReport:
+    seen: set[bytes] = set()
+    keys: set[str] = set()
+    left_out = 0
+    prompts = Prompt.objects.filter(items__in=chosen.items()).order_by("pk").distinct()
+    with written(out) as write:
+        for prompt in prompts.iterator(chunk_size=500):
+            line = line_of({"prompt": prompt.messages})
+            digest = hashlib.sha256(line).digest()
+            if not any(message["content"] for message in prompt.messages):
+                left_out += 1
+            elif digest not in seen:
+                seen.add(digest)
+                keys.add(prompt.key)
+                write(line)
+        if not seen:
+            raise HeedfulError("there is nothing to export.", where=PROMPTS, mend="See which batches are chosen.")
+    held = Item.objects.filter(programme=chosen.programme).exclude(purpose=Purpose.TRAIN)
+    shared = len(keys & set(held.values_list("prompt__key", flat=True)))
+    notes = (f"{shared} of these prompts are asked for checking or gold, too.",) if shared else ()
+    return ExportReport(
+        PROMPTS, out, len(seen), sha256_file(out), left_out={"erased": left_out} if left_out else {}, notes=notes
+    )
+
+
+def _raw(programme: Programme, out: Path, names: Pseudonyms) -> ExportReport:
+    with written(out) as write:
+        rows = 0
+        for row in raw_export.records(programme, names):
+            write(line_of(row))
+            rows += 1
+    return ExportReport(RAW, out, rows - 1, sha256_file(out))

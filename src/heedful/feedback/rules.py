@@ -1,0 +1,70 @@
+"""How a programme shares out work: the typed form of `Programme.settings`. Needs no Django."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from heedful.errors import HeedfulError, nearest
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A programme's rules. What is not stored has the value here."""
+
+    lease_seconds: int = 1800
+    """How long an assignment is held without any activity."""
+    prefetch_seconds: int = 120
+    """How long one that was fetched ahead is held until it is shown."""
+    max_share: float = 1.0
+    """The largest share of a batch's slots that one rater may fill."""
+    skips_to_park: int = 3
+    """An item passed by this many raters waits for a manager."""
+    gold_rate: float = 0.0
+    """Share of assignments that are gold."""
+    repeat_rate: float = 0.0
+    """Share of assignments in which a rater judges an item of theirs again."""
+    disagreement: float = 0.5
+    """Strengths on both sides of the tie, or rankings whose Kendall's tau is below this, ask for a further slot."""
+    gold_floor: float = 0.7
+    """Gold accuracy over the last `gold_window` below which a rater is paused for re-calibration; 0 never pauses."""
+    gold_window: int = 10
+    require_rationale: bool = False
+    consent_text: str = ""
+    """Markdown; empty asks for none."""
+    content_warning: str = ""
+    """Markdown, shown before the first item."""
+    group_questions: tuple[dict[str, Any], ...] = ()
+    """[{"name", "question", "answers": [...]}], each with "prefer not to say" added."""
+    seconds_per_judgment: float = 60.0
+    """What a forecast starts from, until there are judgments to measure."""
+    allow_private_addresses: bool = False
+    """Webhooks and policy endpoints may lie in private address ranges."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_share", "gold_rate", "repeat_rate", "gold_floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise HeedfulError(f"{name} is {getattr(self, name)}; it must lie in 0 to 1.", where=f"rules.{name}")
+        for name in ("lease_seconds", "prefetch_seconds", "skips_to_park", "gold_window"):
+            if getattr(self, name) < 1:
+                raise HeedfulError(f"{name} is {getattr(self, name)}; it must be 1 or more.", where=f"rules.{name}")
+
+    def stored(self) -> dict[str, Any]:
+        """What `Programme.settings` keeps."""
+        return asdict(self) | {"group_questions": list(self.group_questions)}
+
+
+def rules_of(settings: dict[str, Any]) -> Rules:
+    """The rules in a programme's settings.
+
+    Raises:
+        HeedfulError: an unknown key, with the nearest known one.
+    """
+    known = [field.name for field in fields(Rules)]
+    for key in settings:
+        if key not in known:
+            raise HeedfulError(f"unknown rule {key!r}.", where=f"rules.{key}", mend=nearest(key, known))
+    given = dict(settings)
+    if "group_questions" in given:
+        given["group_questions"] = tuple(given["group_questions"])
+    return Rules(**given)

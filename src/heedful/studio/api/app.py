@@ -1,0 +1,63 @@
+"""The API: one NinjaAPI, its documentation, its health."""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import version
+from typing import Any
+
+from django.db import connection
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET
+from ninja import NinjaAPI
+
+from heedful.studio.access import anyone
+from heedful.studio.api import batches, errors, judgments
+from heedful.studio.api.schemas import Health
+
+DESCRIPTION = (
+    "Push prompts and completions, pull judgments, follow progress. Every request but health carries a token of one "
+    "programme in the header `Authorization: Bearer TOKEN`; a lead makes tokens on the programme's settings page."
+)
+api = NinjaAPI(
+    title="heedful studio",
+    version=version("heedful"),
+    description=DESCRIPTION,
+    urls_namespace="api",
+    docs_url=None,
+    openapi_url="/openapi.json",
+)
+errors.install(api)
+api.add_router("", batches.router)
+api.add_router("", judgments.router)
+
+
+@api.get("/health", response=Health, auth=None, tags=["health"], summary="Is the studio well?")
+def health(request: HttpRequest) -> dict[str, str]:
+    """Answers once the database does. Needs no token."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return {"status": "ok", "version": api.version}
+
+
+@functools.cache
+def _settings() -> dict[str, Any]:
+    # No validator: Swagger UI would send the schema's address to its makers' server.
+    return {"url": reverse("api:openapi-json"), "layout": "BaseLayout", "deepLinking": True, "validatorUrl": None}
+
+
+@anyone
+@require_GET
+def docs(request: HttpRequest) -> HttpResponse:
+    """The API's page: Swagger UI as django-ninja ships it, without a script in the page."""
+    return render(request, "studio/api_docs.html", {"settings": _settings()})
+
+
+@anyone
+@csrf_exempt
+def nothing(request: HttpRequest, rest: str) -> HttpResponse:
+    """Any other address below /api/: no page for people, but what a program reads."""
+    return api.on_exception(request, Http404())

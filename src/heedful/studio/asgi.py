@@ -1,0 +1,39 @@
+"""The studio as an ASGI application, for `heedful studio` and for any server that takes one.
+
+Read from the environment: HEEDFUL_STUDIO_FOLDER, HEEDFUL_STUDIO_DATABASE (or DATABASE_URL),
+HEEDFUL_STUDIO_PUBLIC_URL, HEEDFUL_STUDIO_HOSTS (separated by commas), HEEDFUL_STUDIO_LAN.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from heedful.studio.config import StudioConfig
+from heedful.studio.setup import configure
+
+RATING = re.compile(r"/p/[^/]+/rate/")
+"""What raters wait for between two items."""
+
+
+def made() -> Any:
+    """The application, configured once in a process."""
+    config = StudioConfig(
+        folder=Path(os.environ.get("HEEDFUL_STUDIO_FOLDER") or "."),
+        database=os.environ.get("HEEDFUL_STUDIO_DATABASE") or None,
+        public_url=os.environ.get("HEEDFUL_STUDIO_PUBLIC_URL", ""),
+        lan=bool(os.environ.get("HEEDFUL_STUDIO_LAN")),
+    )
+    hosts = [host for host in os.environ.get("HEEDFUL_STUDIO_HOSTS", "").split(",") if host]
+    over = {"ALLOWED_HOSTS": hosts} if hosts else {}
+    configure(config.address, config.folder, public_url=config.public_url, lan=config.lan, **over)
+    from django.core.wsgi import get_wsgi_application
+
+    from heedful.studio.threads import Threaded
+
+    return Threaded(get_wsgi_application(), RATING.match)
+
+
+application = made()

@@ -1,0 +1,74 @@
+"""Settings of `heedful studio`. Imports no Django."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from heedful.errors import HeedfulError
+from heedful.feedback.setup import DATABASE
+
+
+@dataclass(frozen=True)
+class StudioConfig:
+    """Serve the studio: people write, compare and rank answers in a browser."""
+
+    folder: Path = Path()
+    """Where its secret key, its journal of erasures and, by default, its database stand."""
+    database: str | None = None
+    """Address of the database; by default DATABASE_URL, or feedback.db in the folder."""
+    port: int = 8400
+    """Port; 0 takes any that is free."""
+    lan: bool = False
+    """Serve the local network too, unencrypted, and print the address with a QR code."""
+    public_url: str = ""
+    """https://… address of a proxy in front: sets hosts, origins, proxy headers and secure cookies."""
+    workers: int = 1
+    """Server processes; more than one wants PostgreSQL under heavy load."""
+    demo: bool = False
+    """Fill an empty studio with the embedded world's questions, and print links for a lead and three raters."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise HeedfulError(f"{self.port} is no port.", where="port", mend="Give one from 1024 to 65535.")
+        if self.workers < 1:
+            raise HeedfulError(f"{self.workers} workers serve nobody.", where="workers", mend="Give 1 or more.")
+        if self.lan and self.public_url:
+            raise HeedfulError(
+                "--lan and --public-url contradict each other.",
+                where="public_url",
+                mend="Behind a proxy the studio listens on this machine alone: leave --lan out.",
+            )
+        if self.public_url:
+            check_public_url(self.public_url)
+
+    @property
+    def address(self) -> str:
+        """Of the database."""
+        import os
+
+        return self.database or os.environ.get("DATABASE_URL") or str(self.folder / DATABASE)
+
+
+def check_public_url(url: str) -> None:
+    """Refuse an address that a proxy could not serve the studio at.
+
+    Raises:
+        HeedfulError: no https, no host, or a path, user or query in it.
+    """
+    parts = urlsplit(url)
+    plain = parts.path in ("", "/") and not parts.query and not parts.fragment and not parts.username
+    if parts.scheme != "https" or not parts.hostname or not plain:
+        raise HeedfulError(
+            f"{url!r} is no https address of a site.", where="public_url", mend="Write https://studio.example.org."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,137 @@
+"""Charts as SVG images: drawn without a window, without script, in colours for a light or a dark page."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Theme: TypeAlias = Literal["light", "dark"]
+THEMES: dict[str, dict[str, str]] = {
+    "light": {"ink": "#4a5160", "grid": "#d9dde5", "mark": "#2f6f6a", "soft": "#2f6f6a", "aim": "#b3541e"},
+    "dark": {"ink": "#b9c0cc", "grid": "#3a414d", "mark": "#6fc3ba", "soft": "#6fc3ba", "aim": "#f0a06a"},
+}
+SVG = "http://www.w3.org/2000/svg"
+SIZES = {"wide": (5.2, 2.4), "narrow": (3.5, 2.2)}
+"""Width and height in inches; letters are as large in both, so a telephone is given the narrow one."""
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What to draw: one value, or none, for each label; `low` and `high` are the ends of its interval.
+
+    All sequences have the same length. Labels and axis titles are already in the reader's language.
+    """
+
+    kind: Literal["bars", "line", "points"]
+    labels: Sequence[str]
+    values: Sequence[float | None]
+    unit: str
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    bottom: float | None = 0.0
+    top: float | None = None
+    aim: float | None = None
+    """A line to compare with."""
+
+
+def draw(chart: Chart, theme: str = "light", size: str = "wide") -> bytes:
+    """An SVG document whose text is text.
+
+    Args:
+        chart: what to draw.
+        theme: "light" or "dark".
+        size: "wide" or "narrow".
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    colours = THEMES[theme]
+    # rc settings are the process's own, not a figure's: one drawing at a time.
+    with _one_at_a_time, warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": ""}):
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser has the fonts
+        figure = Figure(figsize=SIZES[size], dpi=100, layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        _frame(axes, chart, colours)
+        _marks(axes, chart, colours)
+        _ticks(axes, chart, 8 if size == "wide" else 5)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return without_styles(out.getvalue())
+
+
+def without_styles(svg: bytes) -> bytes:
+    """The same picture with attributes in the place of inline styles, which a strict policy refuses."""
+    ElementTree.register_namespace("", SVG)
+    root = ElementTree.fromstring(svg)
+    root.set("stroke-linejoin", "round")
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                parent.remove(child)
+        for declaration in parent.attrib.pop("style", "").split(";"):
+            name, _, value = (part.strip() for part in declaration.partition(":"))
+            if name == "font":
+                size = re.search(r"[\d.]+px", value)
+                parent.set("font-size", size[0] if size else "9px")
+                parent.set("font-family", "system-ui, sans-serif")
+            elif name:
+                parent.set(name, "system-ui, sans-serif" if name == "font-family" else value)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def _frame(axes: Axes, chart: Chart, colours: dict[str, str]) -> None:
+    axes.patch.set_alpha(0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(colours["grid"])
+    axes.grid(axis="y", color=colours["grid"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=colours["ink"], labelsize=9, length=0)
+    axes.set_ylabel(chart.unit, color=colours["ink"], fontsize=9)
+
+
+def _marks(axes: Axes, chart: Chart, colours: dict[str, str]) -> None:
+    places = range(len(chart.labels))
+    known = [i for i in places if chart.values[i] is not None]
+    values = [float(chart.values[i] or 0) for i in known]
+    if chart.kind == "bars":
+        axes.bar(known, values, color=colours["mark"], width=0.7)
+    elif chart.kind == "line":
+        axes.plot(known, values, color=colours["mark"], linewidth=1.8, marker="o", markersize=4, clip_on=False)
+    else:
+        axes.plot(known, values, color=colours["mark"], linestyle="none", marker="o", markersize=6, clip_on=False)
+    spans = [i for i in known if chart.low and chart.low[i] is not None and chart.high[i] is not None]
+    if spans and chart.kind == "line":
+        low, high = ([float(side[i] or 0) for i in spans] for side in (chart.low, chart.high))
+        axes.fill_between(spans, low, high, color=colours["soft"], alpha=0.18, linewidth=0)
+    else:
+        for i in spans:
+            axes.vlines(i, float(chart.low[i] or 0), float(chart.high[i] or 0), color=colours["soft"], linewidth=1.6)
+    if chart.aim is not None:
+        axes.axhline(chart.aim, color=colours["aim"], linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.set_xlim(-0.6, max(len(chart.labels), 1) - 0.4)
+    axes.set_ylim(bottom=chart.bottom, top=chart.top)
+
+
+def _ticks(axes: Axes, chart: Chart, most: int) -> None:
+    """At most so many labels, evenly apart, the last one among them."""
+    from matplotlib.ticker import MaxNLocator
+
+    step = max(1, -(-len(chart.labels) // most))
+    places = list(range(len(chart.labels) - 1, -1, -step))[::-1]
+    axes.set_xticks(places, [chart.labels[i] for i in places])
+    if chart.top is None and all(value is None or float(value).is_integer() for value in chart.values):
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

@@ -1,0 +1,201 @@
+"""One item: what it asks, who said what, and what a manager can do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from heedful.errors import HeedfulError
+from heedful.feedback import adjudication, content, gold, patterns
+from heedful.feedback.models import (
+    AuditEvent,
+    GoldKey,
+    Item,
+    ItemState,
+    Judgment,
+    Rationale,
+    Role,
+    Skip,
+    TaskKind,
+)
+from heedful.studio.access import requires
+from heedful.studio.lead.common import Request, blame, own
+from heedful.studio.lead.gold_form import GoldForm
+from heedful.studio.lead.words import letter, said
+from heedful.studio.rendering import both, render_conversation
+
+WITH_ANSWERS = (TaskKind.PAIRWISE, TaskKind.RANKING, TaskKind.ATTRIBUTES)
+"""Tasks that can be gold."""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A judgment as the page shows it."""
+
+    judgment: Judgment
+    words: str
+    holds: bool
+    shown_as: str
+    """The order in which the rater saw the answers, in the item's own letters."""
+    rationale: str
+    adjudicator: bool
+    """What an adjudicator said before they saw the votes: no vote itself."""
+
+
+def find(request: Request, key: UUID) -> Item:
+    """An item of the programme; 404 for another's."""
+    return own(Item.objects.select_related("batch__guideline", "prompt", "programme"), request.programme, key)
+
+
+@requires(Role.MANAGER)
+def item(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Everything about one item. Policies stand here, so raters never come here."""
+    return page(request, find(request, item))
+
+
+def page(request: Request, shown: Item, form: GoldForm | None = None, status: int = 200) -> HttpResponse:
+    """The item's page, with the form for gold as it is or as it was sent."""
+    key = GoldKey.objects.filter(item=shown).first()
+    verdict = adjudication.standing(shown)
+    if form is None and shown.kind in WITH_ANSWERS and shown.state != ItemState.WITHDRAWN:
+        suggested = gold.patterns_of(shown, verdict.verdict) if verdict is not None and verdict.verdict else []
+        initial = GoldForm.of_key(key) if key else GoldForm.start(shown, suggested, verdict.reason if verdict else "")
+        form = GoldForm(shown, initial=initial)
+    entries = shown.entries.select_related("completion__author__account").order_by("index")
+    context = {
+        "item": shown,
+        "conversation": render_conversation(shown.prompt.messages),
+        "entries": [(letter(entry.index), entry.completion, both(entry.completion.text)) for entry in entries],
+        "votes": votes_of(shown),
+        "skips": Skip.objects.filter(assignment__item=shown).select_related("assignment__rater__account"),
+        "history": _history(shown),
+        "key": key,
+        "accepted": [patterns.words(shown.kind, one, ()) for one in key.acceptable] if key else [],
+        "verdict": verdict,
+        "verdict_words": said(shown.kind, verdict.verdict) if verdict is not None and verdict.verdict else "",
+        "form": form,
+    }
+    return render(request, "studio/lead/item.html", context, status=status)
+
+
+def votes_of(shown: Item) -> list[Vote]:
+    """All judgments of an item, the newest first; the first of them hold."""
+    rows = shown.judgments.select_related("rater__account", "guideline", "current", "adjudication").order_by(
+        "-created", "-pk"
+    )
+    notes: Mapping[UUID, str] = dict(
+        Rationale.objects.filter(judgment__item=shown, erased=None).values_list("judgment", "text")
+    )
+    votes = [
+        Vote(
+            row,
+            _("taken back") if row.retracts else said(row.kind, row.payload),
+            hasattr(row, "current"),
+            _order(row.order),
+            notes.get(row.pk, ""),
+            hasattr(row, "adjudication"),
+        )
+        for row in rows
+    ]
+    return sorted(votes, key=lambda vote: (not vote.holds, not vote.adjudicator))
+
+
+def _order(order: Sequence[int]) -> str:
+    return " ".join(letter(index) for index in order)
+
+
+def _history(shown: Item) -> list[AuditEvent]:
+    """What happened to the item itself. Its judgments stand in their own table."""
+    rows = AuditEvent.objects.filter(programme=shown.programme_id, ids__item=str(shown.pk))
+    return list(rows.exclude(kind__startswith="assignment.").order_by("-seq")[:50])
+
+
+def _done(request: Request, shown: Item, act: Callable[[], Any], what: str) -> HttpResponse:
+    try:
+        act()
+    except HeedfulError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, what)
+    return redirect("item", request.programme.slug, shown.pk)
+
+
+@require_POST
+@requires(Role.MANAGER)
+def withdraw(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Take the item out for good."""
+    shown = find(request, item)
+    what = _("The item is withdrawn. Its judgments stay.")
+    return _done(request, shown, lambda: content.withdraw_item(shown, actor=request.user), what)
+
+
+@require_POST
+@requires(Role.MANAGER)
+def park(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Hand the item to nobody for now."""
+    shown = find(request, item)
+    what = _("The item is parked.")
+    return _done(request, shown, lambda: content.park_item(shown, actor=request.user), what)
+
+
+@require_POST
+@requires(Role.MANAGER)
+def unpark(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Hand a parked item out again."""
+    shown = find(request, item)
+    what = _("The item is handed out again; raters who passed it do not get it.")
+    return _done(request, shown, lambda: content.unpark_item(shown, actor=request.user), what)
+
+
+@require_POST
+@requires(Role.MANAGER)
+def reopen(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Ask one more rater about a finished item."""
+    shown = find(request, item)
+    what = _("One more judgment is asked for.")
+    return _done(request, shown, lambda: content.reopen_item(shown, actor=request.user), what)
+
+
+@require_POST
+@requires(Role.MANAGER)
+def promote(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Make the item gold, or correct its key."""
+    shown = find(request, item)
+    if shown.kind not in WITH_ANSWERS:
+        messages.error(request, _("Only comparisons, rankings and attributes have right answers."))
+        return redirect("item", slug, shown.pk)
+    form = GoldForm(shown, request.POST)
+    if form.is_valid():
+        given = (form.acceptable(), form.cleaned_data["reason"])
+        try:
+            if form.key is not None:
+                gold.revise(form.key, *given, actor=request.user)
+                messages.success(request, _("The key is changed, and what it scored is scored anew."))
+            else:
+                gold.promote(shown, *given, actor=request.user, adjudication=adjudication.standing(shown))
+                messages.success(request, _("The item is gold: it looks like any other, and is never exported."))
+            return redirect("item", slug, shown.pk)
+        except HeedfulError as error:
+            blame(form, error, {"strength": "low", "best": "best", "above": "best"})
+    return page(request, shown, form, status=422)
+
+
+@require_POST
+@requires(Role.MANAGER)
+def retire(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Show a gold item no more."""
+    shown = find(request, item)
+    key = GoldKey.objects.filter(item=shown).first()
+    if key is None:
+        messages.error(request, _("The item is not gold."))
+        return redirect("item", slug, shown.pk)
+    what = _("The gold item is shown no more.")
+    return _done(request, shown, lambda: gold.retire(key, actor=request.user), what)

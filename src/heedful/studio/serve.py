@@ -1,0 +1,206 @@
+"""Serve the studio: migrate, make what is missing, say where it is, run until stopped."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+
+from heedful.errors import HeedfulError
+from heedful.studio.config import StudioConfig
+
+LOOPBACK = "127.0.0.1"
+Say = Callable[[str], None]
+
+
+def serve(config: StudioConfig, say: Say = print) -> None:
+    """Run the studio until it is interrupted.
+
+    Args:
+        config: where, and for whom.
+        say: prints a line for whoever started it.
+
+    Raises:
+        HeedfulError: the folder or the database cannot be used, or the port is taken.
+    """
+    import uvicorn
+
+    os.umask(0o077)  # the database holds what people wrote and who they are: nobody else on this machine reads it
+    listening = listen(config)
+    port = listening.getsockname()[1]
+    hosts = [LOOPBACK, "localhost", *(addresses() if config.lan else ())]
+    prepare(config, hosts)
+    own = config.public_url.rstrip("/") or f"http://{LOOPBACK}:{port}"
+    links = demo_links() if config.demo else []
+    for line in welcome(config, own, port, hosts, links):
+        say(line)
+    stop = threading.Event()
+    worker = threading.Thread(target=_deliver, args=(stop,), name="webhooks", daemon=True)
+    worker.start()
+    pass_on(config, hosts)
+    settings = uvicorn.Config(
+        "heedful.studio.asgi:application",
+        workers=config.workers,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=bool(config.public_url),
+        forwarded_allow_ips=LOOPBACK,
+        timeout_graceful_shutdown=10,
+    )
+    try:
+        if config.workers > 1:
+            from uvicorn.supervisors import Multiprocess
+
+            Multiprocess(settings, sockets=[listening]).run()
+        else:
+            uvicorn.Server(settings).run(sockets=[listening])
+    finally:
+        stop.set()
+        listening.close()
+
+
+def _deliver(stop: threading.Event) -> None:
+    from heedful.feedback.webhooks import run_forever
+
+    run_forever(stop)
+
+
+def listen(config: StudioConfig) -> socket.socket:
+    """The socket that the studio serves on; held before anything is written, so that a taken port costs nothing.
+
+    Raises:
+        HeedfulError: the port is taken, or may not be used.
+    """
+    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind(("0.0.0.0" if config.lan else LOOPBACK, config.port))
+    except OSError as error:
+        held.close()
+        raise HeedfulError(
+            f"port {config.port} cannot be used: {error.strerror}.",
+            where="port",
+            mend="Another studio may be running. Choose another: --port 8401.",
+        ) from error
+    held.set_inheritable(True)
+    return held
+
+
+def prepare(config: StudioConfig, hosts: Sequence[str]) -> None:
+    """Configure Django, bring the database up to date, erase again what a restored backup brought back, fill the demo.
+
+    Raises:
+        HeedfulError: the folder cannot be written, or the database cannot be reached.
+    """
+    from heedful.studio.setup import configure
+
+    try:
+        config.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HeedfulError(
+            f"cannot make this folder: {error.strerror}.", where=str(config.folder), mend="Choose another --folder."
+        ) from error
+    if not os.access(config.folder, os.W_OK):
+        raise HeedfulError("cannot write to this folder.", where=str(config.folder), mend="Choose another --folder.")
+    configure(
+        config.address,
+        config.folder,
+        public_url=config.public_url,
+        lan=config.lan,
+        **({} if config.public_url else {"ALLOWED_HOSTS": list(hosts)}),
+    )
+    from django.core.management import call_command
+    from django.db import OperationalError
+
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except OperationalError as error:
+        raise HeedfulError(
+            f"the database cannot be reached: {str(error).strip().splitlines()[0]}.",
+            where="DATABASE_URL",
+            mend="Start the server, or correct the address.",
+        ) from error
+    from heedful.feedback.erasure import apply_tombstones
+
+    apply_tombstones()
+    if config.demo:
+        from heedful.studio.demo import fill
+
+        fill()
+
+
+def demo_links() -> list[tuple[str, str]]:
+    """(who, path) of fresh invitations to the demo."""
+    from heedful.studio.demo import invitations
+
+    return invitations()
+
+
+def pass_on(config: StudioConfig, hosts: Sequence[str]) -> None:
+    """Tell the server's processes, through their environment, what they configure themselves with."""
+    os.environ["HEEDFUL_STUDIO_DATABASE"] = config.address
+    os.environ["HEEDFUL_STUDIO_FOLDER"] = str(config.folder.resolve())
+    os.environ["HEEDFUL_STUDIO_PUBLIC_URL"] = config.public_url
+    os.environ["HEEDFUL_STUDIO_HOSTS"] = "" if config.public_url else ",".join(hosts)
+    os.environ["HEEDFUL_STUDIO_LAN"] = "1" if config.lan else ""
+
+
+def welcome(
+    config: StudioConfig, own: str, port: int, hosts: Sequence[str], links: Sequence[tuple[str, str]]
+) -> list[str]:
+    """What is printed at the start."""
+    from heedful.studio.accounts import first_admin_link
+
+    lines = [f"The studio is at {own}/"]
+    first = first_admin_link()
+    if first:
+        lines += ["", "Nobody has an account yet. This link makes the first, the admin's; it works once:", own + first]
+    if config.lan:
+        others = [f"http://{host}:{port}" for host in hosts if host not in (LOOPBACK, "localhost")]
+        if others:
+            lines += ["", f"On this network: {', '.join(other + '/' for other in others)}", *qr_lines(others[0] + "/")]
+        else:
+            lines += ["", "This machine has no address on a network: only programs on it can reach the studio."]
+        lines += ["Traffic is NOT encrypted: use --lan only on a network that you trust."]
+    if links:
+        base = f"http://{hosts[2]}:{port}" if config.lan and len(hosts) > 2 else own
+        lines += ["", "The demo's links, each for one person:"]
+        lines += [f"  {who:<10} {base}{path}" for who, path in links]
+    return [*lines, "", "Stop with Ctrl-C."]
+
+
+def qr_lines(text: str) -> list[str]:
+    """A QR code of half-block characters, for a terminal."""
+    import io
+
+    import qrcode
+
+    code = qrcode.QRCode(border=2, error_correction=qrcode.constants.ERROR_CORRECT_L)
+    code.add_data(text)
+    drawn = io.StringIO()
+    code.print_ascii(out=drawn, invert=True)
+    return drawn.getvalue().rstrip("\n").splitlines()
+
+
+def addresses() -> list[str]:
+    """IPv4 addresses of this machine's interfaces but loopback."""
+    found = []
+    for _, name in socket.if_nameindex():
+        address = _address_of(name)
+        if address and not address.startswith("127."):
+            found.append(address)
+    return found
+
+
+def _address_of(interface: str) -> str:
+    """An interface's IPv4 address, empty where it has none (Linux's SIOCGIFADDR; elsewhere, by name)."""
+    try:
+        import fcntl
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            given = struct.pack("256s", interface.encode()[:15])
+            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), 0x8915, given)[20:24])
+    except OSError:
+        return ""

@@ -1,0 +1,146 @@
+"""Django on a fixed set of threads, under an ASGI server.
+
+Django's own ASGI handler begins a thread for each request, and with it a connection to the database: under load that
+costs more than many a request. These threads last, and keep their connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from tempfile import SpooledTemporaryFile
+from typing import Any, cast
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+THREADS = 32
+"""Requests at the same time, in one process; a dialogue holds one while its policy writes."""
+SHORT = 2
+"""Short requests at the same time. More would not be done sooner: they fight over the interpreter, and over SQLite's
+one writer, and the last of them waits ten times as long. Two, so that one computes while the other waits for the disk.
+"""
+IN_MEMORY = 1 << 20
+"""Bytes of a request that are kept in memory; the rest waits on disk."""
+PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+
+class Threaded:
+    """An ASGI application that runs a WSGI one in its threads.
+
+    Requests that are short have threads of their own, so that nobody's export makes a rater wait, and are answered in
+    the order in which they come. An answer that is whole is sent when its thread is free again, so that nobody's slow
+    line holds a thread. One that streams keeps its thread to its end.
+
+    Args:
+        wsgi: the application.
+        short: whether the requests of a path are short.
+    """
+
+    def __init__(self, wsgi: Wsgi, short: Callable[[str], object] = lambda path: False) -> None:
+        self.wsgi = wsgi
+        self.short = short
+        self.pools = (
+            ThreadPoolExecutor(THREADS, thread_name_prefix="request"),
+            ThreadPoolExecutor(SHORT, thread_name_prefix="short"),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] != "http":
+            raise ValueError(f"{scope['type']} connections are not served")
+        with SpooledTemporaryFile(max_size=IN_MEMORY) as body:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                body.write(message.get("body", b""))
+                if not message.get("more_body"):
+                    break
+            given = environ(scope, body, body.tell())
+            body.seek(0)
+            loop = asyncio.get_running_loop()
+
+            def hand(message: Message) -> None:
+                asyncio.run_coroutine_threadsafe(_send(send, message), loop).result()
+
+            pool = self.pools[bool(self.short(scope["path"]))]
+            whole = await loop.run_in_executor(pool, self._answer, given, hand)
+        for message in whole:
+            await send(message)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for pool in self.pools:
+            pool.shutdown(wait=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _answer(self, given: dict[str, Any], hand: Callable[[Message], None]) -> list[Message]:
+        """Run in a thread: the messages of an answer that is whole; one that streams is handed on bit by bit."""
+        start: Message = {}
+
+        def begin(status: str, headers: list[tuple[str, str]], error: Any = None) -> None:
+            lines = [(name.lower().encode("latin1"), value.strip().encode("latin1")) for name, value in headers]
+            start.update(type="http.response.start", status=int(status.split(" ", 1)[0]), headers=lines)
+
+        response = cast(Any, self.wsgi(given, begin))
+        try:
+            if not getattr(response, "streaming", False):
+                content = b"".join(response)
+                return [start, {"type": "http.response.body", "body": content}]
+            hand(start)
+            for piece in response:
+                hand({"type": "http.response.body", "body": piece, "more_body": True})
+            return [{"type": "http.response.body"}]
+        finally:
+            response.close()  # ends the request: Django's signals, files
+
+
+async def _send(send: Send, message: Message) -> None:
+    await send(message)
+
+
+def environ(scope: Scope, body: Any, size: int) -> dict[str, Any]:
+    """A request as WSGI has it (PEP 3333); the size is of the body that came, also in chunks.
+
+    A header with an underscore in its name is left out: it could pass for another with a hyphen there.
+    """
+    server = scope.get("server") or ("localhost", 80)
+    client = scope.get("client") or ("", 0)
+    given = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope["path"].encode().decode("latin1"),
+        "QUERY_STRING": scope["query_string"].decode("latin1"),
+        "SERVER_NAME": str(server[0]),
+        "SERVER_PORT": str(server[1] or 0),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": str(client[0]),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.input": body,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope["headers"]:
+        if b"_" in name:
+            continue
+        key = PLAIN.get(name) or "HTTP_" + name.decode("latin1").upper().replace("-", "_")
+        text = value.decode("latin1")
+        if key in given:
+            text = given[key] + ("; " if key == "HTTP_COOKIE" else ",") + text
+        given[key] = text
+    if size:
+        given["CONTENT_LENGTH"] = str(size)
+    return given

@@ -1,0 +1,66 @@
+"""Judgments, audit events and guidelines never change, whoever asks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, models, transaction
+
+from feedback_factories import open_batch, programme, rater
+from heedful.feedback import assignment, submission
+from heedful.feedback.models import AuditEvent, Guideline, Judgment
+
+GUARDS = import_module("heedful.feedback.migrations.0002_immutable")
+
+
+def _judged() -> None:
+    of = programme()
+    who = rater(of)
+    open_batch(of, 1)
+    held = assignment.next_assignment(who)
+    assert held is not None
+    submission.submit(held, {"strength": 1}, key="k", item_version=1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [(Judgment, {"safety_flag": True}), (AuditEvent, {"digest": "0"}), (Guideline, {"markdown": "other"})],
+)
+def test_neither_update_nor_delete_passes(model: type[models.Model], change: dict[str, Any]) -> None:
+    _judged()
+    rows = model._default_manager.all()
+    before = list(rows.order_by("pk").values())
+    assert before
+    for act in (
+        lambda: rows.update(**change),
+        lambda: rows._raw_delete(rows.db),
+        lambda: connection.cursor().execute(f"DELETE FROM {model._meta.db_table}"),
+    ):
+        with pytest.raises(IntegrityError, match="never change"), transaction.atomic():
+            act()
+    assert list(rows.order_by("pk").values()) == before
+
+
+@pytest.mark.django_db
+def test_every_guard_stands_after_all_migrations() -> None:
+    sql = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if connection.vendor == "sqlite"
+        else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        found = {row[0] for row in cursor.fetchall()}
+    assert {f"{table}_no_{act}" for table in GUARDS.TABLES for act in ("update", "delete")} <= found
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("_time", [1, 2])
+def test_the_tables_are_empty_between_tests_and_guarded_again(_time: int) -> None:
+    assert not Judgment.objects.exists()
+    _judged()
+    with pytest.raises(IntegrityError, match="never change"):
+        Judgment.objects.all().update(safety_flag=True)

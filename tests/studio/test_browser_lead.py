@@ -1,0 +1,228 @@
+"""The lead's pages in Chromium: from a file to the first judgment, adjudication, charts, a difference, a telephone."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.urls import reverse
+from lead_world import World, judge, judged, world
+
+from feedback_factories import batch, item
+from heedful.feedback import gold
+from heedful.feedback.models import Adjudication, Batch, Judgment, RaterQuestion
+from heedful.feedback.programmes import publish_guideline
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
+ROWS = "\n".join(f'"What is {n} plus {n}?","{2 * n}, plainly.","Ask somebody.",run-{n},base' for n in range(1, 9))
+CSV = f"question,left,right,left_model,right_model\n{ROWS}\n"
+
+
+def fits(page: Any) -> None:
+    """Nothing makes the page scroll sideways."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
+
+
+@pytest.mark.smoke
+def test_from_a_file_to_the_first_judgment(visit: Callable[..., Any], axe: Callable[..., None], tmp_path: Path) -> None:
+    of = world(items=0, raters=0)
+    of.batch.delete()
+    file = tmp_path / "sums.csv"
+    file.write_text(CSV, encoding="utf-8")
+    page = visit(of.admin, of.at())
+    began = time.monotonic()
+    page.click("text=Begin with a file")
+    data = page.evaluate_handle(
+        "text => { const d = new DataTransfer(); d.items.add(new File([text], 'sums.csv')); return d; }", CSV
+    )
+    axe(page)
+    page.dispatch_event("[data-drop]", "drop", {"dataTransfer": data})
+    page.wait_for_url("**/columns/")
+    for number, target in ((1, "a"), (2, "b"), (3, "policy_a"), (4, "policy_b")):
+        page.select_option(f"#id_column_{number}", target)
+    page.click("text=Look again")
+    page.wait_for_selector("text=2, plainly.")
+    axe(page)
+    page.click("text=Go on")
+    assert page.is_checked("input[value=pairwise]")
+    axe(page)
+    page.click("text=Go on")
+    page.fill("#id_markdown", "# Sums\n\nThe answer must be *right*.")
+    page.wait_for_selector("#preview em")
+    axe(page)
+    page.click("text=Go on")
+    assert page.locator("form.task[inert]").count() == 1
+    axe(page)
+    page.click("text=Go on")
+    page.fill("#id_quota", "2")
+    page.fill("#id_quota_cap", "3")
+    page.wait_for_selector("#estimate :text-is('16')")
+    axe(page)
+    page.click("text=Go on")
+    page.click("text=Make a link")
+    link = page.input_value("#link")
+    axe(page)
+    assert page.locator("svg.qr").bounding_box()["width"] > 150
+    page.click("button:has-text('Open the batch')")
+    page.wait_for_selector("text=8 items wait for raters")
+    rater = visit(None)
+    rater.goto(re.sub(r"^https?://[^/]+", "", link))
+    rater.fill("[name=username]", "mai")
+    rater.fill("[name=password1]", "a-long-enough-phrase")
+    rater.fill("[name=password2]", "a-long-enough-phrase")
+    rater.click("main button")
+    rater.wait_for_url("**/rate/")
+    rater.wait_for_selector("form.task")
+    rater.keyboard.press("7")
+    rater.keyboard.press("Enter")
+    rater.wait_for_selector("#today b:text-is('1')")
+    took = time.monotonic() - began
+    made = Judgment.objects.get()
+    assert abs(made.payload["strength"]) == 3
+    assert took < 120  # ten minutes is the promise; a person types slower than this
+
+
+def test_the_adjudicator_judges_sees_decides(visit: Callable[..., Any], axe: Callable[..., None]) -> None:
+    of = world(items=1)
+    judge(of.raters[0], 3, rationale="Because it helps.")
+    judge(of.raters[1], -2)
+    page = visit(of.adjudicator, of.at("adjudication/"), phone=True)
+    axe(page)
+    page.click("tbody a")
+    assert "Because it helps." not in page.content()
+    fits(page)
+    axe(page)
+    page.click("label:has-text('B better')")
+    page.click("text=Judge, then show the votes")
+    page.wait_for_selector("text=Because it helps.")
+    fits(page)
+    axe(page)
+    page.fill("#id_reason", "It says how.")
+    page.click("button:text-is('Decide')")
+    page.wait_for_selector("text=The verdict stands")
+    assert Adjudication.objects.get().decided is not None
+
+
+def test_charts_refresh_by_themselves(
+    visit: Callable[..., Any], axe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = judged(world())
+    item(of.batch)
+    monkeypatch.setattr("heedful.studio.lead.charts.SECONDS", 1)
+    page = visit(of.manager, of.at("charts/"))
+    picture = page.locator("#figure-judgments ~ picture img")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    axe(page)
+    before = picture.get_attribute("src")
+    judge(of.raters[0], 1)
+    page.wait_for_selector("tbody tr:first-child td:nth-child(2):text-is('7')")
+    assert picture.get_attribute("src") != before
+    dark = visit(of.manager, color_scheme="dark")
+    with dark.expect_response(lambda answer: "theme=dark" in answer.url):
+        dark.goto(of.at("charts/"))
+
+
+def test_a_rubric_is_edited_and_its_difference_read(visit: Callable[..., Any], axe: Callable[..., None]) -> None:
+    of = world(items=0)
+    page = visit(of.manager, of.at("guidelines/edit/"))
+    page.fill("#id_markdown", "# Prefer what truly helps")
+    page.wait_for_selector("#preview :text('truly')")
+    page.click("[data-formset-add]")
+    axe(page)
+    page.fill("#id_attribute-3-name", "brief")
+    page.fill("#id_attribute-3-title", "Brief")
+    page.fill("#id_summary", "Truly")
+    page.click("button:text-is('Publish')")
+    page.wait_for_url("**/guidelines/")
+    axe(page)
+    page.click("text=what changed")
+    assert page.locator("ins").first.inner_text().strip() == "truly"
+    assert page.locator("tr.added:has-text('brief')").count() == 1
+    axe(page)
+
+
+def test_a_link_is_copied(visit: Callable[..., Any]) -> None:
+    of = world(items=0)
+    page = visit(of.manager, of.at("invitations/"), permissions=["clipboard-read", "clipboard-write"])
+    page.click("text=Make a link")
+    page.click("text=Copy")
+    page.wait_for_selector("text=Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == page.input_value("#link")
+
+
+HOSTILE = (
+    '"><img src=//evil.example/x onerror=alert(1)><script>alert(1)</script><svg onload=alert(1)>'
+    '<a href="javascript:alert(1)" hx-get="/logout/" hx-trigger="load" hx-swap-oob="true" id="content">x</a>\u202e'
+)
+
+
+@pytest.fixture
+def busy() -> World:
+    """A programme with something on every page, and hostile words wherever somebody's words are shown."""
+    of = judged(
+        world(items=2, consent_text="", group_questions=[{"name": "r", "question": "Where?", "answers": ["a", "b"]}])
+    )
+    publish_guideline(of.programme, "# Newer\n\nMore of it.", author=of.admin)
+    session = batch(of.programme, purpose="calibration", name="November")
+    item(session)
+    judge(of.raters[0], 1, of=session, rationale="So.")
+    test = batch(of.programme, purpose="qualification", name="Entrance")
+    gold.promote(item(test), [{"strength": [1, 3]}], "B.", actor=of.admin)
+    bad = item(of.batch, text=HOSTILE, answers=[HOSTILE, "fine"], policies=[HOSTILE, HOSTILE])
+    first = of.raters[0]
+    judge(first, 2, rationale=HOSTILE, safety_flag=True)
+    first.account.display_name = HOSTILE[:120]
+    first.account.save()
+    RaterQuestion.objects.create(rater=first, item=bad, text=HOSTILE)
+    gold.pause(of.raters[1], HOSTILE[:200], of.admin)
+    publish_guideline(of.programme, HOSTILE, author=of.admin, summary=HOSTILE[:200])
+    of.batch.name = HOSTILE[:200]
+    of.batch.save()
+    of.items.append(bad)
+    return of
+
+
+def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(
+    busy: World, visit: Callable[..., Any], axe: Callable[..., None]
+) -> None:
+    of = busy
+    session = Batch.objects.get(programme=of.programme, name="November")
+    lead = [
+        *("", "batches/", "items/", "raters/", "invitations/", "members/", "questions/", "guidelines/", "gold/"),
+        *("gold/contests/", "qualifications/", "calibration/", "import/", "export/", "snapshots/", "charts/", "audit/"),
+        *("settings/", "settings/groups/", "settings/pay/", "settings/tokens/", "settings/webhooks/"),
+        *("settings/endpoints/", f"batches/{of.batch.pk}/", f"items/{of.items[-1].pk}/", f"raters/{of.raters[0].pk}/"),
+        *("guidelines/edit/", "guidelines/compare/", f"calibration/{session.pk}/", "wizard/"),
+    ]
+    said = Judgment.objects.filter(rater=of.raters[0], item=of.items[0]).first()
+    assert said is not None
+    correct = reverse("me_correct", args=[of.slug, said.pk]).removeprefix(of.at())
+    rounds = ((of.admin, lead), (of.raters[0].account, ["me/", "me/feedback/", "me/settings/", correct]))
+    for who, paths in rounds:
+        page = visit(who)
+        for path in paths:
+            page.set_viewport_size({"width": 1280, "height": 800})
+            answer = page.goto(of.at(path))
+            assert answer.status == 200, path
+            fits(page)
+            page.set_viewport_size({"width": 390, "height": 844})
+            fits(page)
+            axe(page)
+
+
+def test_a_page_works_by_keyboard_alone(visit: Callable[..., Any]) -> None:
+    of = world(items=0)
+    page = visit(of.manager, of.at("invitations/"))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip-link"
+    page.keyboard.press("Enter")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Make a link":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#link")
