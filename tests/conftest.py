@@ -36,7 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     server = os.environ.get("HEEDFUL_TEST_DATABASE", "")
     quick = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a real one takes a third of a second an account
-    configure(server or f"sqlite:///{folder}/unused.db", SECRET_KEY="only-for-tests", PASSWORD_HASHERS=quick)
+    configure(
+        server or f"sqlite:///{folder}/unused.db",
+        SECRET_KEY="only-for-tests",
+        PASSWORD_HASHERS=quick,
+        HEEDFUL_FOLDER=str(folder),
+    )
     if not server:
         django_settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(folder / "test.db")
     store_flush.install()

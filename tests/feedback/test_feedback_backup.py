@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import connection, connections, transaction
 
 from feedback_factories import batch, item, programme, rater
@@ -190,7 +191,7 @@ def test_postgresql_is_copied_by_its_own_programs(busy: Batch, tmp_path: Path, m
         pytest.skip("pg_dump is not installed")
     import psycopg
 
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "HEEDFUL_FOLDER", str(tmp_path))  # where PostgreSQL's journal of erasures stands
     before = contents("default")
     report = backup(url_of_default(), tmp_path / "one.dump")
     assert report.out.read_bytes().startswith(module.DUMP_HEAD)
