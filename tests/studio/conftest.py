@@ -17,7 +17,7 @@ FLAGS = (
 )  # fmt: skip
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-WAIT = 10_000
+WAIT = 45_000
 
 
 def _missing(why: str) -> None:
@@ -36,6 +36,7 @@ def browser() -> Iterator[Any]:
         _missing("there is no Chromium; set HEEDFUL_CHROMIUM")
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's loop runs in the thread of the tests
+    playwright.expect.set_options(timeout=WAIT)  # two browsers and two servers share the machine's cores
     with playwright.sync_playwright() as play:
         started = play.chromium.launch(executable_path=path, args=list(FLAGS))
         yield started
