@@ -155,3 +155,34 @@ def axe() -> Callable[..., None]:
         assert not told
 
     return check
+
+
+@pytest.fixture
+def of() -> Any:
+    """The programme of the raters' pages."""
+    from feedback_factories import programme
+
+    return programme("Everyday questions")
+
+
+@pytest.fixture
+def who(of: Any) -> Any:
+    """A rater of it."""
+    from feedback_factories import rater
+
+    return rater(of)
+
+
+@pytest.fixture
+def go(visit: Callable[..., Any], who: Any) -> Callable[..., Any]:
+    """go(phone=False) -> the rating page with its first item."""
+
+    from rating_browser import TASK
+
+    def load(**how: Any) -> Any:
+        page = visit(who.account, f"/p/{who.programme.slug}/rate/", **how)
+        page.wait_for_selector(f"{TASK}, [data-none]")
+        page.wait_for_selector("#rate[data-ready]")
+        return page
+
+    return load

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from feedback_factories import batch, item, open_batch, programme, rater
+from feedback_factories import batch, item, open_batch
 from heedful.feedback.models import (
     CurrentJudgment,
     Judgment,
@@ -19,29 +18,6 @@ from heedful.feedback.models import (
 from rating_browser import TASK, another, is_done, shown
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def of() -> Programme:
-    return programme("Everyday questions")
-
-
-@pytest.fixture
-def who(of: Programme) -> Rater:
-    return rater(of)
-
-
-@pytest.fixture
-def go(visit: Callable[..., Any], who: Rater) -> Callable[..., Any]:
-    """go(phone=False) -> the rating page with its first item."""
-
-    def load(**how: Any) -> Any:
-        page = visit(who.account, f"/p/{who.programme.slug}/rate/", **how)
-        page.wait_for_selector(f"{TASK}, [data-none]")
-        page.wait_for_selector("#rate[data-ready]")
-        return page
-
-    return load
 
 
 # --- every kind, by mouse ---

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from django.test import Client
 
 from feedback.hostile import hostile_texts
 from feedback_factories import account as new_account
-from feedback_factories import batch, item, open_batch, programme, rater
+from feedback_factories import batch, item, open_batch
 from feedback_quality import gold_item
 from heedful.feedback import gold
 from heedful.feedback.models import (
@@ -27,29 +26,6 @@ from heedful.feedback.models import (
 from rating_browser import TASK, another, expect, is_done, judged_today, saved, shown
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def of() -> Programme:
-    return programme("Everyday questions")
-
-
-@pytest.fixture
-def who(of: Programme) -> Rater:
-    return rater(of)
-
-
-@pytest.fixture
-def go(visit: Callable[..., Any], who: Rater) -> Callable[..., Any]:
-    """go(phone=False) -> the rating page with its first item."""
-
-    def load(**how: Any) -> Any:
-        page = visit(who.account, f"/p/{who.programme.slug}/rate/", **how)
-        page.wait_for_selector(f"{TASK}, [data-none]")
-        page.wait_for_selector("#rate[data-ready]")
-        return page
-
-    return load
 
 
 # --- drafts, tabs, connections ---
