@@ -28,6 +28,7 @@ from heedful.feedback.models import (
 from heedful.feedback.rubric import STARTER, STARTER_ATTRIBUTES, attributes_of
 from heedful.feedback.rules import Rules, rules_of
 from heedful.feedback.texts import clean
+from heedful.feedback.tokens import hash_of
 
 RATING = frozenset({Role.RATER, Role.ADJUDICATOR})
 """Roles whose holders judge."""
@@ -202,7 +203,7 @@ def invite(
         made = Invitation.objects.create(
             programme=programme,
             role=role,
-            token_hash=_hash(token),
+            token_hash=hash_of(token),
             uses_left=uses,
             expires=clock.now() + timedelta(days=days),
         )
@@ -213,7 +214,7 @@ def invite(
 def find_invitation(token: str) -> Invitation | None:
     """The invitation that a link's token opens, if it still holds. Looking changes nothing."""
     rows = Invitation.objects.select_related("programme").filter(
-        token_hash=_hash(token), revoked=None, uses_left__gte=1, expires__gt=clock.now()
+        token_hash=hash_of(token), revoked=None, uses_left__gte=1, expires__gt=clock.now()
     )
     return rows.first()
 
@@ -243,10 +244,6 @@ def _stale() -> HeedfulError:
     return HeedfulError("this invitation no longer holds.", where="invitation", mend="Ask the manager for a new link.")
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def rater_of(account: Account, programme: Programme) -> Rater | None:
     """The account's rater record, made on first need; None for who does not judge here."""
     if not roles_of(account, programme) & RATING:
@@ -274,12 +271,17 @@ def agent(programme: Programme, kind: str, name: str) -> Rater:
     return Rater.objects.get_or_create(programme=programme, account=None, kind=kind, name=name)[0]
 
 
+def _consent_asked(rater: Rater) -> str:
+    """Hash of the consent text as it stands; empty where the programme asks for none."""
+    text = rules_of(rater.programme.settings).consent_text
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
 def give_consent(rater: Rater) -> Consent | None:
     """A rater agrees to the consent text as it stands; None where the programme asks for none."""
-    text = rules_of(rater.programme.settings).consent_text
-    if not text:
+    digest = _consent_asked(rater)
+    if not digest:
         return None
-    digest = hashlib.sha256(text.encode()).hexdigest()
     with transaction.atomic():
         held = Consent.objects.filter(rater=rater, text_sha256=digest, withdrawn=None).first()
         if held:
@@ -300,8 +302,5 @@ def withdraw_consent(rater: Rater) -> int:
 
 def has_consented(rater: Rater) -> bool:
     """Whether a rater agreed to the consent text as it stands; true where the programme asks for none."""
-    text = rules_of(rater.programme.settings).consent_text
-    if not text:
-        return True
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Consent.objects.filter(rater=rater, text_sha256=digest, withdrawn=None).exists()
+    digest = _consent_asked(rater)
+    return not digest or Consent.objects.filter(rater=rater, text_sha256=digest, withdrawn=None).exists()

@@ -27,7 +27,7 @@ TOUCH = timedelta(minutes=1)
 
 def hash_of(token: str) -> str:
     """What is kept of a token. It has 256 random bits, so a plain hash is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def create_token(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -29,6 +28,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback import programmes
 from heedful.feedback.models import Account, GroupAnswer, Rater, Role
 from heedful.feedback.rules import rules_of
+from heedful.feedback.tokens import hash_of
 from heedful.studio.access import anyone, held_roles, requires, signed_in, wants_json
 from heedful.studio.consent import ConsentForm, keep_consent
 from heedful.studio.context import programmes_of
@@ -118,10 +118,6 @@ def _first_file() -> Path:
     return Path(getattr(settings, "HEEDFUL_FOLDER", ".")) / FIRST
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 def first_admin_link() -> str | None:
     """Path of a page that makes the first admin, once; None when there is one. Only a hash of its token is kept."""
     if Account.objects.filter(is_superuser=True).exists():
@@ -129,7 +125,7 @@ def first_admin_link() -> str | None:
     token = secrets.token_urlsafe(32)
     handle = os.open(_first_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(_hash(token))
+        file.write(hash_of(token))
     return reverse("first", args=[token])
 
 
@@ -138,7 +134,7 @@ def _first_holds(token: str) -> bool:
         kept = _first_file().read_text(encoding="ascii").strip()
     except OSError:
         return False
-    return secrets.compare_digest(kept, _hash(token)) and not Account.objects.filter(is_superuser=True).exists()
+    return secrets.compare_digest(kept, hash_of(token)) and not Account.objects.filter(is_superuser=True).exists()
 
 
 @anyone
