@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -132,31 +133,31 @@ def connect(
     return HttpClient(studio, token or os.environ.get(TOKEN_VARIABLE, ""), allow_insecure=allow_insecure)
 
 
-class Paging:
+class Paging(ABC):
     """What both clients do alike: cut what goes up into pieces, put together what comes down in pages."""
 
-    def _make_batch(self, programme: str, spec: BatchSpec, key: str) -> BatchStatus:
-        raise NotImplementedError
+    @abstractmethod
+    def _make_batch(self, programme: str, spec: BatchSpec, key: str) -> BatchStatus: ...
 
-    def _push(self, programme: str, batch: str, items: list[NewItem], key: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _push(self, programme: str, batch: str, items: list[NewItem], key: str) -> None: ...
 
-    def _record(self, programme: str, judge: Judge, judgments: list[NewJudgment]) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _record(self, programme: str, judge: Judge, judgments: list[NewJudgment]) -> list[str]: ...
 
-    def _items_page(self, programme: str, batch: str, after: str) -> tuple[list[ItemRow], str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _items_page(self, programme: str, batch: str, after: str) -> tuple[list[ItemRow], str]: ...
 
-    def _judgments_page(self, programme: str, wanted: dict[str, Any], after: str) -> tuple[list[JudgmentRow], str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _judgments_page(self, programme: str, wanted: dict[str, Any], after: str) -> tuple[list[JudgmentRow], str]: ...
 
+    @abstractmethod
     def batch(self, programme: str, batch: str) -> BatchStatus:
         """See FeedbackClient."""
-        raise NotImplementedError
 
+    @abstractmethod
     def export(self, programme: str, format: str, out: Path, **filters: Any) -> int:
         """See FeedbackClient."""
-        raise NotImplementedError
 
     def push_items(
         self, programme: str, batch: BatchSpec | str, items: Iterable[NewItem], *, key: str = ""
