@@ -145,14 +145,17 @@ def scratch(server: str) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def store(command: str, folder: Path, database: str, **given: Any) -> dict[str, Any]:
-    """Run a command of `studio_store.py` in a process of its own, and read its answer.
+def store(
+    command: str, folder: Path, database: str, *, program: Path = HERE / "studio_store.py", **given: Any
+) -> dict[str, Any]:
+    """Run a command of `studio_store.py`, or of another program like it, in a process of its own; read its answer.
 
     Raises:
         RuntimeError: it failed; with what it said.
     """
-    program = [sys.executable, str(HERE / "studio_store.py"), command, "--folder", str(folder), "--database", database]
-    done = subprocess.run(program, input=json.dumps(given), capture_output=True, text=True)
+    line = [sys.executable, str(program), command, "--folder", str(folder), "--database", database]
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
+    done = subprocess.run(line, input=json.dumps(given), capture_output=True, text=True, env=os.environ | paths)
     if done.returncode:
         raise RuntimeError(done.stderr)
     answer: dict[str, Any] = json.loads(done.stdout)

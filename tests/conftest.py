@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -75,3 +76,22 @@ def shared_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture
+def beside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test open databases beside the one that it runs on; Django's test cases forbid it."""
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    if request.node.get_closest_marker("django_db"):
+        request.getfixturevalue("_django_db_helper")
+    guarded = BaseDatabaseWrapper.ensure_connection
+
+    def ensure(self: Any) -> None:
+        if self.connection is None and self.alias.startswith("beside-"):
+            with self.wrap_database_errors:
+                self.connect()
+        else:
+            guarded(self)
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", ensure)

@@ -15,7 +15,8 @@ class Endpoint(ThreadingHTTPServer):
     """The server. Set `mode` and `delay` at any time; `asked` holds what it was sent.
 
     Modes: "normal"; "failing" (every request gets 500); "half" (every second one does); "refusing" (401);
-    "odd" (200 and no completion in it); "empty" (an answer of white space); "hostile" (an answer of markup).
+    "odd" (200 and no completion in it); "empty" (an answer of white space); "hostile" (an answer of markup);
+    "hanging" (no answer before `let_go`); "half hanging" (of every second one).
     """
 
     daemon_threads = True
@@ -28,6 +29,7 @@ class Endpoint(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
         self.number = 0
+        self.let_go = threading.Event()
 
     @property
     def url(self) -> str:
@@ -47,6 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
             number, mode, delay = self.server.number, self.server.mode, self.server.delay
         if delay:
             time.sleep(delay * number if mode == "uneven" else delay)
+        if mode == "hanging" or (mode == "half hanging" and number % 2 == 0):
+            self.server.let_go.wait()
         if mode == "refusing":
             return self._answer(401, {"error": {"message": "the key is secret-key"}})
         if mode == "failing" or (mode == "half" and number % 2 == 0):
@@ -83,6 +87,7 @@ def serving() -> Iterator[Endpoint]:
     try:
         yield server
     finally:
+        server.let_go.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -19,10 +19,17 @@ _keys = itertools.count(1)
 
 
 def answer(assignment: Assignment, *, active_ms: int = 1000, **payload: Any) -> Judgment:
-    """Submit a payload that speaks of the item's own indices, as a page would send it."""
+    """Submit a payload that speaks of the item's own indices, as a page would send it that was open for so long."""
+    at_work(assignment, active_ms)
     shown = to_shown(assignment.item.kind, payload, assignment.order)
     version = assignment.item_version
     return submit(assignment, shown, key=f"key-{next(_keys)}", item_version=version, active_ms=active_ms)
+
+
+def at_work(assignment: Assignment, milliseconds: int) -> None:
+    """As if the item had been shown so long ago: no page counts more time than that."""
+    shown = clock.now() - timedelta(milliseconds=milliseconds)
+    Assignment.objects.filter(pk=assignment.pk).update(shown=shown)
 
 
 def take(rater: Rater, **how: Any) -> Assignment:

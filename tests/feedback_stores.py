@@ -32,9 +32,11 @@ def everything() -> str:
 
 def forget(of: Programme) -> None:
     """Take a programme out of the database, immutable rows included."""
-    guards = import_module("heedful.feedback.migrations.0002_immutable")
+    vendor = connection.vendor
+    immutable = import_module("heedful.feedback.migrations.0002_immutable")
+    guards = import_module("heedful.feedback.migrations.0005_guards")
     with connection.cursor() as cursor:
-        for statement in guards.drop(connection.vendor):
+        for statement in [*guards.drop_truncate(vendor), *immutable.drop(vendor)]:
             cursor.execute(statement)
     for kind in reversed(TABLES):
         keys = list(of_programme(kind, of).values_list("pk", flat=True))
@@ -44,5 +46,5 @@ def forget(of: Programme) -> None:
     Membership.objects.filter(programme=of).delete()
     Programme.objects.filter(pk=of.pk).delete()
     with connection.cursor() as cursor:
-        for statement in guards.create(connection.vendor):
+        for statement in [*immutable.create(vendor), *guards.create_truncate(vendor)]:
             cursor.execute(statement)

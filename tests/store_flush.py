@@ -7,13 +7,23 @@ from typing import Any
 
 
 def install() -> None:
-    """Lift the triggers of migration 0002 for the length of a flush. On PostgreSQL a flush truncates: none fire."""
-    from django.db.backends.sqlite3.base import DatabaseOperations
+    """Lift the guards of migrations 0002 and 0005 for the length of a flush."""
+    from django.db.backends.sqlite3.base import DatabaseOperations as OfSqlite
 
-    guards = import_module("heedful.feedback.migrations.0002_immutable")
-    flush = DatabaseOperations.execute_sql_flush
+    immutable = import_module("heedful.feedback.migrations.0002_immutable")
+    guards = import_module("heedful.feedback.migrations.0005_guards")
+    _around(OfSqlite, immutable.drop("sqlite"), immutable.create("sqlite"))
+    try:
+        from django.db.backends.postgresql.base import DatabaseOperations as OfPostgresql
+    except ImportError:  # its driver is an extra
+        return
+    _around(OfPostgresql, guards.drop_truncate("postgresql"), guards.create_truncate("postgresql"))
+
+
+def _around(kind: Any, before: list[str], after: list[str]) -> None:
+    flush = kind.execute_sql_flush
 
     def flush_past(self: Any, sql_list: Any) -> None:
-        flush(self, [*guards.drop("sqlite"), *sql_list, *guards.create("sqlite")])
+        flush(self, [*before, *sql_list, *after])
 
-    DatabaseOperations.execute_sql_flush = flush_past  # type: ignore[method-assign]
+    kind.execute_sql_flush = flush_past

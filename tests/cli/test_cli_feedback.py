@@ -18,7 +18,7 @@ from feedback_stores import forget, url_of_default
 from heedful.cli import feedback_io
 from heedful.cli.main import main
 from heedful.feedback import client, snapshots, submission
-from heedful.feedback.models import Batch, Item, Membership, Programme, RaterKind
+from heedful.feedback.models import Batch, Item, Judgment, Membership, Programme, RaterKind
 
 pytestmark = pytest.mark.django_db
 GOOD = [
@@ -153,12 +153,16 @@ def test_a_raw_export_is_restored(of: Programme, tmp_path: Path, capsys: pytest.
     raw = tmp_path / "raw.jsonl"
     assert run("export", raw, "--programme", of.slug, "--format", "raw") == 0
     assert run("import", raw, "--programme", "again") == 2
-    assert "this programme is here already" in capsys.readouterr().err
-    assert run("import", raw, "--programme", "again", "--dry-run") == 0
-    for words in (["--quota", "2"], ["--map", "a=b"], ["--open"]):
+    said = capsys.readouterr().err
+    assert f"this programme is here already, as '{of.slug}'" in said
+    assert "--database ADDRESS" in said
+    assert run("import", raw, "--programme", "again", "--dry-run") == 2
+    assert "line 1, programme.id: this programme is here already" in capsys.readouterr().out
+    for words in (["--quota", "2"], ["--map", "a=b"], ["--open"], ["--judgments-as", "x", "--judgments-by", "ai"]):
         assert run("import", raw, "--programme", "again", *words) == 2
         assert "says nothing of a raw export" in capsys.readouterr().err
     forget(of)
+    assert run("import", raw, "--programme", "again", "--dry-run") == 0
     capsys.readouterr()
     assert run("import", raw, "--programme", "again", "--admin", "nobody") == 2
     assert "there is no account 'nobody'" in capsys.readouterr().err
@@ -168,6 +172,37 @@ def test_a_raw_export_is_restored(of: Programme, tmp_path: Path, capsys: pytest.
     again = Programme.objects.get(slug="again")
     assert again.pk == of.pk
     assert Membership.objects.get(programme=again).account == who
+
+
+def test_verdicts_of_a_file_become_judgments_of_whom_one_names(
+    of: Programme, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rated.jsonl"
+    rows = [{"prompt": "p", "chosen": "x", "rejected": "y", "chosen-rating": n, "rejected-rating": 3} for n in (3, 5)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["import", path, "--programme", of.slug]
+    assert run(*words, "--dry-run") == 0
+    assert "is kept aside" in capsys.readouterr().out
+    asked = [*words, "--judgments-as", "GPT-4"]
+    assert run(*asked) == 2
+    assert "judgments_by: say who gave the verdicts: person, ai, end_user." in capsys.readouterr().err
+    assert run(*words, "--judgments-by", "ai") == 2
+    assert "whose judgments are they?" in capsys.readouterr().err
+    asked += ["--judgments-by", "ai"]
+    assert run(*asked, "--dry-run") == 0
+    assert "2 verdicts of the file become judgments." in capsys.readouterr().out
+    assert not Judgment.objects.exists()
+    assert main([*map(str, asked), "--studio", "https://studio.example.org"]) == 2
+    assert "become judgments at a database" in capsys.readouterr().err
+    assert run(*asked) == 0
+    said = Judgment.objects.filter(rater__name="GPT-4", rater__kind="ai").order_by("item__position")
+    assert [one.payload["strength"] for one in said] == [0, -2]
+    path.write_text(json.dumps(rows[0] | {"chosen-rating": "fine"}) + "\n")
+    assert run(*asked, "--dry-run") == 2
+    assert "line 1, chosen-rating: it is no number." in capsys.readouterr().out
+    assert run(*asked) == 2
+    assert f"{path}:1: chosen-rating: it is no number." in capsys.readouterr().err
+    assert Batch.objects.count() == 1
 
 
 def test_a_studio_is_asked_through_the_client(

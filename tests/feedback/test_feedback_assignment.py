@@ -376,6 +376,20 @@ def test_what_is_held_counts_towards_the_share() -> None:
     assert assignment.next_assignment(who, prefetch=True) is None
 
 
+def test_a_share_is_not_passed_by_two_who_looked_at_the_same_time() -> None:
+    of = programme(max_share=0.25)
+    open_batch(of, 8)
+    who = rater(of)
+    judge(who)
+    look = assignment._look(Rater.objects.get(pk=who.pk), None, False, True)
+    given(who)
+    assert look.candidates
+    assert assignment._take(look, None, True, False, False) is None
+    assert Slot.objects.exclude(state="free").count() == 2
+    assert assignment.next_assignment(who, prefetch=True) is None
+    assert difference(replay()) == []
+
+
 def test_a_reserved_slot_is_its_raters_alone_and_closes_when_passed() -> None:
     of = programme(skips_to_park=1)
     who, other = rater(of), rater(of)

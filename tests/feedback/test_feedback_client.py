@@ -16,8 +16,8 @@ from django.db import connection
 
 from feedback_factories import account, item, open_batch, programme, rater
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, http, submission, tokens
-from heedful.feedback.client import FeedbackClient, connect, pieces
+from heedful.feedback import clock, content, gold, http, submission, tokens
+from heedful.feedback.client import FeedbackClient, HeldBackWarning, connect, pieces
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.http import HttpClient
 from heedful.feedback.models import Batch, CurrentJudgment, Item, Judgment, Programme, Push, Slot
@@ -210,6 +210,25 @@ def test_what_holds_no_longer_and_what_is_for_checking_come_only_when_asked_for(
     assert caught.value.where == "purpose"
 
 
+def test_what_has_become_gold_since_is_in_no_pull_for_training(client: FeedbackClient, of: Programme) -> None:
+    batch, own = open_batch(of, 3), rater(of, kind="ai")
+    kept, promoted, withdrawn = batch.items.order_by("position")
+    first = submission.record(promoted, own, {"strength": 3}, key="first")
+    corrected = submission.correct(first, {"strength": 2}, key="corrected")
+    late = submission.record(promoted, rater(of, kind="ai"), {"strength": 1}, key="late")
+    out = submission.record(withdrawn, own, {"strength": 1}, key="out")
+    stays = submission.record(kept, own, {"strength": 1}, key="stays")
+    assert [row.id for row in client.judgments(of.slug)] == [str(one.pk) for one in (corrected, out, stays)]
+    gold.promote(promoted, [{"strength": [1, 3]}], "because", actor=account())
+    content.withdraw_item(withdrawn, actor=account())
+    assert [row.id for row in client.judgments(of.slug)] == [str(stays.pk)]
+    history = [row.id for row in client.judgments(of.slug, history=True, surplus=True)]
+    assert history == [str(out.pk), str(stays.pk)]
+    assert not {str(first.pk), str(corrected.pk), str(late.pk)} & {
+        row.id for purpose in ("train", "gold", "check") for row in client.judgments(of.slug, purpose=purpose)
+    }
+
+
 def test_preferences_put_votes_together_and_leave_out_what_is_for_checking(
     client: FeedbackClient, of: Programme
 ) -> None:
@@ -232,6 +251,22 @@ def test_preferences_put_votes_together_and_leave_out_what_is_for_checking(
         list(client.preferences(of.slug, rounds=[9]))
     with pytest.raises(HeedfulError, match="no batch"):
         list(client.preferences(of.slug, batches=["nowhere"]))
+
+
+def test_what_has_become_gold_since_is_in_no_export_of_a_snapshot_and_is_named(
+    client: FeedbackClient, of: Programme, tmp_path: Path
+) -> None:
+    batch = open_batch(of, 2)
+    kept, promoted = batch.items.order_by("position")
+    for number, one in enumerate((kept, promoted)):
+        submission.record(one, rater(of, kind="ai"), {"strength": 1}, key=str(number))
+    made = client.snapshot(of.slug, "before")
+    gold.promote(promoted, [{"strength": [1, 3]}], "because", actor=account())
+    with pytest.warns(HeldBackWarning, match=f"^1 items of the snapshot .*: {promoted.pk}"):
+        assert client.export(of.slug, "heedful", tmp_path / "out.jsonl", snapshot=made.id) == 1
+    assert kept.prompt.messages[0]["content"] in (tmp_path / "out.jsonl").read_text()
+    with pytest.warns(HeldBackWarning):
+        assert len(list(client.preferences(of.slug, snapshot="before"))) == 1
 
 
 def test_a_snapshot_holds_what_held_then(client: FeedbackClient, of: Programme, tmp_path: Path) -> None:

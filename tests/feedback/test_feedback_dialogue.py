@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from fake_endpoint import Endpoint, serving
-from feedback_factories import account, batch, item, programme, rater
+from feedback_dialogues import endpoint, start, talking, turn
+from feedback_factories import account, item, programme, rater
 from heedful.errors import HeedfulError
 from heedful.feedback import assignment as work
-from heedful.feedback import clock, dialogue, endpoints, submission
+from heedful.feedback import dialogue, dialogue_asking, endpoints, submission
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.dialogue_items import choose
 from heedful.feedback.models import (
@@ -46,41 +46,12 @@ def of() -> Programme:
     return programme(allow_private_addresses=True)
 
 
-def endpoint(of: Programme, fake: Endpoint, **over: Any) -> PolicyEndpoint:
-    given = {"sampling": {"temperature": 0.7, "seed": 5}, **over}
-    return endpoints.create_endpoint(of, "shop", fake.url, "shop-7b", actor=account(), **given)
-
-
-def start(of: Programme, **over: Any) -> Assignment:
-    """A rater's assignment of a dialogue, shown."""
-    own = rater(of)
-    messages = over.pop(
-        "messages", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Ask about a parcel."}]
-    )
-    item(batch(of, **over), completions=0, kind="dialogue", messages=messages)
-    found = work.next_assignment(own)
-    assert found is not None
-    work.show(found)
-    return found
-
-
-def talking(of: Programme, fake: Endpoint, **over: Any) -> Dialogue:
-    endpoint(of, fake, **over)
-    return dialogue.begin(start(of))
-
-
-def turn(of: Dialogue, text: str = "Hello?", strength: int = 2) -> Item:
-    made = dialogue.say(of, text, key=text)
-    assert dialogue.fill(made)
-    return choose(made, 1 if strength > 0 else 0, strength)
-
-
 def test_a_turn_is_asked_kept_shown_and_goes_on(of: Programme, fake: Endpoint) -> None:
     own = talking(of, fake)
     assert dialogue.state(own).suggestion == "Ask about a parcel."
     made = dialogue.say(own, "Where is it?", key="1")
     assert dialogue.state(own).waiting
-    assert dialogue.fill(made)
+    assert dialogue_asking.fill(made)
     [shown] = dialogue.state(own).turns
     assert shown.state == "choose"
     texts = {one.index: one.completion.text for one in made.candidates.all()}
@@ -88,7 +59,7 @@ def test_a_turn_is_asked_kept_shown_and_goes_on(of: Programme, fake: Endpoint) -
     kept = choose(made, 1, 3)
     assert dialogue.state(own).turns[0].chosen == 1
     second = dialogue.say(own, "And now?", key="2")
-    assert dialogue.fill(second)
+    assert dialogue_asking.fill(second)
     assert fake.asked[-1]["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Where is it?"},
@@ -134,7 +105,7 @@ def test_what_is_kept_speaks_of_the_candidates_not_of_the_order_shown(
     made = dialogue.say(talking(of, fake), "Hello?", key="1")
     DialogueTurn.objects.update(order=order)
     made.refresh_from_db()
-    assert dialogue.fill(made)
+    assert dialogue_asking.fill(made)
     kept = choose(made, int(strength > 0), strength)
     better = order[int(strength > 0)]
     payload = CurrentJudgment.objects.get(item=kept).judgment.payload
@@ -145,7 +116,7 @@ def test_what_is_kept_speaks_of_the_candidates_not_of_the_order_shown(
 def test_a_choice_of_several_is_a_ranking(of: Programme, fake: Endpoint) -> None:
     own = talking(of, fake, candidates=3)
     made = dialogue.say(own, "Hello?", key="1")
-    assert dialogue.fill(made)
+    assert dialogue_asking.fill(made)
     with pytest.raises(HeedfulError):
         choose(made, 1, 2)
     kept = choose(made, 1)
@@ -157,7 +128,7 @@ def test_a_choice_of_several_is_a_ranking(of: Programme, fake: Endpoint) -> None
 def test_the_better_answer_goes_on(of: Programme, fake: Endpoint, place: Any, strength: Any) -> None:
     own = talking(of, fake)
     made = dialogue.say(own, "Hello?", key="1")
-    dialogue.fill(made)
+    dialogue_asking.fill(made)
     with pytest.raises(HeedfulError):
         choose(made, place, strength)
     assert not Item.objects.exclude(kind="dialogue").exists()
@@ -174,7 +145,7 @@ def test_what_is_said_twice_is_one_turn(of: Programme, fake: Endpoint) -> None:
         dialogue.say(own, "More", key="2")
     with pytest.raises(Conflict, match="not every"):
         choose(made, 0, -1)
-    dialogue.fill(made)
+    dialogue_asking.fill(made)
     kept = choose(made, 0, -1)
     assert choose(made, 0, -1) == kept
     with pytest.raises(Conflict, match="another"):
@@ -190,15 +161,15 @@ def test_a_failed_candidate_is_asked_again_without_those_that_came(of: Programme
     own = talking(of, fake)
     fake.mode = "half"
     made = dialogue.say(own, "Hello?", key="1")
-    assert not dialogue.fill(made)
+    assert not dialogue_asking.fill(made)
     [shown] = dialogue.state(own).turns
     assert (shown.state, shown.answers, shown.failure) == ("failed", (), "the endpoint answered 500")
     came = made.candidates.get().completion.text
     fake.mode = "normal"
-    assert dialogue.fill(made)
+    assert dialogue_asking.fill(made)
     assert len(fake.asked) == 3
     assert came in dialogue.state(own).turns[0].answers
-    assert dialogue.fill(made)
+    assert dialogue_asking.fill(made)
     assert len(fake.asked) == 3
 
 
@@ -215,7 +186,7 @@ def test_a_failure_is_told_without_the_endpoints_words(of: Programme, fake: Endp
     own = talking(of, fake)
     fake.mode = mode
     made = dialogue.say(own, "Hello?", key="1")
-    assert not dialogue.fill(made)
+    assert not dialogue_asking.fill(made)
     assert dialogue.state(own).turns[0].failure == says
     assert not Completion.objects.exists()
 
@@ -224,12 +195,12 @@ def test_an_endpoint_that_is_away_or_refused_is_a_failure_too(of: Programme, fak
     own = talking(of, fake)
     Programme.objects.update(settings={})
     made = dialogue.say(own, "Hello?", key="1")
-    assert not dialogue.fill(made)
+    assert not dialogue_asking.fill(made)
     assert "refused" in dialogue.state(own).turns[0].failure
     assert not fake.asked
     Programme.objects.update(settings={"allow_private_addresses": True})
     Dialogue.objects.update(pinned=own.pinned | {"base_url": "http://127.0.0.1:9/v1"})
-    assert not dialogue.fill(made)
+    assert not dialogue_asking.fill(made)
     assert "cannot be reached" in dialogue.state(own).turns[0].failure
 
 
@@ -250,10 +221,10 @@ def test_the_key_comes_from_the_variable_that_was_named_and_from_no_other(
         monkeypatch.setenv(name, "private")
     own = talking(of, fake, key_variable="HEEDFUL_KEY_SHOP")
     made = dialogue.say(own, "Hello?", key="1")
-    assert not dialogue.fill(made)
+    assert not dialogue_asking.fill(made)
     assert dialogue.state(own).turns[0].failure == "the server has no key in HEEDFUL_KEY_SHOP"
     monkeypatch.setenv("HEEDFUL_KEY_SHOP", "of-the-shop")
-    assert dialogue.fill(made)
+    assert dialogue_asking.fill(made)
     assert {headers["authorization"] for headers in fake.headers} == {"Bearer of-the-shop"}
     assert "private" not in str(fake.headers)
     assert "of-the-shop" not in str(Dialogue.objects.values())
@@ -289,55 +260,20 @@ def test_handing_in_says_how_many_turns_there_were_and_taking_back_opens_it(of: 
     with pytest.raises(HeedfulError, match="nothing was said"):
         dialogue.end(own, key="e", item_version=1)
     turn(own)
-    dialogue.fill(dialogue.say(own, "left open", key="2"))
+    dialogue_asking.fill(dialogue.say(own, "left open", key="2"))
     made = dialogue.end(own, key="e", item_version=1, rationale="it was fine")
     assert dialogue.end(own, key="e", item_version=1, rationale="it was fine") == made
     assert (made.payload, made.rationale.text, made.surplus) == ({"turns": 1}, "it was fine", False)
     assert dialogue.state(Dialogue.objects.get()).ended
     with pytest.raises(Conflict, match="over"):
         dialogue.say(Dialogue.objects.get(), "again", key="3")
+    with pytest.raises(Conflict, match="over"):
+        dialogue.last_turn(Dialogue.objects.get())
     submission.undo(made, key="u")
     again = dialogue.begin(own.assignment)
     assert again == own
     assert choose(DialogueTurn.objects.get(index=1), 0, 0)
     assert dialogue.end(again, key="e2", item_version=1).payload == {"turns": 2}
-
-
-def test_a_turn_whose_worker_died_can_be_taken_after_a_while(
-    of: Programme, fake: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = talking(of, fake)
-    made = dialogue.say(own, "Hello?", key="1")
-    assert dialogue.take(made)
-    assert not dialogue.take(made)
-    assert dialogue.state(own).waiting
-    assert not dialogue.fill(made)
-    assert not fake.asked
-    later = clock.now() + timedelta(minutes=10)
-    monkeypatch.setattr(clock, "now", lambda: later)
-    assert dialogue.state(own).turns[0].state == "failed"
-    assert dialogue.fill(made)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_workers_ask_the_endpoint_once(of: Programme, fake: Endpoint) -> None:
-    own = talking(of, fake)
-    fake.delay = 0.1
-    made = dialogue.say(own, "Hello?", key="1")
-    barrier = threading.Barrier(3)
-
-    def act() -> bool:
-        barrier.wait()
-        try:
-            return dialogue.fill(DialogueTurn.objects.get(pk=made.pk))
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(3) as pool:
-        found = [run.result() for run in [pool.submit(act) for _ in range(3)]]
-    assert any(found)
-    assert len(fake.asked) == 2
-    assert made.candidates.count() == 2
 
 
 @pytest.mark.django_db(transaction=True)
@@ -353,7 +289,7 @@ def test_dialogues_that_end_turns_at_the_same_time_share_one_batch(of: Programme
     turns = []
     for one in (second, other):
         made = dialogue.say(dialogue.begin(one), "Hello?", key="1")
-        dialogue.fill(made)
+        dialogue_asking.fill(made)
         turns.append(made.pk)
     barrier = threading.Barrier(2)
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connections
 
 from feedback_factories import account, batch, item, open_batch, programme, rater
 from feedback_quality import take
 from feedback_stores import everything, forget, url_of_default
 from heedful.errors import HeedfulError
-from heedful.feedback import assignment, erasure, gold, replay, submission
+from heedful.feedback import assignment, dialogue, erasure, gold, replay, submission
 from heedful.feedback.backup import backup
 from heedful.feedback.backup import restore as restore_backup
+from heedful.feedback.dialogue_asking import fill
+from heedful.feedback.dialogue_items import choose
+from heedful.feedback.endpoints import pinned
 from heedful.feedback.erasure import append, apply_tombstones, entries, erase_account, erase_rater, journal_of
 from heedful.feedback.exports import export
 from heedful.feedback.imports import plan, restore
@@ -91,7 +98,7 @@ def _edit(of: Programme, who: Rater) -> Assignment:
 
 def _dialogue(of: Programme, held: Assignment) -> None:
     endpoint = PolicyEndpoint.objects.create(programme=of, name="p", base_url="https://policy.example", model="m")
-    talk = Dialogue.objects.create(assignment=held, endpoint=endpoint, pinned={})
+    talk = Dialogue.objects.create(assignment=held, endpoint=endpoint, pinned=pinned(endpoint))
     turn = item(batch(of), text="secret turn", answers=["yes", "no"])
     DialogueTurn.objects.create(dialogue=talk, index=0, text="secret turn", idempotency_key="t", item=turn)
 
@@ -251,3 +258,78 @@ def test_restoring_an_older_backup_erases_again(journal: Path, tmp_path: Path) -
     with closing(sqlite3.connect(copy)) as database:
         assert "secret rationale" in "\n".join(database.iterdump())
     journal.unlink()
+
+
+def _talking(of: Programme) -> tuple[Rater, Dialogue]:
+    """A rater in a dialogue: one turn done, one whose answers are there and of which none was chosen yet."""
+    PolicyEndpoint.objects.create(programme=of, name="p", base_url="https://policy.example", model="m")
+    who = rater(of)
+    made = batch(of)
+    item(made, kind="dialogue", completions=0)
+    talk = dialogue.begin(take(who, batch=made))
+    for number, words in enumerate(("first secret", "second secret")):
+        turn = dialogue.say(talk, words, key=str(number))
+        fill(turn, lambda pin, messages, index, **_: f"answer {index} to {len(messages)} messages")
+        if not number:
+            choose(turn, 0, -1)
+    return who, talk
+
+
+@pytest.mark.django_db
+def test_what_was_said_in_a_turn_of_which_nothing_went_on_is_gone_too(journal: Path, tmp_path: Path) -> None:
+    of = programme()
+    who, talk = _talking(of)
+    assert dialogue.state(talk).turns[-1].state == "choose"
+    report = erase_rater(who)
+    assert "secret" not in everything()
+    assert (report.subjects["turn"], report.subjects["prompt"]) == (2, 2)
+    export(of, "raw", tmp_path / "raw.jsonl")
+    assert "secret" not in (tmp_path / "raw.jsonl").read_text()
+
+
+@pytest.mark.django_db
+def test_what_came_after_an_erasure_is_found_when_tombstones_are_applied(journal: Path) -> None:
+    """A request that was under way may have been faster than the erasure saw."""
+    of = programme()
+    who = somebody(of)
+    said = Judgment.objects.filter(rater=who).order_by("pk")[1]
+    erase_account(who.account)  # type: ignore[arg-type]
+    late = Rationale.objects.create(judgment=said, text="late secret")
+    Draft.objects.create(assignment=Assignment.objects.filter(rater=who)[0], payload={"rationale": "late secret"})
+    GroupAnswer.objects.create(rater=who, question="age", answer="late secret")
+    RaterQuestion.objects.create(rater=who, text="late secret")
+    assert apply_tombstones() == 1
+    assert "late secret" not in everything()
+    assert Tombstone.objects.filter(kind="rationale", subject=late.pk).exists()
+    assert ("rationale", late.pk) in set(entries(journal))
+    assert apply_tombstones() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.on_postgresql
+def test_an_erasure_waits_for_a_submission_that_is_under_way(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = programme()
+    who = rater(of)
+    open_batch(of, 1)
+    held = take(who)
+    begun, tell_of = threading.Event(), submission.tell_of
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        begun.set()
+        time.sleep(1)
+        tell_of(*args, **kwargs)
+
+    monkeypatch.setattr(submission, "tell_of", slow)
+
+    def say() -> None:
+        try:
+            submission.submit(held, {"strength": 1}, key="a", item_version=1, rationale="late secret")
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=say)
+    thread.start()
+    assert begun.wait(10)
+    erase_rater(who)
+    thread.join()
+    assert Rationale.objects.get(judgment__rater=who).text == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -346,6 +348,107 @@ def test_a_rater_who_drifts_is_paused_told_what_failed_and_starts_afresh_when_le
 
 
 @pytest.mark.django_db
+def test_who_fails_the_first_four_is_paused_before_the_window_is_full() -> None:
+    of = programme(gold_rate=1.0)  # floor 0.7, window 10
+    golden(of, 14)
+    open_batch(of, 3)
+    anna, binh = rater(of), rater(of)
+    for _ in range(3):
+        judge(anna, -1)
+        assert Rater.objects.get(pk=anna.pk).paused is None
+    judge(anna, -1)
+    anna.refresh_from_db()
+    assert anna.paused is not None
+    assert "0 of the last 4" in anna.pause_reason
+    assert next_assignment(anna) is None
+    assert gold.visible_outcomes(anna).count() == 4  # they see what failed, as with a full window
+    gold.resume(anna, account())
+    judge(anna, -1)
+    assert Rater.objects.get(pk=anna.pk).paused is None  # afresh: one answer proves nothing
+    for strength in (-1, 1, -1, 1, 1, 1):  # five of seven would be no doubt either way
+        judge(binh, strength)
+        assert Rater.objects.get(pk=binh.pk).paused is None
+
+
+def test_the_fewest_failures_that_pause_early() -> None:
+    """With floor 0.7 and window 10: the most acceptable answers of n that still pause, by hand from Wilson's bound."""
+    found = [max((k for k in range(n + 1) if gold.below(k, n, 0.7, 10)), default=None) for n in range(1, 12)]
+    assert found == [None, None, None, 0, 1, 1, 2, 2, 3, 6, 7]
+    assert not any(gold.below(k, n, 0.0, 10) for n in range(1, 10) for k in range(n + 1))
+
+
+def paused(answers: int, window: int = 10) -> list[tuple[int, ...]]:
+    """Every row of so many right and wrong answers after which, or in the midst of which, its rater is paused."""
+    stops = {(k, n): gold.below(k, n, 0.7, window) for n in range(1, answers + 1) for k in range(n + 1)}
+    rows = itertools.product((0, 1), repeat=answers)
+    return [row for row in rows if any(stops[sum(row[:n]), n] for n in range(1, answers + 1))]
+
+
+def chance(accuracy: float, rows: Iterable[tuple[int, ...]]) -> float:
+    """How likely a rater of this accuracy gives one of these rows of answers."""
+    return sum(accuracy ** sum(row) * (1 - accuracy) ** (len(row) - sum(row)) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "least", "most"),
+    [(0.95, 0, 0.0001), (0.9, 0, 0.001), (0.85, 0, 0.0031), (0.7, 0, 0.0503), (0.3, 0.77, 1), (0.1, 0.99, 1)],
+)
+def test_before_the_window_is_full_the_good_are_hardly_ever_paused_and_the_bad_mostly(
+    accuracy: float, least: float, most: float
+) -> None:
+    assert least <= chance(accuracy, paused(9)) <= most
+
+
+def test_with_the_default_rules_early_pauses_whom_the_full_window_would_pause_and_nobody_else() -> None:
+    rows = paused(10)
+    assert all(sum(row) <= 6 for row in rows)
+    assert len(rows) == 848  # of 1024: all with six right at most
+    assert round(chance(0.85, rows), 3) == 0.05
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "by"),
+    [
+        (0.95, {4: 0.0, 9: 0.0, 10: 0.001, 50: 0.015}),
+        (0.9, {4: 0.0, 9: 0.001, 10: 0.013, 50: 0.143}),
+        (0.85, {4: 0.001, 9: 0.003, 10: 0.05, 50: 0.413}),
+        (0.7, {4: 0.008, 9: 0.05, 10: 0.35, 50: 0.966}),
+        (0.5, {4: 0.062, 9: 0.324, 10: 0.828, 50: 1.0}),
+        (0.3, {4: 0.24, 9: 0.775, 10: 0.989, 50: 1.0}),
+        (0.1, {4: 0.656, 9: 0.994, 10: 1.0, 50: 1.0}),
+    ],
+)
+def test_what_chance_does_as_the_documentation_tells_it(accuracy: float, by: dict[int, float]) -> None:
+    """The table of docs/judgment-quality.md, exact: every row of the last ten answers with its chance."""
+    stays: dict[tuple[int, ...], float] = {(): 1.0}
+    for n in range(1, 51):
+        after: dict[tuple[int, ...], float] = {}
+        for row, share in stays.items():
+            for right, one in ((1, accuracy), (0, 1 - accuracy)):
+                last = (*row, right)[-10:]
+                after[last] = after.get(last, 0.0) + share * one
+        stays = {row: share for row, share in after.items() if not STOPS[sum(row), len(row)]}
+        if n in by:
+            assert round(1 - sum(stays.values()), 3) == by[n], n
+
+
+STOPS = {(k, n): gold.below(k, n, 0.7, 10) for n in range(1, 11) for k in range(n + 1)}
+
+
+def test_of_a_long_window_a_good_rater_is_paused_early_in_three_of_a_thousand() -> None:
+    """Forty-nine answers, too many for every row: by how many were right, those paused taken out at each step."""
+    stays, gone = {0: 1.0}, 0.0
+    for n in range(1, 50):
+        after: dict[int, float] = {}
+        for right, share in stays.items():
+            after[right + 1] = after.get(right + 1, 0.0) + share * 0.85
+            after[right] = after.get(right, 0.0) + share * 0.15
+        stays = {right: share for right, share in after.items() if not gold.below(right, n, 0.7, 50)}
+        gone += sum(share for right, share in after.items() if right not in stays)
+    assert 0.003 < gone < 0.0034
+
+
+@pytest.mark.django_db
 def test_a_revised_key_scores_again_what_it_scored() -> None:
     of = programme(**ALWAYS)
     (key,) = golden(of)
@@ -383,7 +486,7 @@ def test_a_repeat_comes_after_ten_others_once_and_is_for_checking_alone() -> Non
 
 @pytest.mark.django_db
 def test_events_tell_all_that_happened_to_places_made_for_one_rater() -> None:
-    of = programme(gold_rate=0.5, repeat_rate=0.3, skips_to_park=1)
+    of = programme(gold_rate=0.5, repeat_rate=0.3, skips_to_park=1, gold_floor=0.0)
     open_batch(of, 16, quota=2)
     keys = golden(of, 4)
     anna, binh = rater(of), rater(of)

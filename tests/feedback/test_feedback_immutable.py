@@ -12,7 +12,7 @@ from feedback_factories import open_batch, programme, rater
 from heedful.feedback import assignment, submission
 from heedful.feedback.models import AuditEvent, Guideline, Judgment
 
-GUARDS = import_module("heedful.feedback.migrations.0002_immutable")
+TABLES = import_module("heedful.feedback.migrations.0002_immutable").TABLES
 
 
 def _judged() -> None:
@@ -45,6 +45,28 @@ def test_neither_update_nor_delete_passes(model: type[models.Model], change: dic
 
 
 @pytest.mark.django_db
+@pytest.mark.on_sqlite
+@pytest.mark.parametrize("model", [Judgment, AuditEvent, Guideline])
+def test_no_row_is_replaced(model: type[models.Model]) -> None:
+    _judged()
+    before = list(model._default_manager.order_by("pk").values())
+    table = model._meta.db_table
+    with pytest.raises(IntegrityError, match="never change"), transaction.atomic():
+        connection.cursor().execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+    assert list(model._default_manager.order_by("pk").values()) == before
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.on_postgresql
+@pytest.mark.parametrize("table", TABLES)
+def test_no_table_is_truncated(table: str) -> None:
+    _judged()
+    with pytest.raises(IntegrityError, match="never change"), transaction.atomic():
+        connection.cursor().execute(f"TRUNCATE {table} CASCADE")
+    assert Judgment.objects.count() == 1
+
+
+@pytest.mark.django_db
 def test_every_guard_stands_after_all_migrations() -> None:
     sql = (
         "SELECT name FROM sqlite_master WHERE type = 'trigger'"
@@ -54,7 +76,9 @@ def test_every_guard_stands_after_all_migrations() -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         found = {row[0] for row in cursor.fetchall()}
-    assert {f"{table}_no_{act}" for table in GUARDS.TABLES for act in ("update", "delete")} <= found
+    acts = ["update", "delete", *(["truncate"] if connection.vendor == "postgresql" else [])]
+    assert {f"{table}_no_{act}" for table in TABLES for act in acts} <= found
+    assert "feedback_snapshotentry_is_true" in found
 
 
 @pytest.mark.django_db(transaction=True)

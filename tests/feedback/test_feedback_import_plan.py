@@ -19,6 +19,7 @@ from heedful.data.load import DataSpec, load_preferences
 from heedful.errors import HeedfulError
 from heedful.feedback.import_columns import TARGETS, parse_mapping, propose
 from heedful.feedback.import_plan import drafts, plan
+from heedful.feedback.import_rows import Reader
 from heedful.feedback.import_source import SHOWN, Problems, Source, flaws, plain, printable
 
 
@@ -240,6 +241,21 @@ def test_a_batch_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"prompt": "p", "a": "1", "b": "2"}] * 6
     assert plan(jsonl(*rows[:3])).problems == ()
     assert said(jsonl(*rows)) == [(4, "", "there are more than 3 items, the most of one batch.")]
+
+
+@pytest.mark.parametrize("prompt", ["p", ""], ids=["items", "problems"])
+def test_reading_ends_where_a_page_is_not_to_pay_for_more(monkeypatch: pytest.MonkeyPatch, prompt: str) -> None:
+    monkeypatch.setattr("heedful.feedback.import_plan.MAX_ITEMS", 60)
+    drafted: list[int] = []
+    draft = Reader.draft
+    monkeypatch.setattr(Reader, "draft", lambda self, line, row: drafted.append(line) or draft(self, line, row))
+    source = jsonl(*([{"prompt": prompt, "a": "1", "b": "2"}] * 500))
+    made = plan(source, most=60)
+    assert [str(one) for one in made.problems if "60" in one.what] == [
+        "line 61: there are more than 60 items, the most of one batch. Split the file."
+    ]
+    assert (made.rows, drafted) == (61, [*range(1, 62)])
+    assert plan(jsonl(*([{"prompt": "p", "a": "1", "b": "2"}] * 60)), most=60).problem_count == 0
 
 
 def test_many_problems_are_counted_and_the_first_ones_kept() -> None:

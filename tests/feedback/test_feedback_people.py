@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feedback_factories import account, item, open_batch, programme, rater
-from feedback_quality import answer, at, days, judge, take
+from feedback_quality import answer, at, at_work, days, judge, take
 from heedful.feedback import gold, people, submission
 from heedful.feedback.assignment import skip
 from heedful.feedback.models import GroupAnswer, PayRate, Programme, Rater, RaterKind
@@ -36,7 +36,9 @@ def test_the_table_by_hand() -> None:
             judge(who, 2 if who == anna else -2, active_ms=60_000)
     with at(NOW):
         judge(chi, 1)
-        skip(take(chi), "language", active_ms=3_600_000)
+        passed = take(chi)
+        at_work(passed, 3_600_000)
+        skip(passed, "language", active_ms=3_600_000)
     rows = {row.rater: row for row in people.table(of)}
     order = [row.rater for row in people.table(of)]
     assert (order[0], order[-1]) == (chi, idle)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback_factories import account, open_batch, programme, rater
-from feedback_quality import answer, at, days, judge, take
+from feedback_quality import answer, at, at_work, days, judge, take
 from heedful.core.statistics import wilson
 from heedful.errors import HeedfulError
 from heedful.feedback import gold, progress, submission
@@ -112,7 +112,9 @@ def test_hours_and_money_count_skips_corrections_and_unfinished_work_at_the_rate
         submission.correct(
             said, {"strength": 0}, key="mend", active_ms=hour // 2
         )  # half of 20; its judgment moves here
-        skip(take(binh), "unclear", active_ms=hour)  # 40 EUR
+        passed = take(binh)
+        at_work(passed, hour)
+        skip(passed, "unclear", active_ms=hour)  # 40 EUR
         left = take(anna)
         Assignment.objects.filter(pk=left.pk).update(active_ms=hour // 4)  # a quarter of 20
         release(left)

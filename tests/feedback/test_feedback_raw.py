@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,12 +16,14 @@ from django.db import connection, connections, transaction
 from feedback_factories import account, batch, item, programme, rater
 from feedback_programmes import agents, held_back, lines, mixed, say
 from feedback_quality import answer, take
-from feedback_stores import forget
+from feedback_stores import contents, forget
 from heedful.errors import HeedfulError
 from heedful.feedback import adjudication, events, export_select, replay, submission
 from heedful.feedback.exports import export
+from heedful.feedback.import_source import Source
 from heedful.feedback.imports import plan, restore, stage
 from heedful.feedback.models import (
+    Account,
     Batch,
     Completion,
     Item,
@@ -200,13 +203,23 @@ def test_a_raw_export_is_restored_only_where_its_programme_is_not(tmp_path: Path
     path = tmp_path / "raw.jsonl"
     export(of, "raw", path)
     made = plan(path)
-    with pytest.raises(HeedfulError, match="this programme is here already"):
-        restore(made)
+    assert (made.problem_count, made.problems[0].field) == (1, "programme.id")  # the dry run says so
+    fit = replace(made, problems=(), problem_count=0)  # as if looked at before the programme was here
+    before = contents("default")
+    for one in (made, fit, replace(fit, source=Source("raw.jsonl", data=path.read_bytes()))):
+        with pytest.raises(HeedfulError, match=f"this programme is here already, as '{of.slug}'") as caught:
+            restore(one, slug="another", name="Another", admin=account("late"))
+        assert "restore it into a store of its own, with --database ADDRESS" in caught.value.mend
+        Account.objects.get(username="late").delete()
+        assert contents("default") == before
+    made = fit
     with pytest.raises(HeedfulError, match="a whole programme"):
         stage(of, made, name="x")
     forget(of)
     programme()
     Programme.objects.update(slug=of.slug)
-    with pytest.raises(HeedfulError, match="is taken"):
+    before = contents("default")
+    with pytest.raises(HeedfulError, match=f"another programme is called '{of.slug}'.*--programme NAME"):
         restore(made)
+    assert contents("default") == before
     assert restore(made, slug="other", name="Other").slug == "other"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError
 
 from feedback_factories import batch, item, open_batch, programme, rater
+from feedback_quality import at, at_work, days
 from heedful.errors import HeedfulError
-from heedful.feedback import assignment, content, gold, outcomes, slots, submission
+from heedful.feedback import adjudication, assignment, clock, content, erasure, gold, outcomes, sight, slots, submission
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.models import (
+    Adjudication,
     Assignment,
     AuditEvent,
     CurrentJudgment,
@@ -21,12 +24,14 @@ from heedful.feedback.models import (
     Edit,
     Item,
     Judgment,
+    Membership,
     Rater,
     Rationale,
+    Role,
     Slot,
 )
 from heedful.feedback.payloads import to_shown
-from heedful.feedback.programmes import agent, publish_guideline
+from heedful.feedback.programmes import agent, give_consent, publish_guideline, withdraw_consent
 from heedful.feedback.replay import difference, replay
 
 pytestmark = pytest.mark.django_db
@@ -62,6 +67,7 @@ def test_what_was_said_of_letters_is_kept_of_the_items_own_order(kind: str) -> N
     count = {"pairwise": 2, "dialogue": 0}.get(kind, 3)
     item(batch(of), kind=kind, completions=count, answers=[] if count == 0 else None)
     held = given(who)
+    at_work(held, 1200)
     made = submission.submit(
         held, SHOWN[kind], key="k", item_version=1, rationale="because", safety_flag=True, active_ms=1200
     )
@@ -166,6 +172,142 @@ def test_written_answers_become_completions_with_an_author(kind: str) -> None:
     better = submission.correct(made, {}, key="c", text="mine, better")
     assert better.payload["completion"] != made.payload["completion"]
     assert CurrentJudgment.objects.get().judgment == better
+
+
+def test_no_page_counts_more_time_than_has_gone_by() -> None:
+    of = programme()
+    who = rater(of)
+    item(batch(of, quota=1))
+    item(batch(of, quota=1))
+    start, day = clock.now(), 86_400_000
+    with at(start):
+        held = given(who)
+        assert assignment.heartbeat(held, day)
+        assert held.active_ms == 0, "it was not shown yet"
+        assignment.show(held)
+    with at(start + timedelta(seconds=10)):
+        assignment.heartbeat(held, day)
+        assert held.active_ms == 10_000
+    with at(start + timedelta(seconds=12)):
+        assignment.save_draft(held, {"fields": {}}, 0, day)
+        assert held.active_ms == 12_000
+        assignment.heartbeat(held, 3)
+        assert held.active_ms == 12_000, "it never falls"
+    with at(start + timedelta(seconds=15)):
+        made = submission.submit(held, said(held, 1), key="a", item_version=1, active_ms=day)
+        assert made.active_ms == held.active_ms == 15_000
+    with at(start + timedelta(seconds=100)):
+        submission.undo(made, key="undo")
+    with at(start + timedelta(seconds=103)):
+        again = submission.submit(held, said(held, 2), key="b", item_version=1, active_ms=18_000)
+        assert again.active_ms == 18_000, "what was worked before the undo counts on"
+    with at(start + timedelta(seconds=200)):
+        passed = given(who)
+        assignment.show(passed)
+    with at(start + timedelta(seconds=201)):
+        assignment.skip(passed, "unclear", active_ms=day)
+        assert passed.active_ms == 1000
+
+
+def test_who_has_withdrawn_consent_hands_nothing_in() -> None:
+    of = programme(consent_text="You agree.")
+    who = rater(of)
+    give_consent(who)
+    open_batch(of, 2)
+    first = judge(who)
+    held = given(who)
+    assignment.save_draft(held, {"rationale": "half a thought"}, 0, 0)
+    withdraw_consent(who)
+    assert not Draft.objects.exists()
+    for act in (
+        lambda: submission.submit(held, said(held, 1), key="k", item_version=1, rationale="why"),
+        lambda: assignment.save_draft(held, {"rationale": "why"}, 0, 0),
+        lambda: submission.correct(first, said(held, -1), key="c", rationale="why"),
+    ):
+        with pytest.raises(Conflict, match="you withdrew your consent"):
+            act()
+    assert (Judgment.objects.count(), Rationale.objects.count(), Draft.objects.count()) == (1, 0, 0)
+    assert Assignment.objects.get(pk=held.pk).state == "leased"
+    submission.undo(first, key="u")
+    give_consent(who)
+    assert submission.submit(held, said(held, 1), key="k", item_version=1).surplus is False
+
+
+def test_a_consent_text_that_changed_meanwhile_costs_nobody_their_work() -> None:
+    of = programme(consent_text="You agree.")
+    who = rater(of)
+    give_consent(who)
+    open_batch(of, 1)
+    held = given(who)
+    of.settings["consent_text"] = "You agree to more."
+    of.save()
+    assert submission.submit(held, said(held, 1), key="k", item_version=1).surplus is False
+    assert assignment.why_none(who) == "consent"
+
+
+def test_who_was_erased_meanwhile_hands_nothing_in() -> None:
+    of = programme()
+    who, agent_ = rater(of), agent(of, "ai", "judge")
+    made = open_batch(of, 2)
+    held = given(who)
+    for one in (who, agent_):
+        erasure.erase_rater(one)
+    for act in (
+        lambda: submission.submit(held, said(held, 1), key="k", item_version=1, rationale="my name"),
+        lambda: assignment.save_draft(held, {"rationale": "my name"}, 0, 0),
+        lambda: assignment.skip(held, "other", "my name"),
+        lambda: submission.record(made.items.all()[0], agent_, {"strength": 1}, key="k", rationale="my name"),
+    ):
+        with pytest.raises(Conflict, match="this rater was erased"):
+            act()
+    assert not any(model.objects.exists() for model in (Judgment, Draft, Rationale))
+
+
+@pytest.mark.parametrize("how", ["judged", "decided", "left to others"])
+def test_who_has_had_to_do_with_the_verdict_is_no_rater_of_the_item_any_more(how: str) -> None:
+    """Late work comes from a page that is still open; what its rater has seen since would speak through it."""
+    of = programme()
+    who = rater(of)
+    Membership.objects.create(programme=of, account=who.account, role=Role.ADJUDICATOR)
+    one = item(batch(of, quota=3))
+    late = given(who)
+    with at(clock.now() + days(1)):
+        for strength in (3, -3):
+            judge(rater(of), strength)
+        assert Assignment.objects.get(pk=late.pk).state == "expired"
+        if how == "left to others":
+            sight.give_up(one, who.account)
+        else:
+            opened = adjudication.judge_first(one, who.account, {"strength": 1}, "first")
+            if how == "decided":
+                adjudication.votes(opened)
+                adjudication.decide(opened, {"strength": 1}, "so it is")
+        with pytest.raises(Conflict, match="seen or decided"):
+            submission.submit(late, said(late, 3), key="late", item_version=1)
+    assert not Judgment.objects.filter(rater=who, adjudication=None).exists()
+    assert Slot.objects.filter(state="free").count() == 1
+    assert difference(replay()) == []
+
+
+@pytest.mark.parametrize("act", ["correct", "undo"])
+def test_what_an_adjudicator_said_as_a_rater_stays_as_it_was(act: str) -> None:
+    """No way leads there but a race; of an older version there may be such rows."""
+    of = programme()
+    who = rater(of)
+    item(batch(of))
+    made = judge(who)
+    verdict = Judgment.objects.create(
+        programme=of, batch=made.batch, item=made.item, rater=who, kind=made.kind, purpose="check", surplus=True,
+        guideline=made.guideline, item_version=1, payload={"strength": 1}, idempotency_key="v",
+    )  # fmt: skip
+    Adjudication.objects.create(item=made.item, judgment=verdict, adjudicator=who.account)
+    acts = {
+        "undo": lambda: submission.undo(made, key="x"),
+        "correct": lambda: submission.correct(made, {"strength": 3}, key="x"),
+    }
+    with pytest.raises(Conflict, match="seen or decided"):
+        acts[act]()
+    assert CurrentJudgment.objects.get(judgment=made).slot is not None
 
 
 def test_the_same_key_is_the_same_submission_and_another_content_is_refused() -> None:

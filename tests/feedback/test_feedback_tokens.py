@@ -9,8 +9,8 @@ import pytest
 
 from feedback_factories import account, programme
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, limits, tokens
-from heedful.feedback.models import ApiToken, AuditEvent, Programme, RateWindow
+from heedful.feedback import clock, limits, programmes, tokens
+from heedful.feedback.models import ApiToken, AuditEvent, Programme, RateWindow, Role
 
 
 @pytest.fixture
@@ -38,6 +38,26 @@ def test_a_token_ends_by_revocation_and_by_time(of: Programme, monkeypatch: pyte
     assert tokens.find_token(text) is None
     tokens.revoke_token(made, actor=account())
     assert AuditEvent.objects.filter(kind="token.revoked").count() == 1
+
+
+def test_a_token_ends_with_its_authors_right_to_make_one(of: Programme) -> None:
+    other, lead, first = account(), account(), account(is_superuser=True)
+    for who in (lead, first):
+        programmes.add_member(of, who, Role.ADMIN, actor=None)
+        programmes.add_member(of, who, Role.RATER, actor=None)
+    mine, text = tokens.create_token(of, "mine", ["status:read"], author=lead)
+    _, theirs = tokens.create_token(of, "theirs", ["status:read"], author=other)
+    _, elsewhere = tokens.create_token(programme(), "elsewhere", ["status:read"], author=lead)
+    _, always = tokens.create_token(of, "first", ["status:read"], author=first)
+    programmes.end_membership(of, lead, Role.RATER, actor=other)
+    assert tokens.find_token(text) == mine
+    for who in (lead, first):
+        programmes.end_membership(of, who, Role.ADMIN, actor=other)
+    assert tokens.find_token(text) is None
+    assert all(tokens.find_token(one) for one in (theirs, elsewhere, always)), "the first account is admin everywhere"
+    assert AuditEvent.objects.get(kind="token.revoked").ids["token"] == str(mine.pk)
+    programmes.add_member(of, lead, Role.ADMIN, actor=other)
+    assert tokens.find_token(text) is None, "what is revoked stays so"
 
 
 def test_last_use_is_written_once_a_minute(of: Programme, monkeypatch: pytest.MonkeyPatch) -> None:

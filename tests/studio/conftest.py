@@ -17,7 +17,10 @@ FLAGS = (
 )  # fmt: skip
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-WAIT = 45_000
+WAIT = 15_000
+"""Milliseconds for what a page does by itself, on a machine whose cores are shared."""
+LOADING = 45_000
+"""Milliseconds for a page to load: one of charts draws them meanwhile, and the first one loads matplotlib."""
 
 
 def _missing(why: str) -> None:
@@ -36,7 +39,7 @@ def browser() -> Iterator[Any]:
         _missing("there is no Chromium; set HEEDFUL_CHROMIUM")
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's loop runs in the thread of the tests
-    playwright.expect.set_options(timeout=WAIT)  # two browsers and two servers share the machine's cores
+    playwright.expect.set_options(timeout=WAIT)
     with playwright.sync_playwright() as play:
         started = play.chromium.launch(executable_path=path, args=list(FLAGS))
         yield started
@@ -107,6 +110,7 @@ def visit(browser: Any, live_server: Any, watch: Watch) -> Iterator[Callable[...
         context = browser.new_context(base_url=live_server.url, **size, **more)
         opened.append(context)
         context.set_default_timeout(WAIT)
+        context.set_default_navigation_timeout(LOADING)
         if who is not None:
             context.add_cookies([{"name": name, "value": value, "url": live_server.url} for name, value in _in(who)])
         page = context.new_page()

@@ -9,6 +9,7 @@ from typing import Any
 from django.test import Client
 
 from feedback_factories import account, batch, item, programme, rater
+from feedback_quality import at_work
 from heedful.feedback import assignment, submission
 from heedful.feedback.models import Account, Batch, Item, Membership, Programme, Rater, Role
 
@@ -68,6 +69,7 @@ def judge(who: Rater, strength: int = 2, *, of: Batch | None = None, active_ms: 
     held = assignment.next_assignment(who, batch=of)
     assert held is not None, assignment.why_none(who)
     assignment.show(held)
+    at_work(held, active_ms)
     shown = strength if held.order == [0, 1] else -strength
     return submission.submit(
         held,

@@ -13,7 +13,7 @@ from django.urls import reverse
 from lead_world import World, judge, judged, world
 
 from feedback_factories import batch, item
-from heedful.feedback import gold
+from heedful.feedback import gold, sight
 from heedful.feedback.models import Adjudication, Batch, Judgment, RaterQuestion
 from heedful.feedback.programmes import publish_guideline
 
@@ -25,6 +25,17 @@ CSV = f"question,left,right,left_model,right_model\n{ROWS}\n"
 def fits(page: Any) -> None:
     """Nothing makes the page scroll sideways."""
     assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
+
+
+SMALL = """() => [...document.querySelectorAll(
+  "button, a.button, select, summary, textarea, input[type=text], input[type=number]")]
+  .filter((one) => one.checkVisibility() && one.getBoundingClientRect().height < 43.9)
+  .map((one) => `${one.tagName} ${one.className} ${one.textContent.trim().slice(0, 20)}`)"""
+
+
+def fits_fingers(page: Any) -> None:
+    """Whatever is pressed is at least 44 pixels high."""
+    assert page.evaluate(SMALL) == []
 
 
 @pytest.mark.smoke
@@ -180,6 +191,7 @@ def busy() -> World:
     RaterQuestion.objects.create(rater=first, item=bad, text=HOSTILE)
     gold.pause(of.raters[1], HOSTILE[:200], of.admin)
     publish_guideline(of.programme, HOSTILE, author=of.admin, summary=HOSTILE[:200])
+    sight.give_up(bad, of.admin)  # so that its page shows what was said of it
     of.batch.name = HOSTILE[:200]
     of.batch.save()
     of.items.append(bad)
@@ -195,7 +207,8 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(
         *("", "batches/", "items/", "raters/", "invitations/", "members/", "questions/", "guidelines/", "gold/"),
         *("gold/contests/", "qualifications/", "calibration/", "import/", "export/", "snapshots/", "charts/", "audit/"),
         *("settings/", "settings/groups/", "settings/pay/", "settings/tokens/", "settings/webhooks/"),
-        *("settings/endpoints/", f"batches/{of.batch.pk}/", f"items/{of.items[-1].pk}/", f"raters/{of.raters[0].pk}/"),
+        *("settings/endpoints/", f"batches/{of.batch.pk}/", f"raters/{of.raters[0].pk}/"),
+        *(f"items/{of.items[-1].pk}/", f"items/{of.items[0].pk}/"),  # with the votes, and with them folded away
         *("guidelines/edit/", "guidelines/compare/", f"calibration/{session.pk}/", "wizard/"),
     ]
     said = Judgment.objects.filter(rater=of.raters[0], item=of.items[0]).first()
@@ -211,6 +224,7 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(
             fits(page)
             page.set_viewport_size({"width": 390, "height": 844})
             fits(page)
+            fits_fingers(page)
             axe(page)
 
 

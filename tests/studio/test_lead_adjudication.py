@@ -68,8 +68,10 @@ def test_judge_then_votes_then_a_verdict_that_is_a_record_of_its_own(disputed: W
     assert made.judgment.payload["strength"] == 2
     votes = Judgment.objects.filter(item=disputed.items[0], adjudication=None).order_by("created")
     assert [vote.payload["strength"] for vote in votes] == [3, -2]
-    shown = login(disputed.manager).get(reverse("item", args=[disputed.slug, disputed.items[0].pk])).content.decode()
-    assert "B says how." in shown
+    manager, path = login(disputed.manager), reverse("item", args=[disputed.slug, disputed.items[0].pk])
+    assert "B says how." not in manager.get(path).content.decode()
+    manager.post(path + "votes/")
+    assert "B says how." in manager.get(path).content.decode()
     assert "B much better" in client.get(disputed.at("adjudication/")).content.decode()
 
 

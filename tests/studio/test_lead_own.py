@@ -43,6 +43,15 @@ def test_history_hours_and_pay(of: World) -> None:
     assert "policy-" not in text
 
 
+@pytest.mark.parametrize(
+    "before", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-13-45T00:00:00Z", "9999-99-99", "yes"]
+)
+def test_a_time_that_is_none_is_no_filter(of: World, before: str) -> None:
+    judge(of.raters[0], 2)
+    page = login(of.raters[0].account).get(of.at("me/"), {"before": before})
+    assert (page.status_code, len(page.context["rows"]), page.context["newest"]) == (200, 1, True)
+
+
 def test_nobody_sees_anothers_work(of: World) -> None:
     said = judge(of.raters[0], 2, rationale="Mine alone.")
     client = login(of.raters[1].account)

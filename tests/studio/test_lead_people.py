@@ -73,7 +73,10 @@ def test_nobody_is_erased_by_a_slip_and_what_is_erased_is_gone(full: World) -> N
     said.refresh_from_db()
     assert (one.erased is not None, one.account) == (True, None)
     assert Rationale.objects.get(judgment=said).text == ""
-    page = client.get(reverse("item", args=[full.slug, full.items[0].pk])).content.decode()
+    item = reverse("item", args=[full.slug, full.items[0].pk])
+    client.post(item + "votes/")
+    page = client.get(item).content.decode()
+    assert "erased" in page
     assert "My own words." not in page
     assert "Lan Pham" not in page
 

@@ -87,7 +87,7 @@ def test_nothing_is_written_before_the_end_and_nothing_half(fresh: World, monkey
 
     monkeypatch.setattr(content, "create_batch", refuse)
     answer = client.post(fresh.at("wizard/open/"), follow=True)
-    assert "the disk is full." in answer.content.decode()
+    assert "The disk is full." in answer.content.decode()
     assert fresh.programme.guidelines.count() == 1
     assert not Batch.objects.filter(programme=fresh.programme).exists()
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback_factories import account, batch, item, open_batch, programme, rater
-from feedback_quality import at, days, gold_item
+from feedback_quality import at, at_work, days, gold_item
 from heedful.feedback import assignment as work
 from heedful.feedback import clock, gold, payloads, programmes
 from heedful.feedback.models import (
@@ -68,6 +68,7 @@ def test_what_a_form_says_is_kept_in_the_items_own_order(
 ) -> None:
     item(batch(of), kind=kind, completions=2 if kind == TaskKind.PAIRWISE else 3)
     task = page.next()
+    at_work(Assignment.objects.get(pk=task[A]), 1500)
     reply = page.submit(task, rationale="It is <b>true</b>\r\nand short", safety="on", **fields)
     assert reply.json() == {"html": "", "last": task[A], "today": 1}
     kept = Judgment.objects.get()
@@ -109,7 +110,7 @@ def test_one_submission_is_one_row_however_often_it_comes(of: Programme, page: P
     assert (other.status_code, other.json()["where"]) == (409, "key")
     late = page.submit(task, choice="2", key="another tab")
     assert late.status_code == 409
-    assert late.json()["error"] == "this item is submitted already."
+    assert late.json()["error"] == "This item is submitted already."
     assert Judgment.objects.count() == 1
 
 
@@ -205,7 +206,7 @@ def test_errors_of_a_plain_form_stand_on_the_page(of: Programme, page: Page) -> 
     open_batch(of, 1)
     task = page.next()
     reply = page.client.post(page.url("rate_submit", task[A]), {"key": "k", "version": 1}, follow=True)
-    assert b"this is still open." in reply.content
+    assert b"This is still open." in reply.content
 
 
 # --- drafts, time ---
@@ -214,6 +215,7 @@ def test_errors_of_a_plain_form_stand_on_the_page(of: Programme, page: Page) -> 
 def test_drafts_go_on_from_one_another(of: Programme, page: Page) -> None:
     open_batch(of, 1)
     key = page.next()[A]
+    at_work(Assignment.objects.get(pk=key), 700)
     save = lambda revision, **fields: page.ask("rate_draft", key, fields=fields, revision=revision, active_ms=700)  # noqa: E731
     assert save(0, choice="1").json() == {"revision": 1, "held": True}
     assert save(1, choice="2", rationale="x").json() == {"revision": 2, "held": True}
@@ -249,6 +251,7 @@ def test_a_beat_renews_the_lease_and_counts_the_time(of: Programme, page: Page) 
     open_batch(of, 1)
     key = page.next()[A]
     before = Assignment.objects.get(pk=key).lease_until
+    at_work(Assignment.objects.get(pk=key), 30_000)
     assert page.ask("rate_beat", key, active_ms=30_000).json() == {"held": True}
     found = Assignment.objects.get(pk=key)
     assert found.lease_until > before
@@ -264,6 +267,7 @@ def test_a_skip_goes_to_others(of: Programme, page: Page) -> None:
     task = page.next()
     assert page.ask("rate_skip", task[A], reason="boring").json()["where"] == "reason"
     assert page.ask("rate_skip", task[A], reason="other", note=3).status_code == 400
+    at_work(Assignment.objects.get(pk=task[A]), 900)
     assert page.ask("rate_skip", task[A], reason="language", note="Tamil?", active_ms=900).json()["today"] == 0
     made = Skip.objects.get()
     assert (made.reason, made.note, made.assignment.active_ms) == ("language", "Tamil?", 900)

@@ -92,6 +92,17 @@ def test_reading_changes_nothing(of: Programme, page: Page) -> None:
     assert not AuditEvent.objects.exists()
 
 
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"fields":' * 100_000, "{", "\xff", "[]", '"x"'])
+def test_what_is_no_request_is_refused_by_every_address(of: Programme, page: Page, body: str) -> None:
+    item(batch(of), kind="dialogue", completions=0)
+    held = work.next_assignment(page.rater)
+    assert held is not None
+    talk = [reverse(name, args=[of.slug, held.pk]) for name in ("dialogue_begin", "dialogue_say", "dialogue_choose")]
+    for address in [*_addresses(of.slug, held.pk), *talk]:
+        answer = page.client.post(address, body.encode("latin1"), **JSON)
+        assert (answer.status_code, "JSON" in answer.json()["error"]) == (400, True), address
+
+
 def test_every_change_wants_the_token(of: Programme, page: Page) -> None:
     open_batch(of, 1)
     key = page.next()[A]
@@ -166,7 +177,7 @@ def test_showing_what_others_took_meanwhile_is_a_conflict(of: Programme, page: P
         assert other is not None
         reply = page.ask("rate_show", ahead[A])
     assert reply.status_code == 409
-    assert reply.json()["error"] == "this item is no longer yours."
+    assert reply.json()["error"] == "This item is no longer yours."
     assert page.next(prefetch=True) == {"none": True}
 
 
@@ -265,7 +276,7 @@ def test_a_test_is_begun_from_the_page(of: Programme, page: Page) -> None:
     right = payloads.to_shown("pairwise", {"strength": 2}, given.order)
     assert page.submit(task, choice=str(right["strength"])).status_code == 200
     assert page.next()["kind"] == "pairwise", "passed: ordinary work follows"
-    assert page.ask("rate_test", test.pk).json()["error"] == "the test is passed."
+    assert page.ask("rate_test", test.pk).json()["error"] == "The test is passed."
 
 
 def test_a_test_without_attempts_left_says_so(of: Programme, page: Page) -> None:

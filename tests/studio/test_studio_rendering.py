@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
 import pytest
+from django.utils import translation
 from django.utils.html import escape
 from hypothesis import example, given, strategies
 
@@ -118,6 +119,16 @@ def test_lines_break_where_they_were_broken() -> None:
 def test_images_become_words() -> None:
     assert rendering.markdown("![a *red* fox](https://x.example/y.png)") == "<p>[image: a red fox]</p>\n"
     assert rendering.markdown("![](https://x.example/y.png)") == "<p>[image]</p>\n"
+
+
+def test_a_text_that_was_read_before_is_told_in_the_readers_language_and_at_the_level_that_is_asked_for() -> None:
+    text = "# A fox\n\n![](https://x.example/y.png)"
+    english = rendering.markdown(text)
+    assert rendering.markdown(text) == english == "<h4>A fox</h4>\n<p>[image]</p>\n"
+    with translation.override("vi"):
+        assert rendering.markdown(text) not in ("", english)
+    assert rendering.markdown(text, top=3) == "<h3>A fox</h3>\n<p>[image]</p>\n"
+    assert rendering.markdown(text) == english
 
 
 def test_a_link_says_where_it_leads() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.test import Client
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import URLPattern, URLResolver
@@ -47,6 +49,35 @@ def test_the_first_link_makes_one_admin_once(folder: Path, client: Client) -> No
     assert Client().get(link).status_code == 404
     assert Client().post(link, NEW | {"username": "eve"}).status_code == 404
     assert accounts.first_admin_link() is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_first_link_that_is_posted_twice_at_once_makes_one_admin(folder: Path) -> None:
+    link = accounts.first_admin_link()
+    assert link is not None
+    barrier, answers = threading.Barrier(2), []
+    seen = accounts.AccountForm.is_valid
+
+    def valid(form: Any) -> bool:
+        found = seen(form)
+        barrier.wait(10)  # both have found that the link holds
+        return found
+
+    def post(number: int) -> None:
+        try:
+            answers.append(Client().post(link, NEW | {"username": f"first-{number}"}).status_code)
+        finally:
+            connections.close_all()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts.AccountForm, "is_valid", valid)
+        both = [threading.Thread(target=post, args=(number,)) for number in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+    assert answers == [302, 302]
+    assert Account.objects.filter(is_superuser=True).count() == Account.objects.count() == 1
 
 
 @pytest.mark.django_db

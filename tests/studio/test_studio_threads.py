@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import reverse
 
-from heedful.studio.threads import Threaded
+from heedful.studio.lead.wizard_forms import MAX_UPLOAD
+from heedful.studio.threads import LARGEST, Threaded, largest
 
 Headers = list[tuple[bytes, bytes]]
 
 
 def ask(
-    app: Threaded, path: str = "/", headers: Headers | None = None, pieces: tuple[bytes, ...] = (b"",)
+    app: Threaded, path: str = "/", headers: Headers | None = None, pieces: Iterable[bytes] = (b"",)
 ) -> tuple[int, Headers, bytes]:
     return asyncio.run(request(app, path, headers or [], pieces))
 
 
-async def request(app: Threaded, path: str, headers: Headers, pieces: tuple[bytes, ...]) -> tuple[int, Headers, bytes]:
+async def request(app: Threaded, path: str, headers: Headers, pieces: Iterable[bytes]) -> tuple[int, Headers, bytes]:
     """One request: (status, headers, body)."""
     scope = {
         "type": "http", "method": "POST", "path": path, "query_string": b"a=1", "http_version": "1.1",
         "headers": headers, "client": ("10.0.0.7", 1), "server": ("127.0.0.1", 8400), "scheme": "http",
     }  # fmt: skip
-    left = [{"type": "http.request", "body": one, "more_body": i + 1 < len(pieces)} for i, one in enumerate(pieces)]
+    left, end = iter(pieces), object()
+    following = next(left, end)
     told: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
-        return left.pop(0)
+        nonlocal following
+        one, following = following, next(left, end)
+        return {"type": "http.request", "body": one, "more_body": following is not end}
 
     async def send(message: dict[str, Any]) -> None:
         told.append(message)
@@ -67,6 +73,39 @@ def test_a_request_arrives_whole() -> None:
     assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/ä".encode().decode("latin1"), "a=1")
     assert (seen["REMOTE_ADDR"], seen["HTTP_X_ONE"]) == ("10.0.0.7", "a,b")
     assert "HTTP_X_FORWARDED_PROTO" not in seen, "an underscore must not pass for a hyphen"
+
+
+def test_what_is_too_large_is_refused_and_the_rest_of_it_is_not_read() -> None:
+    asked: list[str] = []
+    taken = 0
+
+    def make(environ: dict[str, Any]) -> HttpResponse:
+        asked.append(environ["PATH_INFO"])
+        return HttpResponse("ok")
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield b"x" * 100
+
+    app = Threaded(answering(make), largest=lambda path: 1000 if path == "/file" else 250)
+    for path, pulled in (("/file", 12), ("/", 4)):  # the last too many, and one that is looked ahead
+        taken = 0
+        status, headers, body = ask(app, path, [], pieces())
+        assert (status, json.loads(body)["detail"]) == (413, "the request is too large.")
+        assert (b"connection", b"close") in headers
+        assert taken == pulled
+    assert asked == []
+    assert ask(app, "/file", [], (b"x" * 500, b"x" * 500))[0] == 200
+    assert asked == ["/file"]
+
+
+def test_by_default_a_request_may_have_what_django_and_the_wizard_allow(settings: Any) -> None:
+    assert largest(reverse("wizard_step", args=["shop", "file"])) > MAX_UPLOAD
+    assert largest(reverse("wizard_step", args=["shop", "task"])) == largest("/api/programmes") == LARGEST
+    assert settings.DATA_UPLOAD_MAX_MEMORY_SIZE < LARGEST < 10 * 2**20
+    assert ask(Threaded(answering(lambda _: HttpResponse("ok"))), "/", [], (b"x" * LARGEST, b"x"))[0] == 413
 
 
 def test_an_answer_leaves_whole_and_is_closed() -> None:

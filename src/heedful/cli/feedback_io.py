@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from heedful.feedback.models import Programme
 
 Task = Literal["auto", "pairwise", "ranking", "attributes", "demonstration", "edit", "dialogue"]
+JUDGMENTS = ("judgments_as", "judgments_by")
 SHOWN = 30
 """Problems that a dry run prints."""
 
@@ -68,6 +70,10 @@ class ImportConfig:
     """Higher comes first."""
     again: bool = False
     """Take the very same file a second time."""
+    judgments_as: str = ""
+    """Name of a rater: what the file says of its answers becomes their judgments. Empty: it is kept aside."""
+    judgments_by: Literal["person", "ai", "end_user"] | None = None
+    """What kind of rater that is, with judgments-as: exports tell them apart."""
     dry_run: bool = False
     """Say what the file holds, and every problem with its line and field; write nothing."""
     open: bool = False
@@ -138,9 +144,11 @@ def _import_to_database(given: ImportConfig, mapping: dict[str, str]) -> tuple[P
         raise HeedfulError("only a raw export makes a programme.", where="admin", mend="Leave it away.")
     programme = _programme(given.programme)
     made = imports.plan(given.file, mapping, None if given.task == "auto" else given.task, programme=programme)
+    author = imports.Author(given.judgments_as, given.judgments_by or "") if _with_judgments(given) else None
+    shown = imports.look(made)[0] if author is not None and not made.problem_count else made
     if given.dry_run:
-        return made, {}
-    _require_clean(made)
+        return shown, {}
+    _require_clean(shown)
     batch = imports.stage(
         programme,
         made,
@@ -151,10 +159,22 @@ def _import_to_database(given: ImportConfig, mapping: dict[str, str]) -> tuple[P
         quota_cap=given.quota_cap,
         priority=given.priority,
         again=given.again,
+        judgments=author,
     )
     if given.open:
         content.open_batch(batch)
-    return made, {"batch": str(batch.pk), "name": batch.name, "state": str(batch.state)}
+    return shown, {"batch": str(batch.pk), "name": batch.name, "state": str(batch.state)}
+
+
+def _with_judgments(given: ImportConfig) -> bool:
+    """Whether the file's verdicts become judgments.
+
+    Raises:
+        HeedfulError: it is said by what kind of rater, but not of whom.
+    """
+    if given.judgments_by and not given.judgments_as:
+        raise HeedfulError("whose judgments are they?", where="judgments-by", mend="Name them: --judgments-as NAME.")
+    return bool(given.judgments_as)
 
 
 def _is_raw(given: ImportConfig) -> bool:
@@ -167,7 +187,7 @@ def _is_raw(given: ImportConfig) -> bool:
 
     if not is_raw(given.file):
         return False
-    for name in ("map", "task", "purpose", "round", "quota", "quota_cap", "priority", "again", "open"):
+    for name in ("map", "task", "purpose", "round", "quota", "quota_cap", "priority", "again", "open", *JUDGMENTS):
         if getattr(given, name) != getattr(ImportConfig, name):
             raise HeedfulError(
                 f"{name} says nothing of a raw export, which is restored as it was.",
@@ -196,6 +216,12 @@ def _import_to_studio(given: ImportConfig, mapping: dict[str, str]) -> tuple[Pla
     from heedful.feedback.import_plan import RAW, drafts, placed, plan
     from heedful.feedback.wire import BatchSpec, NewCompletion, NewItem
 
+    if _with_judgments(given):
+        raise HeedfulError(
+            "verdicts of a file become judgments at a database.",
+            where="judgments-as",
+            mend="Give --database, or record them with the client: docs/studio-api.md.",
+        )
     made = plan(given.file, mapping, None if given.task == "auto" else given.task)
     if given.dry_run:
         return made, {}
@@ -301,12 +327,14 @@ def _export_from_database(given: ExportConfig) -> dict[str, Any]:
 
 
 def _export_from_studio(given: ExportConfig) -> dict[str, Any]:
-    from heedful.feedback.client import connect
+    from heedful.feedback.client import HeldBackWarning, connect
 
     client = connect(studio=given.store.studio, allow_insecure=given.store.allow_insecure)
     filters = _filters(given) | ({"snapshot": given.snapshot} if given.snapshot else {})
-    rows = client.export(given.programme, given.format, given.out, **filters)
-    return {"format": given.format, "out": str(given.out), "rows": rows}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", HeldBackWarning)
+        rows = client.export(given.programme, given.format, given.out, **filters)
+    return {"format": given.format, "out": str(given.out), "rows": rows, "notes": [str(one.message) for one in told]}
 
 
 def _open(database: str | None) -> None:

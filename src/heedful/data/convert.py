@@ -286,7 +286,7 @@ def ultrafeedback(row: Row, origin: Origin) -> list[Record]:
         place = f"completions[{index}]"
         if not isinstance(item, dict) or "response" not in item:
             raise wrong_type(origin, place, item, "an object with a 'response'")
-        score = _mean_rating(item.get("annotations"), place, origin)
+        score = mean_rating(item.get("annotations"), place, origin)
         if score is not None:
             rated.append((text_of(item["response"], f"{place}.response", origin), score))
     pairs = list(itertools.combinations(rated, 2))
@@ -298,7 +298,12 @@ def ultrafeedback(row: Row, origin: Origin) -> list[Record]:
     ]
 
 
-def _mean_rating(annotations: Any, place: str, origin: Origin) -> float | None:
+def mean_rating(annotations: Any, place: str, origin: Origin) -> float | None:
+    """The mean of an answer's aspect ratings, as UltraFeedback writes them; None where none is given.
+
+    Raises:
+        HeedfulError: they are no object of aspects, or a rating is no number.
+    """
     if not isinstance(annotations, dict):
         raise wrong_type(origin, f"{place}.annotations", annotations, "an object of aspects")
     ratings = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from heedful.data.records import Origin
-from heedful.errors import HeedfulError, nearest
+from heedful.errors import HeedfulError, Sentence, nearest
 
 Row = dict[str, Any]
 Meet: TypeAlias = Callable[[HeedfulError], None]
@@ -26,7 +26,7 @@ Meet: TypeAlias = Callable[[HeedfulError], None]
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _TABLES = ("data", "rows", "records", "examples", "instances")
-_CUT_SHORT = "Fetch or copy the file again: it seems to be cut short."
+_CUT_SHORT = Sentence("Fetch or copy the file again: it seems to be cut short.")
 
 
 def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin, Row]]:
@@ -53,7 +53,7 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
     elif path.exists():
         if split is not None:
             raise HeedfulError(
-                "a single file has no splits.", where=source, mend=f"Leave --records.split {split} away."
+                "a single file has no splits.", where=source, mend="Leave --records.split {split} away.", split=split
             )
         yield from _file_rows(path)
     elif _HUB_ID.fullmatch(source) and not source.endswith((*SUFFIXES, ".gz")):
@@ -86,7 +86,7 @@ def folder_files(folder: Path, split: str | None) -> list[Path]:
     if not files:
         kinds = ", ".join(SUFFIXES)
         raise HeedfulError(
-            "the folder holds no data files.", where=str(folder), mend=f"heedful reads {kinds}, and .gz."
+            "the folder holds no data files.", where=str(folder), mend="heedful reads {kinds}, and .gz.", kinds=kinds
         )
     splits: dict[str, list[Path]] = {}
     for file in files:
@@ -102,14 +102,23 @@ def folder_files(folder: Path, split: str | None) -> list[Path]:
 
 def _no_split(where: str, split: str, known: list[str]) -> HeedfulError:
     hint = nearest(split, known)
-    return HeedfulError(f"there is no split {split!r}. {hint}".strip(), where=where, mend=f"Known: {', '.join(known)}.")
+    return HeedfulError(
+        "there is no split {split!r}. {hint}",
+        where=where,
+        mend="Known: {known}.",
+        split=split,
+        hint=hint,
+        known=", ".join(known),
+    )
 
 
 def _choose_split(where: str, known: list[str]) -> HeedfulError:
     return HeedfulError(
-        f"there are several splits: {', '.join(known)}.",
+        "there are several splits: {known}.",
         where=where,
-        mend=f"Choose one: --records.split {known[-1]}.",
+        mend="Choose one: --records.split {last}.",
+        known=", ".join(known),
+        last=known[-1],
     )
 
 
@@ -128,7 +137,9 @@ def _file_rows(path: Path) -> Iterator[tuple[Origin, Row]]:
     except PermissionError as error:
         raise HeedfulError("no permission to read it.", where=str(path), mend="Change its rights.") from error
     except (IsADirectoryError, OSError) as error:
-        raise HeedfulError(f"cannot read it ({error}).", where=str(path), mend="Check the file.") from error
+        raise HeedfulError(
+            "cannot read it ({error}).", where=str(path), mend="Check the file.", error=str(error)
+        ) from error
 
 
 def rows_of(
@@ -163,9 +174,11 @@ def _reader(path: Path) -> Callable[..., Iterator[tuple[Origin, Row]]]:
     reader: Callable[..., Iterator[tuple[Origin, Row]]] | None = readers.get(_suffix(path))
     if reader is None:
         raise HeedfulError(
-            f"files of the kind {path.suffix or path.name!r} are not known.",
+            "files of the kind {kind!r} are not known.",
             where=str(path),
-            mend=f"heedful reads {', '.join(SUFFIXES)}, and .gz of each.",
+            mend="heedful reads {known}, and .gz of each.",
+            kind=path.suffix or path.name,
+            known=", ".join(SUFFIXES),
         )
     return reader
 
@@ -182,8 +195,11 @@ def _lines(path: Path, file: IO[bytes], meet: Meet) -> Iterator[tuple[int, str]]
         try:
             line = file.readline()
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            what = "the compressed file ends too early or is damaged."
-            damaged = HeedfulError(what, where=str(Origin(str(path), number)), mend=_CUT_SHORT)
+            damaged = HeedfulError(
+                "the compressed file ends too early or is damaged.",
+                where=str(Origin(str(path), number)),
+                mend=_CUT_SHORT,
+            )
             damaged.__cause__ = error
             meet(damaged)
             return
@@ -194,16 +210,18 @@ def _lines(path: Path, file: IO[bytes], meet: Meet) -> Iterator[tuple[int, str]]
         try:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:
-            what = f"byte {error.start + 1} of the line is not UTF-8."
+            what = Sentence("byte {byte} of the line is not UTF-8.", byte=error.start + 1)
             meet(HeedfulError(what, where=str(Origin(str(path), number)), mend="Save the file in UTF-8."))
             yield number, line.decode("utf-8", errors="replace")  # so that the lines behind it keep their numbers
 
 
 def _malformed(path: Path, line: int, error: Exception) -> HeedfulError:
-    what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-    column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+    if isinstance(error, json.JSONDecodeError):
+        what = Sentence("not valid JSON ({reason} at column {column}).", reason=error.msg, column=error.colno)
+    else:
+        what = Sentence("not valid JSON ({reason}).", reason=str(error))
     return HeedfulError(
-        f"not valid JSON ({what}{column}).",
+        what,
         where=str(Origin(str(path), line)),
         mend="Correct the line, or fetch the file again if it was cut short.",
     )
@@ -216,7 +234,12 @@ def _object(path: Path, line: int, value: Any, meet: Meet) -> Iterator[tuple[Ori
         return
     kind = type(value).__name__
     meet(
-        HeedfulError(f"a row must be a JSON object, not {kind}.", where=str(origin), mend='Write {"prompt": ...} rows.')
+        HeedfulError(
+            "a row must be a JSON object, not {kind}.",
+            where=str(origin),
+            mend='Write {{"prompt": ...}} rows.',
+            kind=kind,
+        )
     )
 
 
@@ -301,7 +324,11 @@ def _csv(path: Path, file: IO[bytes], meet: Meet, cell: Callable[[str], Any]) ->
             return
         except csv.Error as error:
             where = str(Origin(str(path), line))
-            meet(HeedfulError(f"not valid CSV ({error}).", where=where, mend="Correct the row's quotes."))
+            meet(
+                HeedfulError(
+                    "not valid CSV ({error}).", where=where, mend="Correct the row's quotes.", error=str(error)
+                )
+            )
             continue
         if not header:
             header = cells
@@ -312,9 +339,11 @@ def _csv(path: Path, file: IO[bytes], meet: Meet, cell: Callable[[str], Any]) ->
             if len(cells) != len(header):
                 meet(
                     HeedfulError(
-                        f"the row has {len(cells)} cells, the header {len(header)} columns.",
+                        "the row has {cells} cells, the header {columns} columns.",
                         where=str(Origin(str(path), line)),
                         mend="Quote cells that hold commas or line breaks.",
+                        cells=len(cells),
+                        columns=len(header),
                     )
                 )
                 continue
@@ -352,7 +381,9 @@ def _parquet(path: Path) -> Iterator[tuple[Origin, Row]]:
                 yield Origin(str(path), line), row
     except (pyarrow.ArrowException, EOFError, zlib.error, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise HeedfulError(f"not a whole Parquet file ({reason}).", where=str(path), mend=_CUT_SHORT) from error
+        raise HeedfulError(
+            "not a whole Parquet file ({reason}).", where=str(path), mend=_CUT_SHORT, reason=reason
+        ) from error
 
 
 def _datasets(where: str) -> Any:
@@ -372,7 +403,9 @@ def _saved_dataset(path: Path, split: str | None) -> Iterator[tuple[Origin, Row]
     try:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:
-        raise HeedfulError(f"cannot open the saved dataset ({error}).", where=str(path), mend=_CUT_SHORT) from error
+        raise HeedfulError(
+            "cannot open the saved dataset ({error}).", where=str(path), mend=_CUT_SHORT, error=str(error)
+        ) from error
     yield from _dataset_rows(loaded, str(path), split)
 
 
@@ -383,9 +416,10 @@ def _hub_dataset(source: str, split: str | None) -> Iterator[tuple[Origin, Row]]
         loaded = datasets.load_dataset(name, configuration or None)
     except Exception as error:
         raise HeedfulError(
-            f"there is no such file, and the hub dataset could not be opened ({error}).",
+            "there is no such file, and the hub dataset could not be opened ({error}).",
             where=source,
             mend="Check the name and the network, or download it and give the folder.",
+            error=str(error),
         ) from error
     yield from _dataset_rows(loaded, source, split)
 

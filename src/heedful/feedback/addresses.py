@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, Sentence
 
 Address: TypeAlias = IPv4Address | IPv6Address
 REDIRECTS = 3
@@ -75,21 +75,22 @@ class Checked:
     addresses: tuple[Address, ...]
 
 
-def check(url: str | httpx.URL, *, allow_private: bool = False) -> Checked:
-    """Look at an address before it is stored or asked.
+def parse(url: str | httpx.URL) -> tuple[httpx.URL, str, int]:
+    """A URL with its host and port. Nothing is looked up.
 
     Args:
         url: http or https, a host, no user and no password.
-        allow_private: private and loopback ranges are fine; link-local, multicast and reserved ones never are.
 
     Raises:
-        HeedfulError: it is no such URL, its host has no address, or one of its addresses must not be asked.
+        HeedfulError: it is no such URL.
     """
     try:
         parsed = httpx.URL(url)
         host, port = parsed.raw_host.decode("ascii"), parsed.port
     except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as error:
-        raise HeedfulError(f"this is no URL ({error}).", where="url", mend="Write https://host/path.") from error
+        raise HeedfulError(
+            "this is no URL ({error}).", where="url", mend="Write https://host/path.", error=str(error)
+        ) from error
     if parsed.scheme not in PORTS:
         raise HeedfulError("a URL starts with https:// or http://.", where="url", mend="Write https://host/path.")
     if parsed.userinfo:
@@ -97,17 +98,40 @@ def check(url: str | httpx.URL, *, allow_private: bool = False) -> Checked:
     if not host or "%" in host:
         raise HeedfulError("the URL names no host.", where="url", mend="Write https://host/path.")
     if port is not None and not 0 < port < 65536:
-        raise HeedfulError(f"{port} is no port.", where="url", mend="Give 1 to 65535.")
-    found = resolve(host, port or PORTS[parsed.scheme])
+        raise HeedfulError("{port} is no port.", where="url", mend="Give 1 to 65535.", port=port)
+    return parsed, host, port or PORTS[parsed.scheme]
+
+
+def check(url: str | httpx.URL, *, allow_private: bool = False) -> Checked:
+    """Look at an address before it is stored or asked.
+
+    Args:
+        url: as `parse` takes it.
+        allow_private: private and loopback ranges are fine; link-local, multicast and reserved ones never are.
+
+    Raises:
+        HeedfulError: it is no such URL, its host has no address, or one of its addresses must not be asked.
+    """
+    parsed, host, port = parse(url)
+    found = resolve(host, port)
     for address in found:
         if refused(address, allow_private=allow_private):
-            shown = host if str(address) == host else f"{host} is {address}, which"
-            what = f"{shown} lies in a range that the studio does not connect to."
+            if str(address) == host:
+                what = Sentence("{host} lies in a range that the studio does not connect to.", host=host)
+            else:
+                what = Sentence(
+                    "{host} is {address}, which lies in a range that the studio does not connect to.",
+                    host=host,
+                    address=str(address),
+                )
             if refused(address, allow_private=True):
                 raise HeedfulError(what, where="url", mend="Give another address.")
-            mend = "Give a public address, or allow private ones in the programme's settings."
-            raise HeedfulError(what, where="url", mend=mend)
-    return Checked(parsed, host, port or PORTS[parsed.scheme], found)
+            raise HeedfulError(
+                what,
+                where="url",
+                mend="Give a public address, or allow private ones in the programme's settings.",
+            )
+    return Checked(parsed, host, port, found)
 
 
 def resolve(host: str, port: int) -> tuple[Address, ...]:
@@ -121,10 +145,14 @@ def resolve(host: str, port: int) -> tuple[Address, ...]:
         found = tuple(dict.fromkeys(ip_address(str(row[4][0]).partition("%")[0]) for row in rows))
     except (OSError, UnicodeError, ValueError) as error:
         raise HeedfulError(
-            f"{host} has no address ({error}).", where="url", mend="Look for a typing error, or try again."
+            "{host} has no address ({error}).",
+            where="url",
+            mend="Look for a typing error, or try again.",
+            host=host,
+            error=str(error),
         ) from error
     if not found:
-        raise HeedfulError(f"{host} has no address.", where="url", mend="Look for a typing error.")
+        raise HeedfulError("{host} has no address.", where="url", mend="Look for a typing error.", host=host)
     return found
 
 
@@ -242,7 +270,10 @@ def _same_or_safer(response: httpx.Response) -> None:
         there = response.url.join(response.headers["location"])
         if there.scheme != "https":
             raise HeedfulError(
-                f"{response.url.host} sends on to an address without TLS.", where="url", mend="Give the final address."
+                "{host} sends on to an address without TLS.",
+                where="url",
+                mend="Give the final address.",
+                host=response.url.host,
             )
 
 

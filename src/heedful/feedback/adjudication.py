@@ -14,16 +14,13 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, events, programmes, verdicts
+from heedful.feedback import clock, events, programmes, sight, verdicts
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.models import (
-    HELD,
     Account,
     Adjudication,
-    Assignment,
     CurrentJudgment,
     Item,
-    ItemCompletion,
     ItemState,
     Judgment,
     Programme,
@@ -36,9 +33,9 @@ from heedful.feedback.models import (
 )
 from heedful.feedback.payloads import from_shown, parse, stored, to_shown
 from heedful.feedback.rules import rules_of
+from heedful.feedback.sight import ORDINARY
 from heedful.feedback.texts import clean
 
-ORDINARY = (Purpose.TRAIN, Purpose.CHECK)
 REASONS = ("unsafe", "disagreement", "skips")
 """Why an item waits, the most pressing first."""
 LONGEST_TEXT = 5_000
@@ -100,10 +97,12 @@ def queue(programme: Programme, limit: int = 200) -> list[Case]:
 
 
 def queue_for(account: Account, programme: Programme, limit: int = 200) -> list[Case]:
-    """The queue without what this account judged, wrote, passed or has open."""
+    """The queue without what this account judged, wrote, passed or has open, or saw the votes of."""
     rater = Rater.objects.filter(programme=programme, account=account).first()
     cases = queue(programme, limit=10_000)
-    own = set() if rater is None else _touched(rater, [case.item.pk for case in cases])
+    own = sight.settled(account, programme)
+    if rater is not None:
+        own |= sight.touched(rater, [case.item.pk for case in cases])
     return [case for case in cases if case.item.pk not in own][:limit]
 
 
@@ -139,23 +138,24 @@ def _disputed(programme: Programme) -> set[UUID]:
     return found | {item for (item, kind), said in given.items() if verdicts.disagree(kind, said, threshold)}
 
 
-def _touched(rater: Rater, items: Sequence[UUID]) -> set[UUID]:
-    """Which of these items a rater judged, wrote, passed or has open, apart from their own adjudications."""
-    judged = Judgment.objects.filter(rater=rater, item__in=items, adjudication__isnull=True)
-    wrote = ItemCompletion.objects.filter(item__in=items, completion__author=rater)
-    had = Assignment.objects.filter(rater=rater, item__in=items, state__in=HELD)
-    found: set[UUID] = set()
-    for rows in (judged, wrote, had):
-        found |= set(rows.values_list("item_id", flat=True))
-    return found
-
-
 def may_adjudicate(item: Item, account: Account) -> bool:
-    """Whether an account may: an adjudicator of the programme who neither judged, wrote nor passed the item."""
-    if Role.ADJUDICATOR not in programmes.roles_of(account, item.programme) or item.kind not in verdicts.COMPARABLE:
+    """Whether an account may: an adjudicator of the programme who has neither judged, written, passed nor open the
+    item, and has not seen its votes (`heedful.feedback.sight`)."""
+    if Role.ADJUDICATOR not in programmes.roles_of(account, item.programme) or not sight.decidable(item):
+        return False
+    if item.pk in sight.settled(account, item.programme_id):
         return False
     rater = Rater.objects.filter(programme=item.programme_id, account=account).first()
-    return rater is None or not _touched(rater, [item.pk])
+    return rater is None or not sight.touched(rater, [item.pk])
+
+
+def _require(item: Item, account: Account) -> None:
+    if not may_adjudicate(item, account):
+        raise HeedfulError(
+            "this item is not yours to adjudicate.",
+            where="item",
+            mend="Who judged or wrote it, or saw its votes, leaves it to another.",
+        )
 
 
 def order_for(item: Item, account: Account) -> list[int]:
@@ -189,10 +189,7 @@ def judge_first(
         HeedfulError: they may not adjudicate this item, or the payload is wrong; with the field.
         Conflict: the key was used for something else.
     """
-    if not may_adjudicate(item, account):
-        raise HeedfulError(
-            "this item is not yours to adjudicate.", where="item", mend="Who judged or wrote it leaves it to another."
-        )
+    _require(item, account)
     clean(rationale, "rationale", longest=LONGEST_TEXT)
     clean(key, "key", longest=80, empty=False)
     order = order_for(item, account)
@@ -201,13 +198,17 @@ def judge_first(
     with transaction.atomic():
         rater = programmes.rater_of(account, item.programme)
         assert rater is not None  # an adjudicator is a rater
+        # The rater's row before the item's, as every submission does: the other way round two of them could wait
+        # for each other.
         Rater.objects.select_for_update(no_key=True).get(pk=rater.pk)
+        item = Item.objects.select_for_update(no_key=True).get(pk=item.pk)
         same = Judgment.objects.filter(rater=rater, idempotency_key=key).first()
         if same is not None:
             made = Adjudication.objects.filter(judgment=same).first()
             if made is None or same.request_sha256 != digest:
                 raise Conflict("this key was used for something else.", where="key")
             return made
+        _require(item, account)  # they may have left it to others meanwhile, in another tab
         open_one = Adjudication.objects.filter(item=item, adjudicator=account, decided=None).first()
         if open_one is not None:
             raise Conflict("you judged this item; decide it now.", where="item")

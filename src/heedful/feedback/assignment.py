@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
-from heedful.feedback import clock, qualification, queue_rows, queues, share, slots, special
+from heedful.feedback import clock, qualification, queue_rows, queues, share, slots, special, statements
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.leases import (
     SKIP_REASONS,
@@ -22,9 +23,10 @@ from heedful.feedback.leases import (
 )
 from heedful.feedback.models import (
     Assignment,
-    AssignmentState,
     Batch,
-    BatchState,
+    Guideline,
+    Programme,
+    Qualification,
     Rater,
     Slot,
     SlotState,
@@ -52,27 +54,30 @@ TRIES = 1000
 CANDIDATES = 4
 """Slots found before the lease is taken: while others ask at the same time, the first may be gone."""
 FAR_OFF = datetime.max.replace(tzinfo=UTC)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def next_assignment(
-    rater: Rater, *, batch: Batch | None = None, prefetch: bool = False, show: bool = False
+    rater: Rater, *, batch: Batch | None = None, resume: bool = False, prefetch: bool = False, show: bool = False
 ) -> Assignment | None:
     """Lease what a rater judges next, in the order: what they hold already, what is made for them, the queues.
 
     Args:
         rater: who asks.
         batch: only from this one.
+        resume: what is before them already comes first, also after its lease, until somebody takes it back.
         prefetch: ahead of time, beside what they work on: one at most, held for a short while until it is shown.
         show: it is shown as soon as it is leased, in one transaction; what they hold already, and a dialogue, is not.
 
     Returns:
-        their lease; None only when a look through every queue has found nothing for them: `why_none` says why.
+        their lease, `fresh` if it is a new one; None only when a look through every queue has found nothing for
+        them: `why_none` says why.
 
     Raises:
         Conflict: every free slot was taken by somebody else, a thousand times over.
     """
     for attempt in range(TRIES):
-        look = _look(rater, batch, prefetch)
+        look = _look(rater, batch, resume, prefetch)
         if look.own is not None:
             return look.own
         if look.barred not in ("", "paused"):
@@ -113,27 +118,35 @@ class Look:
     """Others took what was found, or something came back: look again."""
 
 
-def _look(rater: Rater, batch: Batch | None, prefetch: bool) -> Look:
+def _look(rater: Rater, batch: Batch | None, resume: bool, prefetch: bool) -> Look:
     """Read what a rater could be given."""
-    rater = Rater.objects.select_related("programme").get(pk=rater.pk)
+    rater, held = _as_they_stand(rater)
+    if resume and (current := _shown_last(held)) is not None:
+        return Look(rater, rules_of(rater.programme.settings), "", current)
     look = Look(rater, rules_of(rater.programme.settings), _barred(rater))
     if look.barred not in ("", "paused"):
         return look
-    look.own = _own(rater, batch, prefetch)
+    look.own = _own(held, batch, prefetch)
     if look.own is not None:
         return look
-    look.batches = _open(rater, batch)
+    found = _open(rater, batch)
+    look.batches = [one for one, _ in found]
     if look.barred:
         return look
-    for one in look.batches:
-        walk = Walk(rater, one) if one.purpose in QUEUED else None
-        if walk is None or not _allowed(rater, one, look.rules):
+    tests = qualification.required(rater)
+    for one, free in found:
+        if one.purpose not in QUEUED or not _allowed(rater, one, look.rules, tests):
             continue
         look.allowed.append(one)
+        if not free:
+            continue
+        walk = Walk(rater, one)
         for place, known in walk.places():
             look.candidates.append(Candidate(place, known, walk, walk.stand()))
             if len(look.candidates) == CANDIDATES:
-                return look
+                break
+        if look.candidates:
+            return look
         look.walks.append(walk)
     return look
 
@@ -143,7 +156,7 @@ def _take(look: Look, batch: Batch | None, prefetch: bool, wait: bool, show: boo
     """Lease what is made for the rater, or the first candidate that nobody else took."""
     rater = look.rater
     hold_rater(rater.pk)  # two tabs go one after the other
-    own = _own(rater, batch, prefetch)
+    own = _own(_held_by(rater), batch, prefetch)
     if own is not None:
         return own
     if not wait and take_back_expired():
@@ -155,10 +168,14 @@ def _take(look: Look, batch: Batch | None, prefetch: bool, wait: bool, show: boo
             return found
     for one in look.candidates:
         place = one.place
+        if share.reached(rater, one.walk.batch, look.rules.max_share):  # by what another tab took since the look
+            look.again = True
+            continue
         found = lease(
             rater,
             place.pk,
             place.item,
+            kind=place.item_kind,
             purpose=place.purpose,
             pass_number=place.pass_number,
             version=place.item_version,
@@ -184,6 +201,7 @@ def _reserved(rater: Rater, slot: Slot, rules: Rules, prefetch: bool, show: bool
         rater,
         slot.pk,
         slot.item_id,
+        kind=slot.item.kind,
         purpose=slot.purpose,
         pass_number=slot.pass_number,
         version=slot.item.version,
@@ -207,32 +225,73 @@ def _barred(rater: Rater) -> str:
     return "paused" if rater.paused else ""
 
 
-def _own(rater: Rater, batch: Batch | None, prefetch: bool) -> Assignment | None:
+LEASED = """
+SELECT {a}, s.batch_id FROM feedback_assignment a JOIN feedback_slot s ON s.id = a.slot_id
+WHERE a.rater_id = %s AND a.state = 'leased'
+"""
+STANDING = """
+SELECT {r}, {p}, {a}, s.batch_id FROM feedback_rater r JOIN feedback_programme p ON p.id = r.programme_id
+LEFT JOIN feedback_assignment a ON a.rater_id = r.id AND a.state = 'leased'
+LEFT JOIN feedback_slot s ON s.id = a.slot_id
+WHERE r.id = %s
+"""
+Held: TypeAlias = list[tuple[Assignment, Any]]
+"""What one rater has on lease, few as it is, and the keys of the batches that it is of."""
+
+
+def _held_by(rater: Rater) -> Held:
+    return [(one, batch) for one, batch in statements.rows(LEASED, [rater.pk], a=Assignment)]
+
+
+def _as_they_stand(rater: Rater) -> tuple[Rater, Held]:
+    """A rater with their programme, and what they hold."""
+    found = statements.rows(STANDING, [rater.pk], r=Rater, p=Programme, a=Assignment)
+    fresh: Rater = found[0][0]
+    fresh.programme = found[0][1]
+    return fresh, [(one, batch) for _, _, one, batch in found if one is not None]
+
+
+def _own(held: Held, batch: Batch | None, prefetch: bool) -> Assignment | None:
     """What a rater holds already: so two tabs, or a double click, do not take two."""
-    held = Assignment.objects.filter(rater=rater, state=AssignmentState.LEASED, lease_until__gt=clock.now())
-    if batch is not None:
-        held = held.filter(slot__batch=batch)
-    if prefetch:
-        held = held.filter(prefetched=True)
-    return held.order_by("prefetched", "-shown", "-created").first()
+    at, only = clock.now(), batch and statements.key(batch.pk)
+    found = [
+        one for one, of in held if one.lease_until > at and (one.prefetched or not prefetch) and only in (None, of)
+    ]
+    return max(found, key=lambda one: (not one.prefetched, one.shown or LONG_AGO, one.created), default=None)
 
 
 def current_assignment(rater: Rater) -> Assignment | None:
     """What a rater has before them: a reload resumes it, also after its lease, until somebody takes it back."""
-    held = Assignment.objects.filter(rater=rater, state=AssignmentState.LEASED, shown__isnull=False)
-    return held.order_by("-shown").first()
+    return _shown_last(_held_by(rater))
 
 
-def _open(rater: Rater, batch: Batch | None) -> list[Batch]:
-    """Batches that are handed out, the first in line first: by priority, deadline, age."""
-    rows = Batch.objects.filter(programme=rater.programme_id, state=BatchState.OPEN).select_related("guideline")
-    if batch is not None:
-        rows = rows.filter(pk=batch.pk)
-    return sorted(rows, key=lambda one: (-one.priority, one.deadline or FAR_OFF, one.created, one.pk))
+def _shown_last(held: Held) -> Assignment | None:
+    return max((one for one, _ in held if one.shown), key=lambda one: one.shown or LONG_AGO, default=None)
 
 
-def _allowed(rater: Rater, batch: Batch, rules: Rules) -> bool:
-    return qualification.may_work(rater, batch) and not share.reached(rater, batch, rules.max_share)
+OPEN = """
+SELECT {b}, {g}, (
+  SELECT min(s.route) FROM feedback_slot s WHERE s.batch_id = b.id AND s.state = 'free' AND s.reserved_for_id IS NULL
+) FROM feedback_batch b JOIN feedback_guideline g ON g.id = b.guideline_id
+WHERE b.programme_id = %s AND b.state = 'open'
+"""
+"""With the first route that has a free slot: SQLite would look for any free slot through all that the batch has."""
+
+
+def _open(rater: Rater, batch: Batch | None) -> list[tuple[Batch, bool]]:
+    """Batches that are handed out, the first in line first (by priority, deadline, age), and whether each has a free
+    slot for anybody.
+    """
+    rows = []
+    for one, guideline, route in statements.rows(OPEN, [rater.programme_id], b=Batch, g=Guideline):
+        one.guideline = guideline
+        if batch is None or one.pk == batch.pk:
+            rows.append((one, route is not None))
+    return sorted(rows, key=lambda row: (-row[0].priority, row[0].deadline or FAR_OFF, row[0].created, row[0].pk))
+
+
+def _allowed(rater: Rater, batch: Batch, rules: Rules, tests: Sequence[Qualification]) -> bool:
+    return qualification.may_work(rater, batch, tests) and not share.reached(rater, batch, rules.max_share)
 
 
 def _overlooked(look: Look) -> bool:
@@ -252,11 +311,13 @@ def why_none(rater: Rater) -> str:
     if barred:
         return barred
     rules = rules_of(rater.programme.settings)
-    batches: Sequence[Batch] = [one for one in _open(rater, None) if one.purpose in QUEUED]
-    waiting = [one for one in batches if queues.waits(rater, one)]
-    if any(not qualification.may_work(rater, one) for one in waiting):
+    batches: Sequence[Batch] = [one for one, _ in _open(rater, None) if one.purpose in QUEUED]
+    tests = qualification.required(rater)
+    untested = [one for one in batches if not qualification.may_work(rater, one, tests)]
+    if any(queues.waits(rater, one) for one in untested):
         return "qualification"
-    if any(share.reached(rater, one, rules.max_share) for one in waiting):
+    full = [one for one in batches if one not in untested and share.reached(rater, one, rules.max_share)]
+    if any(queues.waits(rater, one) for one in full):
         return "share"
-    busy = [one for one in batches if _allowed(rater, one, rules) and queues.in_work(rater, one)]
+    busy = any(queues.in_work(rater, one) for one in batches if one not in untested and one not in full)
     return "busy" if busy else "done"

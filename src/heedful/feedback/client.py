@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 import uuid
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -105,7 +106,10 @@ class FeedbackClient(Protocol):
         """Write down which judgments for training hold now."""
 
     def export(self, programme: str, format: str, out: Path, **filters: Any) -> int:
-        """Write judgments to a file as `heedful export` does; gives the number of rows."""
+        """Write judgments to a file as `heedful export` does; gives the number of rows.
+
+        Warns (HeldBackWarning) where items of a snapshot are left out, since they have become gold or check.
+        """
 
 
 def connect(
@@ -227,6 +231,17 @@ class Paging(ABC):
                     row = json.loads(text)
                     prompt = tuple(Message(one["role"], one["content"]) for one in row.pop("prompt"))
                     yield Preference(prompt, **row, origin=Origin(programme, line))
+
+
+class HeldBackWarning(UserWarning):
+    """An export of a snapshot is without items that have become gold or check since the snapshot was made."""
+
+
+def warn_of_held_back(count: int, items: str) -> None:
+    """Warn that so many items are not in an export; nothing where none is left out."""
+    if count:
+        what = f"{count} items of the snapshot have become gold or check since, and are not in the export: {items}."
+        warnings.warn(what, HeldBackWarning, stacklevel=3)
 
 
 def short(key: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import Max, Model
 
 from heedful.data.records import Message, prompt_key
 from heedful.errors import HeedfulError
@@ -53,6 +53,16 @@ CHUNK = 500
 """Items in one transaction of a staged batch: between two of them raters go on."""
 
 
+class Beside(Protocol):
+    """What comes with the items of a new batch, whole or not at all."""
+
+    def rows(self, items: Sequence[Item]) -> list[Sequence[Model]]:
+        """Unsaved rows for unsaved items, those of a group of one table; a later group may point at an earlier one."""
+
+    def tell(self, batch: Batch, actor: Any) -> None:
+        """Write down that they came; called in the transaction."""
+
+
 def create_batch(
     programme: Programme,
     name: str,
@@ -66,6 +76,7 @@ def create_batch(
     deadline: datetime | None = None,
     source_sha256: str = "",
     items: Iterable[NewItem] = (),
+    beside: Beside | None = None,
     actor: Any = None,
 ) -> Batch:
     """A staged batch, with all of its items or not at all: raters see nothing of it until it is opened.
@@ -82,6 +93,7 @@ def create_batch(
         deadline: for the forecast, and the order among batches of one priority.
         source_sha256: of the imported file.
         items: to begin with; `add_items` adds more.
+        beside: what comes with the items, in the same transaction.
         actor: who asks, for the audit log.
 
     Raises:
@@ -89,7 +101,13 @@ def create_batch(
     """
     clean(name, "name", longest=200, empty=False)
     if purpose not in Purpose.values:
-        raise HeedfulError(f"{purpose!r} is no purpose.", where="purpose", mend=f"Give {', '.join(Purpose.values)}.")
+        raise HeedfulError(
+            "{purpose!r} is no purpose.",
+            where="purpose",
+            mend="Give {known}.",
+            purpose=purpose,
+            known=", ".join(Purpose.values),
+        )
     cap = quota if quota_cap is None else quota_cap
     for field, value, low, high in (
         ("quota", quota, 1, 100),
@@ -98,7 +116,9 @@ def create_batch(
         ("priority", priority, -1000, 1000),
     ):
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise HeedfulError(f"{value!r} is no whole number from {low} to {high}.", where=field)
+            raise HeedfulError(
+                "{value!r} is no whole number from {low} to {high}.", where=field, value=value, low=low, high=high
+            )
     chosen = guideline or newest_guideline(programme)
     if chosen.programme_id != programme.pk:
         raise HeedfulError("the guideline is another programme's.", where="guideline")
@@ -115,7 +135,9 @@ def create_batch(
         source_sha256=source_sha256,
     )
     rows = check_items(made, items)
-    statements = inserts(*build(made, rows)) if rows else []  # before the transaction: others write meanwhile
+    built: Sequence[Sequence[Any]] = build(made, rows)
+    more = beside.rows(built[2]) if beside is not None else []
+    statements = inserts(*built, *more)  # before the transaction: others write meanwhile
     with transaction.atomic():
         made.save(force_insert=True)
         events.record("batch.staged", programme=programme, actor=actor, digest=source_sha256, batch=made)
@@ -124,6 +146,8 @@ def create_batch(
                 cursor.execute(statement, given)
         if rows:
             events.record("items.added", programme=programme, actor=actor, batch=made, count=len(rows))
+        if beside is not None:
+            beside.tell(made, actor)
     return made
 
 
@@ -323,10 +347,10 @@ def reopen_item(item: Item, *, actor: Any = None) -> None:
     with transaction.atomic():
         held = _held(item)
         if held.state != ItemState.DONE or held.purpose not in QUEUED:
-            raise HeedfulError(f"an item that is {held.state} cannot be opened again.", where="item")
+            raise HeedfulError("an item that is {state} cannot be opened again.", where="item", state=held.state)
         batch = Batch.objects.get(pk=item.batch_id)
         if batch.state not in (BatchState.OPEN, BatchState.PAUSED):
-            raise HeedfulError(f"its batch is {batch.state}.", where="item", mend="Open the batch first.")
+            raise HeedfulError("its batch is {state}.", where="item", mend="Open the batch first.", state=batch.state)
         slots.further(held, batch, actor)
         slots.settle(held)
     item.refresh_from_db()
@@ -353,7 +377,7 @@ def prioritise(batch: Batch, scores: Mapping[Any, int], *, actor: Any = None) ->
     """
     for value in scores.values():
         if not isinstance(value, int) or isinstance(value, bool) or not -1000 <= value <= 1000:
-            raise HeedfulError(f"{value!r} is no whole number from -1000 to 1000.", where="priority")
+            raise HeedfulError("{value!r} is no whole number from -1000 to 1000.", where="priority", value=value)
     changed = 0
     with transaction.atomic():
         for key, value in sorted(scores.items(), key=lambda pair: str(pair[0])):

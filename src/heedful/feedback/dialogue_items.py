@@ -9,6 +9,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback import content, submission
 from heedful.feedback import dialogue as talk
 from heedful.feedback.conflict import Conflict
+from heedful.feedback.dialogue_asking import complete
 from heedful.feedback.models import Batch, BatchState, Dialogue, DialogueTurn, Item, Purpose, Rater
 from heedful.feedback.payloads import STRENGTH
 from heedful.feedback.transactions import writes
@@ -50,7 +51,7 @@ def choose(
             raise Conflict("another answer went on.", where="chosen", mend="Reload the page.")
         return fresh.item
     talk.must_be_open(dialogue)
-    if not talk.complete(fresh):
+    if not complete(fresh):
         raise Conflict("not every answer is there.", where="turn", mend="Wait, or try again.")
     item = _item(fresh, dialogue)
     rater = Rater.objects.get(pk=dialogue.assignment.rater_id)
@@ -70,7 +71,7 @@ def _payload(order: Sequence[int], place: int, strength: int | None, both_bad: b
             raise HeedfulError("a strength goes with two answers.", where="strength")
         return {"ranks": [1 if index == order[place] else 2 for index in range(len(order))]}
     if not isinstance(strength, int) or isinstance(strength, bool) or abs(strength) > STRENGTH:
-        raise HeedfulError(f"the strength is a whole number from -{STRENGTH} to {STRENGTH}.", where="strength")
+        raise HeedfulError("the strength is a whole number from -{most} to {most}.", where="strength", most=STRENGTH)
     if strength and (strength > 0) != (place == 1):
         raise HeedfulError("the better answer goes on.", where="chosen", mend="Choose the one that you prefer.")
     own = -strength if list(order) == [1, 0] else strength

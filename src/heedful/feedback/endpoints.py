@@ -28,6 +28,8 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**53),
 }
 WHOLE = ("max_tokens", "max_completion_tokens", "seed")
+PINNED = ("name", "base_url", "model", "key_variable", "sampling", "candidates")
+"""What a dialogue keeps of its endpoint."""
 SECONDS = 60.0
 TOTAL_SECONDS = 180.0
 
@@ -46,7 +48,7 @@ def check_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in sampling.items():
         where = f"sampling.{name}"
         if name not in known:
-            raise HeedfulError(f"unknown setting {name!r}.", where=where, mend=nearest(name, known))
+            raise HeedfulError("unknown setting {name!r}.", where=where, mend=nearest(name, known), name=name)
         if name == "stop":
             words = isinstance(value, list) and 0 < len(value) <= 4
             if not words or not all(isinstance(one, str) and 0 < len(one) <= 100 for one in value):
@@ -55,8 +57,45 @@ def check_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
         low, high = NUMBERS[name]
         types = int if name in WHOLE else int | float
         if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
-            raise HeedfulError(f"{value!r} does not lie in {low:g} to {high:g}.", where=where)
+            raise HeedfulError(
+                "{value!r} does not lie in {low:g} to {high:g}.", where=where, value=value, low=low, high=high
+            )
     return dict(sampling)
+
+
+def check_endpoint(given: Mapping[str, Any]) -> None:
+    """An endpoint before it is stored, also one that a file brings. Its address is not looked up.
+
+    Args:
+        given: the fields of `PINNED`.
+
+    Raises:
+        HeedfulError: something is missing, of another type or out of range, or the key's variable is one of the
+            server's own.
+    """
+    for name in PINNED:
+        if name not in given:
+            raise HeedfulError("it is missing.", where=name)
+    for label, longest in (("name", 120), ("model", 300), ("base_url", 400)):
+        clean(given[label], label)
+        if not given[label].strip() or len(given[label]) > longest:
+            raise HeedfulError("it has 1 to {longest} characters.", where=label, longest=longest)
+    variable, candidates = clean(given["key_variable"], "key_variable"), given["candidates"]
+    if variable and not KEY_VARIABLE.fullmatch(variable):
+        raise HeedfulError(
+            "the variable's name must begin with HEEDFUL_KEY_.",
+            where="key_variable",
+            mend="Start the studio with HEEDFUL_KEY_SOMETHING set, and name that.",
+        )
+    if not isinstance(candidates, int) or isinstance(candidates, bool) or not 2 <= candidates <= MAX_COMPLETIONS:
+        raise HeedfulError("a turn has 2 to {most} candidates.", where="candidates", most=MAX_COMPLETIONS)
+    if not isinstance(given["sampling"], Mapping):
+        raise HeedfulError("it must be an object.", where="sampling")
+    check_sampling(given["sampling"])
+    try:
+        addresses.parse(given["base_url"])
+    except HeedfulError as error:
+        raise HeedfulError(error.what, where="base_url", mend=error.mend) from error
 
 
 def create_endpoint(
@@ -80,18 +119,9 @@ def create_endpoint(
     Raises:
         HeedfulError: something is missing or out of range, or the address must not be asked.
     """
-    for label, value, longest in (("name", name, 120), ("model", model, 300), ("base_url", base_url, 400)):
-        if not value.strip() or len(value) > longest:
-            raise HeedfulError(f"it has 1 to {longest} characters.", where=label)
-    if key_variable and not KEY_VARIABLE.fullmatch(key_variable):
-        raise HeedfulError(
-            "the variable's name must begin with HEEDFUL_KEY_.",
-            where="key_variable",
-            mend="Start the studio with HEEDFUL_KEY_SOMETHING set, and name that.",
-        )
-    if not 2 <= candidates <= MAX_COMPLETIONS:
-        raise HeedfulError(f"a turn has 2 to {MAX_COMPLETIONS} candidates.", where="candidates")
-    settings = check_sampling(sampling or {})
+    given = {"name": name, "base_url": base_url, "model": model, "key_variable": key_variable,
+             "sampling": dict(sampling or {}), "candidates": candidates}  # fmt: skip
+    check_endpoint(given)
     try:
         addresses.check(base_url, allow_private=rules_of(programme.settings).allow_private_addresses)
     except HeedfulError as error:
@@ -103,7 +133,7 @@ def create_endpoint(
             base_url=base_url,
             model=model.strip(),
             key_variable=key_variable,
-            sampling=settings,
+            sampling=given["sampling"],
             candidates=candidates,
         )
         events.record("endpoint.created", programme=programme, actor=actor, endpoint=made)
@@ -120,8 +150,7 @@ def retire_endpoint(endpoint: PolicyEndpoint, *, actor: Account) -> None:
 
 def pinned(endpoint: PolicyEndpoint) -> dict[str, Any]:
     """What a dialogue keeps of its endpoint, so that the policy stays the same to the end."""
-    names = ("name", "base_url", "model", "key_variable", "sampling", "candidates")
-    return {name: getattr(endpoint, name) for name in names}
+    return {name: getattr(endpoint, name) for name in PINNED}
 
 
 def complete(pin: Mapping[str, Any], messages: Sequence[Mapping[str, str]], index: int, *, allow_private: bool) -> str:
@@ -139,6 +168,8 @@ def complete(pin: Mapping[str, Any], messages: Sequence[Mapping[str, str]], inde
 
     key = ""
     if pin["key_variable"]:
+        if not KEY_VARIABLE.fullmatch(pin["key_variable"]):
+            raise EndpointError("the key's variable must begin with HEEDFUL_KEY_")
         key = os.environ.get(pin["key_variable"], "")
         if not key:
             raise EndpointError(f"the server has no key in {pin['key_variable']}")

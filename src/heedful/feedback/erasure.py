@@ -113,26 +113,37 @@ def _tombstones(found: Iterable[Subject], alias: str) -> None:
 
 
 def _rater(key: uuid.UUID, alias: str) -> list[Subject]:
-    """Erase a rater and what is theirs; what was erased."""
+    """Erase a rater and what is theirs; what was erased.
+
+    Their row is held first, and a submission holds it too: so its texts are there to be seen, or it finds its rater
+    erased.
+    """
     found: list[Subject] = [("rater", key)]
-    row = Rater.objects.using(alias).filter(pk=key).first()
+    row = Rater.objects.using(alias).select_for_update(no_key=True).filter(pk=key).first()
     if row is None:
         return found
     if row.account_id is not None:
         roles = Membership.objects.using(alias).filter(programme=row.programme_id, account=row.account_id, ended=None)
         roles.filter(role__in=(Role.RATER, Role.ADJUDICATOR)).update(ended=clock.now())
-    for kind, rows in _texts(row, alias).items():
-        found += [(kind, one) for one in rows.order_by("pk").values_list("pk", flat=True)]
-    for kind, subject in found[1:]:
-        _one(kind, subject, alias)
-    Draft.objects.using(alias).filter(assignment__rater=key).delete()
-    GroupAnswer.objects.using(alias).filter(rater=key).delete()
-    RaterQuestion.objects.using(alias).filter(rater=key).update(text="", answer="")
+    found += _written(row, alias)
     row.account, row.name, row.pause_reason = None, _nameless(key), ""
     row.languages, row.expertise, row.excluded_categories = [], [], []
     row.erased = row.erased or clock.now()
     row.save(using=alias)
     return found
+
+
+def _written(rater: Rater, alias: str) -> dict[Subject, bool]:
+    """Erase what a rater wrote: each text, and whether there was anything to erase."""
+    turns = DialogueTurn.objects.using(alias).select_for_update(no_key=True, of=("self",))
+    talk = turns.filter(dialogue__assignment__rater=rater)
+    list(talk.order_by("pk").values_list("pk", flat=True))  # held: an answer that comes just now is kept or dropped
+    texts = _texts(rater, alias).items()
+    subjects = [(kind, key) for kind, rows in texts for key in rows.order_by("pk").values_list("pk", flat=True)]
+    Draft.objects.using(alias).filter(assignment__rater=rater).delete()
+    GroupAnswer.objects.using(alias).filter(rater=rater).delete()
+    RaterQuestion.objects.using(alias).filter(rater=rater).update(text="", answer="")
+    return {(kind, key): _one(kind, key, alias) for kind, key in subjects}
 
 
 def _texts(rater: Rater, alias: str) -> dict[str, QuerySet[Any]]:
@@ -145,10 +156,17 @@ def _texts(rater: Rater, alias: str) -> dict[str, QuerySet[Any]]:
         "skip": Skip.objects.using(alias).filter(assignment__rater=rater),
         "completion": Completion.objects.using(alias).filter(author=rater),
         "turn": DialogueTurn.objects.using(alias).filter(dialogue__assignment__rater=rater),
-        "prompt": Prompt.objects.using(alias).filter(items__dialogue_turn__dialogue__assignment__rater=rater),
+        "prompt": Prompt.objects.using(alias).filter(_conversations(rater, alias)),
         "contest": GoldOutcome.objects.using(alias).filter(rater=rater),
         "reason": Adjudication.objects.using(alias).filter(own),
     }
+
+
+def _conversations(rater: Rater, alias: str) -> Q:
+    """Prompts that hold a dialogue of a rater's: of turns that are items, and of those of which nothing went on yet."""
+    items = Item.objects.using(alias).filter(dialogue_turn__dialogue__assignment__rater=rater)
+    answers = Completion.objects.using(alias).filter(candidate__turn__dialogue__assignment__rater=rater)
+    return Q(pk__in=items.values("prompt")) | Q(pk__in=answers.values("prompt"))
 
 
 def _nameless(key: uuid.UUID) -> str:
@@ -157,7 +175,7 @@ def _nameless(key: uuid.UUID) -> str:
 
 def _account(key: uuid.UUID, alias: str) -> list[Subject]:
     found: list[Subject] = [("account", key)]
-    row = Account.objects.using(alias).filter(pk=key).first()
+    row = Account.objects.using(alias).select_for_update(no_key=True).filter(pk=key).first()
     if row is None:
         return found
     for rater in Rater.objects.using(alias).filter(account=key).order_by("pk").values_list("pk", flat=True):
@@ -241,6 +259,11 @@ def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> i
                 known |= set(found := _rater(key, alias))
                 _tombstones(found, alias)
                 again += 1
+            elif kind == "rater":
+                late = _late(key, alias)
+                known |= set(late)
+                _tombstones(late, alias)
+                again += len(late)
             elif kind == "account" and Account.objects.using(alias).filter(pk=key, erased=None).exists():
                 _tombstones(_account(key, alias), alias)
                 again += 1
@@ -250,6 +273,12 @@ def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> i
     journalled = set(entries(own))
     append(own, [one for one in {**dict.fromkeys(sorted(known)), **subjects} if one not in journalled])
     return again
+
+
+def _late(key: uuid.UUID, alias: str) -> list[Subject]:
+    """Erase what was written for a rater who was erased already, by a request that was under way."""
+    row = Rater.objects.using(alias).select_for_update(no_key=True).filter(pk=key).first()
+    return [] if row is None else [subject for subject, there in _written(row, alias).items() if there]
 
 
 def journal_of(alias: str) -> Path:

@@ -8,9 +8,15 @@ from typing import Any
 from django.db import connection, models
 
 from heedful.errors import HeedfulError
-from heedful.feedback import clock
+from heedful.feedback import clock, statements
 from heedful.feedback.models import AuditEvent, Delivery, Webhook
 from heedful.files import sha256_json
+
+HOOKED = (
+    "seq, EXISTS (SELECT 1 FROM feedback_webhook w"
+    " WHERE w.programme_id = feedback_auditevent.programme AND w.stopped IS NULL)"
+)
+"""An event's number, and whether its programme has a webhook: asked for by the statement that writes it."""
 
 
 def digest_of(value: Any) -> str:
@@ -34,15 +40,16 @@ def record(kind: str, *, programme: Any = None, actor: Any = None, digest: str =
     """
     if not connection.in_atomic_block:
         raise HeedfulError("an event is written in the transaction that it tells of.", where=kind)
-    event = AuditEvent.objects.create(
+    event = AuditEvent(
         kind=kind,
         programme=_uuid(programme),
         actor=_uuid(actor),
         digest=digest,
         ids={name: _plain(name, value) for name, value in ids.items()},
     )
-    if programme is not None:
-        hooks = Webhook.objects.filter(programme_id=_uuid(programme), stopped=None).values_list("pk", "kinds")
+    event.seq, hooked = statements.insert(event, HOOKED)
+    if hooked:
+        hooks = Webhook.objects.filter(programme_id=event.programme, stopped=None).values_list("pk", "kinds")
         wanted = [key for key, kinds in hooks if not kinds or kind in kinds]
         if wanted:
             at = clock.now()

@@ -50,16 +50,19 @@ class Selection:
     adjudicated: bool = False
     """A verdict stands in place of the votes."""
     snapshot: Snapshot | None = None
-    """Exactly these judgments, whatever came since."""
+    """Exactly these judgments, whatever came since, but for items that have become gold or check."""
 
     def judgments(self) -> QuerySet[Judgment]:
         """The judgments: those that hold, of a rater's first pass, counted ones unless surplus is asked for.
 
-        An item that has become gold, or was withdrawn, gives none any more, unless they stand in a snapshot.
+        An item that has become gold gives none any more, in a snapshot or not. One that was withdrawn gives those
+        that stand in a snapshot.
         """
         if self.snapshot is not None:
             return Judgment.objects.filter(
-                pk__in=SnapshotEntry.objects.filter(snapshot=self.snapshot).values("judgment")
+                pk__in=SnapshotEntry.objects.filter(snapshot=self.snapshot).values("judgment"),
+                purpose__in=self.purposes,
+                item__in=self.items(),
             )
         found = Judgment.objects.filter(
             programme=self.programme,
@@ -76,13 +79,23 @@ class Selection:
         return found.filter(self._where("batch"))
 
     def items(self) -> QuerySet[Item]:
-        """Items that were not withdrawn, judged or not."""
+        """Items that were not withdrawn, judged or not; of a snapshot, those in it that are still for its purposes."""
         if self.snapshot is not None:
-            return Item.objects.filter(pk__in=SnapshotEntry.objects.filter(snapshot=self.snapshot).values("item"))
+            return self._listed().filter(purpose__in=self.purposes, batch__purpose__in=self.purposes)
         found = Item.objects.filter(
             self._where("batch"), programme=self.programme, purpose__in=self.purposes, batch__purpose__in=self.purposes
         )
         return found.exclude(state=ItemState.WITHDRAWN)
+
+    def held_back(self) -> list[str]:
+        """Ids of the snapshot's items that have become gold or check since it was made; without a snapshot none."""
+        if self.snapshot is None:
+            return []
+        found = self._listed().exclude(purpose__in=self.purposes, batch__purpose__in=self.purposes)
+        return [str(key) for key in found.order_by("pk").values_list("pk", flat=True)]
+
+    def _listed(self) -> QuerySet[Item]:
+        return Item.objects.filter(pk__in=SnapshotEntry.objects.filter(snapshot=self.snapshot).values("item"))
 
     def verdicts(self) -> QuerySet[Adjudication]:
         """Adjudications that stand; of a snapshot, that stood when it was made."""
@@ -125,10 +138,16 @@ def selection(
     for kind in kinds:
         if kind not in RaterKind.values:
             hint = nearest(kind, list(RaterKind.values))
-            raise HeedfulError(f"{kind!r} is no kind of rater. {hint}".strip(), where="raters")
+            raise HeedfulError("{kind!r} is no kind of rater. {hint}", where="raters", kind=kind, hint=hint)
     for purpose in wanted:
         if purpose not in Purpose.values:
-            raise HeedfulError(f"{purpose!r} is no purpose.", where="purposes", mend=f"{', '.join(Purpose.values)}.")
+            raise HeedfulError(
+                "{purpose!r} is no purpose.",
+                where="purposes",
+                mend="{known}.",
+                purpose=purpose,
+                known=", ".join(Purpose.values),
+            )
     if snapshot is not None:
         if snapshot.programme_id != programme.pk:
             raise HeedfulError("the snapshot is another programme's.", where="snapshot")
@@ -164,10 +183,12 @@ def batch_named(programme: Programme, given: Any) -> Batch:
     except ValueError:
         found = list(known.filter(name=given)[:2])
     if len(found) > 1:
-        raise HeedfulError(f"several batches are called {given!r}.", where="batches", mend="Give the batch's id.")
+        raise HeedfulError(
+            "several batches are called {given!r}.", where="batches", mend="Give the batch's id.", given=given
+        )
     if not found:
         hint = nearest(str(given), list(known.values_list("name", flat=True)))
-        raise HeedfulError(f"there is no batch {str(given)!r}. {hint}".strip(), where="batches")
+        raise HeedfulError("there is no batch {given!r}. {hint}", where="batches", given=str(given), hint=hint)
     return found[0]
 
 
@@ -198,7 +219,7 @@ def _load(
     said: dict[uuid.UUID, list[Judgment]] = defaultdict(list)
     rows = chosen.judgments().filter(item__in=keys).select_related("rater", "guideline").order_by("pk")
     for row in rows:
-        if chosen.snapshot is None and row.purpose not in chosen.purposes:
+        if row.purpose not in chosen.purposes:
             raise AssertionError(f"judgment {row.pk} is for {row.purpose}")
         said[row.item_id].append(row)
     work = _work([row.pk for rows in said.values() for row in rows], names)

@@ -90,9 +90,12 @@ def margin_named(name: str) -> Callable[[float], float]:
     """
     if name not in MARGINS:
         raise HeedfulError(
-            f"there is no margin {name!r}. {nearest(name, list(MARGINS))}".strip(),
+            "there is no margin {name!r}. {hint}",
             where="margin",
-            mend=f"Known: {', '.join(MARGINS)}.",
+            mend="Known: {known}.",
+            name=name,
+            hint=nearest(name, list(MARGINS)),
+            known=", ".join(MARGINS),
         )
     return MARGINS[name]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from django.db import transaction
 
-from heedful.errors import HeedfulError, nearest
+from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback import events, raw_export, snapshots
 from heedful.feedback.databases import steady
 from heedful.feedback.export_rows import FORMATS, TIES, Options, Row, Tally, rows_of
@@ -26,6 +27,10 @@ PROMPTS = "prompt-only"
 RAW = "raw"
 NAMES = (*FORMATS, PROMPTS, RAW)
 """Every format."""
+HELD_BACK = Sentence("gold or check since the snapshot")
+"""Why an item of a snapshot is left out."""
+NAMED = 20
+"""Items that a note names; the report has them all."""
 _PREFERENCES = ("trl-preference", "heedful")
 _OPTIONS = {
     "margin": _PREFERENCES,
@@ -60,6 +65,8 @@ class ExportReport:
     """Why something gave no row, with counts."""
     snapshot: str = ""
     notes: tuple[str, ...] = ()
+    held_back: tuple[str, ...] = ()
+    """Ids of the snapshot's items that have become gold or check since: they are not in the file."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,6 +81,7 @@ class ExportReport:
             "ties": self.ties,
             "ties_out": str(self.ties_out) if self.ties_out else None,
             "left_out": self.left_out,
+            "held_back": list(self.held_back),
             "snapshot": self.snapshot,
             "notes": list(self.notes),
         }
@@ -98,8 +106,9 @@ def export(
 ) -> ExportReport:
     """Write a programme's judgments as JSON lines; whole or not at all.
 
-    Only judgments for training enter a training format, ever. Raters are pseudonyms that no two exports share;
-    those of a snapshot are the snapshot's own, so that its exports are the same bytes each time.
+    Only judgments for training enter a training format, ever: what a snapshot lists and has become gold or check
+    since is left out, counted and named. Raters are pseudonyms that no two exports share; those of a snapshot are the
+    snapshot's own, so that its exports are else the same bytes each time.
 
     Args:
         programme: whose.
@@ -148,6 +157,7 @@ def export(
             report = _prompts(chosen, out)
         else:
             report = _rows(chosen, format, options, names, out)
+        report = _told(report, chosen.held_back())
     with transaction.atomic():
         events.record(
             "export.made",
@@ -157,22 +167,49 @@ def export(
             rows=report.rows,
             judgments=report.judgments,
             snapshot=snapshot,
+            held_back=len(report.held_back),
         )
     return report
+
+
+def _told(report: ExportReport, held_back: Sequence[str]) -> ExportReport:
+    """The report with the items that are in a snapshot, and no longer for training."""
+    if not held_back:
+        return report
+    items = ", ".join(held_back[:NAMED])
+    if len(held_back) > NAMED:
+        items = Sentence("{items} and {more} more", items=items, more=len(held_back) - NAMED)
+    note = Sentence("Gold or check since the snapshot was made, so not in this export: {items}.", items=items)
+    return replace(
+        report,
+        left_out={**report.left_out, HELD_BACK: len(held_back)},
+        held_back=tuple(held_back),
+        notes=(*report.notes, note),
+    )
 
 
 def _check(name: str, out: Path, given: dict[str, Any]) -> None:
     if name not in NAMES:
         hint = nearest(name, list(NAMES))
-        raise HeedfulError(f"there is no format {name!r}. {hint}".strip(), where="format", mend=f"{', '.join(NAMES)}.")
+        raise HeedfulError(
+            "there is no format {name!r}. {hint}",
+            where="format",
+            mend="{known}.",
+            name=name,
+            hint=hint,
+            known=", ".join(NAMES),
+        )
     if not out.name.endswith((".jsonl", ".jsonl.gz")):
         raise HeedfulError("exports are JSON lines.", where=str(out), mend="Let the name end with .jsonl or .jsonl.gz.")
     for option, value in given.items():
         if value and name not in _OPTIONS[option]:
             raise HeedfulError(
-                f"{option} says nothing in the format {name!r}.",
+                "{option} says nothing in the format {name!r}.",
                 where=option.replace("_", "-"),
-                mend=f"Leave it away, or export {', '.join(_OPTIONS[option])}.",
+                mend="Leave it away, or export {formats}.",
+                option=option,
+                name=name,
+                formats=", ".join(_OPTIONS[option]),
             )
     if given["adjudicated"] and name == "sft" and not given["best"]:
         raise HeedfulError("verdicts tell which answer is best.", where="adjudicated", mend="Ask for best too.")
@@ -207,11 +244,13 @@ def _rows(chosen: Selection, name: str, options: Options, names: Pseudonyms, out
                     write(line_of(row))
                     rows += 1
         if not rows and not ties:
-            told = ", ".join(f"{count} {why}" for why, count in tally.left_out.items())
+            left_out = tally.left_out + Counter({HELD_BACK: len(chosen.held_back())})
+            told = ", ".join(f"{count} {why}" for why, count in left_out.items())
             raise HeedfulError(
-                f"there is nothing to export{f' ({told})' if told else ''}.",
+                "there is nothing to export ({told})." if told else "there is nothing to export.",
                 where=name,
                 mend="Only judgments for training are exported; see what is chosen.",
+                told=told,
             )
     beside = _ties_path(out) if name == "trl-preference" else None
     if beside is not None and (ties or beside.exists()):
@@ -256,7 +295,8 @@ def _prompts(chosen: Selection, out: Path) -> ExportReport:
             raise HeedfulError("there is nothing to export.", where=PROMPTS, mend="See which batches are chosen.")
     held = Item.objects.filter(programme=chosen.programme).exclude(purpose=Purpose.TRAIN)
     shared = len(keys & set(held.values_list("prompt__key", flat=True)))
-    notes = (f"{shared} of these prompts are asked for checking or gold, too.",) if shared else ()
+    told = Sentence("{count} of these prompts are asked for checking or gold, too.", count=shared)
+    notes = (told,) if shared else ()
     return ExportReport(
         PROMPTS, out, len(seen), sha256_file(out), left_out={"erased": left_out} if left_out else {}, notes=notes
     )

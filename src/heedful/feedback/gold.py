@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 
 from heedful.core.statistics import Interval, wilson
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, Sentence
 from heedful.feedback import clock, events, patterns, places
 from heedful.feedback.models import (
     Account,
@@ -32,6 +32,10 @@ from heedful.feedback.texts import clean
 
 RESUMED = "rater.resumed"
 LONGEST_TEXT = 5_000
+EARLIEST = 4
+"""The fewest gold answers that pause anybody before the window is full."""
+EARLY_LEVEL = 0.98
+"""Coverage of the interval that must lie below the floor for that."""
 
 
 @dataclass(frozen=True)
@@ -296,8 +300,7 @@ def _accuracy(passed: int, judged: int) -> Accuracy:
 def drifted(rater: Rater) -> Accuracy | None:
     """The accuracy that asks for a re-calibration, or None while all is well.
 
-    Looked at are the last `gold_window` outcomes since the rater was last let back to work; with fewer nobody is
-    paused, for a few failures prove nothing.
+    Looked at are the last `gold_window` outcomes since the rater was last let back to work: see `below`.
     """
     rules = rules_of(rater.programme.settings)
     if rules.gold_floor <= 0:
@@ -308,8 +311,24 @@ def drifted(rater: Rater) -> Accuracy | None:
     if since is not None:
         outcomes = outcomes.filter(created__gt=since)
     found = _over(outcomes, rules.gold_window)
-    enough = found.judged >= rules.gold_window
-    return found if enough and found.passed / found.judged < rules.gold_floor else None
+    return found if below(found.passed, found.judged, rules.gold_floor, rules.gold_window) else None
+
+
+def below(passed: int, judged: int, floor: float, window: int) -> bool:
+    """Whether so many acceptable answers of so many ask for a re-calibration.
+
+    A full window is taken as it is: its share lies below the floor. Before, a few failures prove nothing: there must
+    be `EARLIEST` answers, and the whole of Wilson's interval at `EARLY_LEVEL` must lie below the floor.
+
+    Args:
+        passed: acceptable ones of the last answers.
+        judged: of how many, at most the window.
+        floor: accuracy asked for, 0 to 1.
+        window: answers that are looked at together.
+    """
+    if judged >= window:
+        return passed / judged < floor
+    return judged >= EARLIEST and wilson(passed, judged, level=EARLY_LEVEL).high < floor
 
 
 def pause_if_drifted(rater: Rater) -> bool:
@@ -322,10 +341,23 @@ def pause_if_drifted(rater: Rater) -> bool:
     if found is None:
         return False
     rater.paused = clock.now()
-    rater.pause_reason = f"{found.passed} of the last {found.judged} answers with a known verdict were acceptable"
+    rater.pause_reason = str(_drift(found.passed, found.judged))
     rater.save(update_fields=["paused", "pause_reason"])
     events.record("rater.paused", programme=rater.programme_id, rater=rater, passed=found.passed, judged=found.judged)
     return True
+
+
+def _drift(passed: int, judged: int) -> Sentence:
+    return Sentence(
+        "{passed} of the last {judged} answers with a known verdict were acceptable.", passed=passed, judged=judged
+    )
+
+
+def pause_reason(rater: Rater) -> str:
+    """Why a rater is paused: the words of who did it, or a Sentence where their answers to gold did."""
+    trail = AuditEvent.objects.filter(programme=rater.programme_id, kind="rater.paused", ids__rater=str(rater.pk))
+    ids: dict[str, Any] = trail.order_by("-seq").values_list("ids", flat=True).first() or {}
+    return _drift(ids["passed"], ids["judged"]) if "passed" in ids else rater.pause_reason
 
 
 def pause(rater: Rater, reason: str, actor: Account) -> Rater:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 
 from heedful.errors import HeedfulError
-from heedful.feedback.client import TOKEN_VARIABLE, Paging, short
+from heedful.feedback.client import TOKEN_VARIABLE, Paging, short, warn_of_held_back
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.wire import (
     PAGE,
@@ -109,11 +109,14 @@ class HttpClient(Paging):
         names = {"batches": "batch", "rounds": "round", "raters": "rater"}
         query = {names.get(name, name): value for name, value in filters.items() if value}
 
-        def fetch() -> int:
+        def fetch() -> tuple[int, int, str]:
             with self._stream("GET", _path(programme, "export"), {"format": format, **query}) as answer:
-                return _save(answer, Path(out))
+                held_back = int(answer.headers.get("Heedful-Held-Back", "0"))
+                return _save(answer, Path(out)), held_back, answer.headers.get("Heedful-Held-Back-Items", "")
 
-        return self._again(fetch)
+        rows, held_back, items = self._again(fetch)
+        warn_of_held_back(held_back, items)
+        return rows
 
     def _make_batch(self, programme: str, spec: BatchSpec, key: str) -> BatchStatus:
         given = {name: value for name, value in json_of(spec).items() if value is not None}

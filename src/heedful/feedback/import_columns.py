@@ -117,9 +117,11 @@ def _completions(keys: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]
         run = max((list(_run(family, marks)) for marks in _MARKS), key=len)
         if len(run) > MAX_COMPLETIONS:
             raise HeedfulError(
-                f"{len(run)} columns of completions; an item has at most {MAX_COMPLETIONS}.",
+                "{count} columns of completions; an item has at most {most}.",
                 where=keys[family[run[MAX_COMPLETIONS]]],
                 mend="Drop some, or name those that are meant: --map a=COLUMN b=COLUMN.",
+                count=len(run),
+                most=MAX_COMPLETIONS,
             )
         if len(run) > 1:
             return _with_policies({LETTERS[i]: family[mark] for i, mark in enumerate(run)}, run, keys)
@@ -194,16 +196,22 @@ def merged(
 def _check_entry(target: str, column: str, columns: Sequence[str]) -> None:
     if target not in TARGETS:
         raise HeedfulError(
-            f"{printable(target)!r} is nothing that a column can be. {nearest(target, list(TARGETS))}".strip(),
+            "{target!r} is nothing that a column can be. {hint}",
             where="map",
-            mend=f"Known: prompt, a to i, completions, policy, policies, policy_a to policy_i, {', '.join(OTHERS)}.",
+            mend="Known: prompt, a to i, completions, policy, policies, policy_a to policy_i, {others}.",
+            target=printable(target),
+            hint=nearest(target, list(TARGETS)),
+            others=", ".join(OTHERS),
         )
     if column and column not in columns:
         names = ", ".join(printable(name, 40) for name in columns[:20])
         raise HeedfulError(
-            f"there is no column {printable(column)!r}. {nearest(column, list(columns))}".strip(),
+            "there is no column {column!r}. {hint}",
             where=f"map {target}",
-            mend=f"The file has {names}.",
+            mend="The file has {names}.",
+            column=printable(column),
+            hint=nearest(column, list(columns)),
+            names=names,
         )
 
 
@@ -211,7 +219,9 @@ def _check(found: Mapping[str, str]) -> None:
     present = [letter for letter in LETTERS if letter in found]
     if present != list(LETTERS[: len(present)]):
         gap = next(letter for letter in LETTERS if letter not in found)
-        raise HeedfulError(f"there is {present[-1]}, but no {gap}.", where="map", mend=f"Map a column to {gap}.")
+        raise HeedfulError(
+            "there is {letter}, but no {gap}.", where="map", mend="Map a column to {gap}.", letter=present[-1], gap=gap
+        )
     if present and "completions" in found:
         raise HeedfulError(
             "completions come from columns of their own, or from one column that is a list.",
@@ -221,16 +231,21 @@ def _check(found: Mapping[str, str]) -> None:
     for letter in LETTERS:
         if f"policy_{letter}" in found and letter not in found:
             raise HeedfulError(
-                f"there is a policy of completion {letter}, but no such completion.",
+                "there is a policy of completion {letter}, but no such completion.",
                 where=f"map policy_{letter}",
-                mend=f"Map {letter} too; policies of a list come as a list: policies.",
+                mend="Map {letter} too; policies of a list come as a list: policies.",
+                letter=letter,
             )
     texts = [target for target in ("prompt", *LETTERS, "completions") if target in found]
     for i, target in enumerate(texts):
         for other in texts[:i]:
             if found[target] == found[other]:
                 raise HeedfulError(
-                    f"the column {found[target]!r} is {other} and {target} at once.", where=f"map {target}"
+                    "the column {column!r} is {other} and {target} at once.",
+                    where=f"map {target}",
+                    column=found[target],
+                    other=other,
+                    target=target,
                 )
     if "prompt" not in found:
         raise HeedfulError("no column is the prompt.", where="map", mend="Name it: --map prompt=COLUMN.")
@@ -246,8 +261,8 @@ def parse_mapping(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         target, equals, column = word.partition("=")
         if not equals:
-            raise HeedfulError(f"{printable(word)!r} maps nothing.", where="map", mend="Write a=COLUMN.")
+            raise HeedfulError("{word!r} maps nothing.", where="map", mend="Write a=COLUMN.", word=printable(word))
         if target in found:
-            raise HeedfulError(f"{printable(target)!r} is mapped twice.", where="map", mend="Keep one.")
+            raise HeedfulError("{target!r} is mapped twice.", where="map", mend="Keep one.", target=printable(target))
         found[target] = column
     return found

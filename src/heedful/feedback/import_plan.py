@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from heedful.data.formats import BY_NAME
-from heedful.errors import HeedfulError, nearest
+from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback.import_columns import ANSWERS, OTHERS, POLICIES, columns_of, merged, propose, value_of
-from heedful.feedback.import_rows import COMPLETIONS, CONVERTED, Draft, Reader, converted_format, mapped_format
+from heedful.feedback.import_rows import (
+    COMPLETIONS,
+    CONVERTED,
+    Draft,
+    Reader,
+    converted_format,
+    mapped_format,
+    verdict_format,
+)
 from heedful.feedback.import_source import MAX_BYTES, Problem, Problems, Row, Source, printable, read
 
 FIRST_ROWS = 50
@@ -21,6 +29,10 @@ FIRST_ROWS = 50
 PREVIEW = 5
 MAX_ITEMS = 50_000
 """Of one batch: they are prepared in memory, so that the transaction that writes them is short."""
+KEPT_ASIDE = Sentence(
+    "What the file says of its answers is kept aside, since people are to judge anew; "
+    "heedful import --judgments-as NAME makes judgments of it."
+)
 RAW = "heedful-raw"
 """The format of a whole programme: see `heedful.feedback.raw`."""
 
@@ -99,9 +111,10 @@ class Plan:
             return
         first = self.problems[0]
         place = f"{self.source.where}:{first.line}" if first.line else self.source.where
-        more = f" That is one of {self.problem_count} problems." if self.problem_count > 1 else ""
-        what = f"{first.field}: {first.what}" if first.field else first.what
-        raise HeedfulError(what + more, where=place, mend=f"{first.mend} Nothing was imported.".strip())
+        what = Sentence("{place}: {said}", place=first.field, said=first.what) if first.field else first.what
+        if self.problem_count > 1:
+            what = Sentence("{problem} That is one of {count} problems.", problem=what, count=self.problem_count)
+        raise HeedfulError(what, where=place, mend=_and_nothing_was_imported(first.mend))
 
 
 def plan(
@@ -110,6 +123,7 @@ def plan(
     task: str | None = None,
     *,
     limit: int = MAX_BYTES,
+    most: int | None = None,
     known_rater: Callable[[str], bool] | None = None,
 ) -> Plan:
     """Read a file through and say what importing it would do, with every problem. Nothing is written.
@@ -119,6 +133,8 @@ def plan(
         mapping: targets and columns that win over the proposal; see `TARGETS`.
         task: a task kind; by default what the number of completions suggests.
         limit: bytes, unpacked.
+        most: rows; at one more reading ends, and the file is refused. By default it is read to its end, so that
+            every problem is listed.
         known_rater: whether a rater is known by a name; without it, named raters are not checked.
 
     Raises:
@@ -127,9 +143,12 @@ def plan(
     source = Source.of(source)
     if task is not None and task not in COMPLETIONS:
         raise HeedfulError(
-            f"there is no task {task!r}. {nearest(task, list(COMPLETIONS))}".strip(),
+            "there is no task {task!r}. {hint}",
             where="task",
-            mend=f"Known: {', '.join(COMPLETIONS)}.",
+            mend="Known: {known}.",
+            task=task,
+            hint=nearest(task, list(COMPLETIONS)),
+            known=", ".join(COMPLETIONS),
         )
     problems = Problems()
     rows = read(source, problems, limit=limit)
@@ -156,6 +175,9 @@ def plan(
     counts = _Counts(reader, task or _suggested(draft for _, draft in begun if draft))
     for line, draft in itertools.chain(begun, ((line, reader.draft(line, row)) for line, row in rows)):
         counts.take(line, draft)
+        if most is not None and counts.rows > most:
+            counts.too_many(line)
+            break
     return counts.plan(source, columns, _samples(columns, first), limit)
 
 
@@ -201,7 +223,15 @@ def placed(error: HeedfulError, made: Plan, lines: Sequence[int]) -> HeedfulErro
     if not found:
         return error
     where = f"{made.source.where}:{lines[int(found[1]) - 1]}, {found[2]}"
-    return type(error)(error.what, where=where, mend=f"{error.mend} Nothing was imported.".strip())
+    return type(error)(error.what, where=where, mend=_and_nothing_was_imported(error.mend))
+
+
+def _sentence(source: Source, says: str) -> Sentence:
+    return Sentence("{place}: {said}", place=source.name, said=Sentence("{problem}.", problem=Sentence(says)))
+
+
+def _and_nothing_was_imported(mend: str) -> str:
+    return Sentence("{mend} Nothing was imported.", mend=mend)
 
 
 def _recognised(columns: Sequence[str], rows: Sequence[Row], given: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -248,19 +278,34 @@ def _raw(source: Source, rows: Iterator[tuple[int, Row]], problems: Problems, li
     found = Counter(str(row.get("record")) for _, row in rows)
     for kind in dict.fromkeys([*told, *found]):
         if found[kind] != told.get(kind, 0):
-            what = f"{found[kind]} records of the kind {kind!r}; {told.get(kind, 0)} were announced."
+            what = Sentence(
+                "{count} records of the kind {kind!r}; {told} were announced.",
+                count=found[kind],
+                kind=kind,
+                told=told.get(kind, 0),
+            )
             problems.add(0, "record", what, "Fetch or copy the file again: it seems to be cut short.")
+    notes = [Sentence("It is restored whole, with its ids, where its programme is not.")]
+    if _allows_private(head):
+        notes.append(Sentence("It allows private addresses; here they stay refused until an admin allows them."))
     return Plan(
         source,
         source.sha256(),
         RAW,
-        f"{source.name}: {_SAYS[RAW]}.",
+        _sentence(source, _SAYS[RAW]),
         rows=found.total(),
         items=found["item"],
-        notes=("It is restored whole, with its ids, where its programme is not.",),
+        notes=tuple(notes),
         limit=limit,
         **_told(problems),
     )
+
+
+def _allows_private(head: Row) -> bool:
+    """Whether the programme of a raw export let endpoints and webhooks lie in private ranges."""
+    about = head.get("programme")
+    settings = about.get("settings") if isinstance(about, dict) else None
+    return isinstance(settings, dict) and bool(settings.get("allow_private_addresses"))
 
 
 @dataclass
@@ -275,6 +320,7 @@ class _Counts:
     languages: Counter[str] = field(default_factory=Counter)
     policies: Counter[str] = field(default_factory=Counter)
     equal: int = 0
+    full: bool = False
     preview: list[Draft] = field(default_factory=list)
 
     def take(self, line: int, draft: Draft | None) -> None:
@@ -284,14 +330,20 @@ class _Counts:
             return
         self.items += 1
         if self.items == MAX_ITEMS + 1:
-            what = f"there are more than {MAX_ITEMS:,} items, the most of one batch."
-            self.reader.problems.add(line, "", what, "Split the file.")
+            self.too_many(line)
         self.completions[len(draft.answers)] += 1
         self.languages[draft.language] += 1
         self.policies.update(answer.policy for answer in draft.answers)
         self.equal += len({answer.text for answer in draft.answers}) < len(draft.answers)
         if len(self.preview) < PREVIEW:
             self.preview.append(draft)
+
+    def too_many(self, line: int) -> None:
+        """Note, once, that there is more than one batch holds."""
+        if not self.full:
+            what = Sentence("there are more than {most:,} items, the most of one batch.", most=MAX_ITEMS)
+            self.reader.problems.add(line, "", what, "Split the file.")
+        self.full = True
 
     def _suits(self, line: int, draft: Draft) -> bool:
         """Whether a draft is an item of the task."""
@@ -302,7 +354,9 @@ class _Counts:
         if not ok:
             place = mapping.get("completions") or mapping.get("a") or CONVERTED.get(self.reader.format, ("",))[0]
             takes = str(low) if low == high else f"{low} to {high}"
-            what = f"{count} completions, and the task {self.task} takes {takes}."
+            what = Sentence(
+                "{count} completions, and the task {task} takes {takes}.", count=count, task=self.task, takes=takes
+            )
             self.reader.problems.add(line, place, what, "Choose another task, or mend the row.")
         return ok
 
@@ -315,16 +369,20 @@ class _Counts:
             used |= {*CONVERTED[reader.format], "prompt", "instruction", "input"}
         notes = []
         if self.equal:
-            notes.append(f"{self.equal} items have answers that are the same text.")
+            notes.append(Sentence("{count} items have answers that are the same text.", count=self.equal))
+        if verdict_format(reader.format, columns, reader.mapping):
+            notes.append(KEPT_ASIDE)
         kept = tuple(column for column in columns if column not in used)
         if kept:
             names = ", ".join(printable(name, 40) for name in kept[:12])
-            notes.append(f"Columns that heedful does not read are kept beside the prompts: {names}.")
+            notes.append(
+                Sentence("Columns that heedful does not read are kept beside the prompts: {names}.", names=names)
+            )
         return Plan(
             source,
             source.sha256(),
             reader.format,
-            f"{source.name}: {says}.",
+            _sentence(source, says),
             tuple(columns),
             samples,
             dict(reader.mapping),

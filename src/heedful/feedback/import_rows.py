@@ -13,7 +13,7 @@ from heedful.data.findings import MENDS
 from heedful.data.formats import BY_NAME, FORMATS
 from heedful.data.records import Conversation, Demonstration, Origin, Preference, Record
 from heedful.data.turns import BadContentError, prompt_of
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, Sentence
 from heedful.feedback.import_columns import ANSWERS, LETTERS, rest_of, value_of
 from heedful.feedback.import_source import Problems, Row, flaws, plain
 from heedful.feedback.payloads import MAX_COMPLETIONS
@@ -48,6 +48,12 @@ _NO_VERDICT: dict[str, Row] = {
     "alpaca-eval": {"preference": 1.5},
 }
 """An item is to be judged: what the file says of it is kept aside and must not turn its answers round."""
+
+WITH_VERDICTS = (
+    *("heedful", "trl-preference", "trl-implicit", "hh", "argilla", "ultrafeedback-binarized", "ultrafeedback"),
+    *("arena", "arena-conversations", "alpaca-eval", "label-studio", "argilla-records"),
+)
+"""Formats whose rows say which answer is better: `heedful.feedback.import_verdicts` reads that, where it is asked."""
 
 _TEXTS = ("response", "text", "content", "completion", "answer", "output", "body", "generated_text")
 _MODELS = ("model", "policy", "generator")
@@ -106,6 +112,14 @@ def mapped_format(columns: Sequence[str], mapping: Mapping[str, str]) -> str:
     return next(
         (f.name for f in FORMATS if f.name not in CONVERTED and read <= set(f.needs) <= set(columns)), "columns"
     )
+
+
+def verdict_format(name: str, columns: Sequence[str], mapping: Mapping[str, str]) -> str:
+    """The one of `WITH_VERDICTS` that a file is, or empty. AlpacaEval without inputs is read as mere columns."""
+    known = BY_NAME["alpaca-eval"]
+    if name == "columns" and set(known.needs) <= set(columns):
+        return known.name if set(CONVERTED[known.name]) <= set(mapping.values()) else ""
+    return name if name in WITH_VERDICTS else ""
 
 
 @dataclass
@@ -203,7 +217,12 @@ class Reader:
     def _explain(self, line: int, error: HeedfulError | BadContentError, names: Mapping[str, str]) -> None:
         """Note what a converter said, under the column's own name."""
         if isinstance(error, BadContentError):
-            self._problem(line, names.get("completion", ""), f"{error.kind}.", MENDS[error.kind])
+            self._problem(
+                line,
+                names.get("completion", ""),
+                Sentence("{problem}.", problem=Sentence(error.kind)),
+                MENDS[error.kind],
+            )
             return
         told = next((name for name in names if re.search(rf"(^|[^\w]){re.escape(name)}\b", error.what)), "")
         what = error.what.replace(f"'{told}'", "it", 1) if told else error.what
@@ -227,7 +246,12 @@ class Reader:
         column = self.mapping.get("policies")
         listed = _list_in(value_of(row, column)) if column else None
         if column and (listed is None or len(listed) != count):
-            self._problem(line, column, f"it is no list of {count} policies.", "Give one for each, in the same order.")
+            self._problem(
+                line,
+                column,
+                Sentence("it is no list of {count} policies.", count=count),
+                "Give one for each, in the same order.",
+            )
             listed = None
         alone = self._text(line, row, "policy", 300)
         found = [self._text(line, row, f"policy_{letter}", 300) for letter in LETTERS[:count]]
@@ -243,7 +267,11 @@ class Reader:
             self._problem(line, column, "it is no list of completions.", "Write a JSON list.")
             return None
         if len(values) > MAX_COMPLETIONS:
-            self._problem(line, column, f"{len(values)} completions; the most are {MAX_COMPLETIONS}.")
+            self._problem(
+                line,
+                column,
+                Sentence("{count} completions; the most are {most}.", count=len(values), most=MAX_COMPLETIONS),
+            )
             return None
         found: list[tuple[str, Any, str, Row]] = []
         for index, (value, policy) in enumerate(zip(values, self._policies(line, row, len(values)), strict=True)):
@@ -252,7 +280,9 @@ class Reader:
             if isinstance(value, dict) and "role" not in value:
                 key = next((name for name in _TEXTS if name in value), None)
                 if key is None:
-                    self._problem(line, place, f"it has no text; {', '.join(_TEXTS)} are looked for.")
+                    self._problem(
+                        line, place, Sentence("it has no text; {known} are looked for.", known=", ".join(_TEXTS))
+                    )
                     return None
                 model = next((name for name in _MODELS if isinstance(value.get(name), str)), "")
                 policy = policy or (self._short(line, f"{place}.{model}", value[model], 300) if model else "")
@@ -292,7 +322,9 @@ class Reader:
             return ""
         text = str(value).strip()
         if len(text) > longest:
-            self._problem(line, column, f"it has {len(text)} characters; the most are {longest}.")
+            self._problem(
+                line, column, Sentence("it has {count} characters; the most are {most}.", count=len(text), most=longest)
+            )
         return text
 
     def _words(self, line: int, row: Row, target: str) -> tuple[str, ...]:
@@ -309,26 +341,35 @@ class Reader:
         words = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
         for word in words:
             if len(word) > 60:
-                self._problem(line, column, f"a name in it has {len(word)} characters; the most are 60.")
+                self._problem(
+                    line, column, Sentence("a name in it has {count} characters; the most are 60.", count=len(word))
+                )
         return words
 
     def _rest(self, line: int, row: Row) -> dict[str, Any]:
         language = self._text(line, row, "language", 12)
         if language and not _LANGUAGE.fullmatch(language):
-            what = f"{language!r} is no language tag."
+            what = Sentence("{language!r} is no language tag.", language=language)
             self._problem(line, self.mapping["language"], what, "Write en, vi, zh-Hans ...")
         priority = self._text(line, row, "priority", 20) or "0"
         whole = re.fullmatch(r"[+-]?\d+(\.0+)?", priority)
         if not whole or abs(int(float(priority))) > 1000:
-            what = f"{priority!r} is no whole number from -1000 to 1000."
+            what = Sentence("{priority!r} is no whole number from -1000 to 1000.", priority=priority)
             self._problem(line, self.mapping["priority"], what)
         expertise = self._text(line, row, "expertise", 60)
         if "|" in expertise or expertise.startswith("@"):
-            self._problem(line, self.mapping["expertise"], f"{expertise!r} holds | or begins with @.")
+            self._problem(
+                line, self.mapping["expertise"], Sentence("{value!r} holds | or begins with @.", value=expertise)
+            )
         raters = self._words(line, row, "raters")
         for name in raters:
             if self.known_rater is not None and not self.known_rater(name):
-                self._problem(line, self.mapping["raters"], f"no rater is known as {name!r}.", "Invite them first.")
+                self._problem(
+                    line,
+                    self.mapping["raters"],
+                    Sentence("no rater is known as {name!r}.", name=name),
+                    "Invite them first.",
+                )
         return {
             "language": language,
             "expertise": expertise,

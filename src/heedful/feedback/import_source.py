@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from heedful.data.read import SUFFIXES, rows_of
-from heedful.errors import HeedfulError, nearest
+from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback.texts import LONGEST_CONTENT
 from heedful.files import sha256_file
 
@@ -105,7 +105,8 @@ class Problems:
 
     def add(self, line: int, name: str, what: str, mend: str = "") -> None:
         """Note a problem."""
-        name, what = printable(name), printable(what)
+        name = printable(name)
+        what = what if printable(what) == what else printable(what)
         self.count += 1
         self.kinds[f"{name}: {_general(what)}" if name else _general(what)] += 1
         if len(self.first) < SHOWN:
@@ -153,7 +154,9 @@ class _Bounded(io.RawIOBase):
 def too_large(limit: int, where: str) -> HeedfulError:
     """The error for a file over the limit."""
     size = f"{limit / 2**20:.0f} MiB" if limit >= 2**20 else f"{limit} bytes"
-    return HeedfulError(f"it holds more than {size}, unpacked.", where=where, mend="Split it into smaller files.")
+    return HeedfulError(
+        "it holds more than {size}, unpacked.", where=where, mend="Split it into smaller files.", size=size
+    )
 
 
 def read(source: Source, problems: Problems, *, limit: int = MAX_BYTES) -> Iterator[tuple[int, Row]]:
@@ -168,9 +171,11 @@ def read(source: Source, problems: Problems, *, limit: int = MAX_BYTES) -> Itera
     bare = name.name.lower().removesuffix(".gz")
     if not bare.endswith(SUFFIXES):
         raise HeedfulError(
-            f"files of the kind {name.suffix or name.name!r} are not known.",
+            "files of the kind {kind!r} are not known.",
             where=source.where,
-            mend=f"heedful reads {', '.join(SUFFIXES)}, and .gz of each; a spreadsheet is saved as CSV (UTF-8).",
+            mend="heedful reads {known}, and .gz of each; a spreadsheet is saved as CSV (UTF-8).",
+            kind=name.suffix or name.name,
+            known=", ".join(SUFFIXES),
         )
     with source.opened() as packed:
         zipped = name.name.lower().endswith(".gz")
@@ -188,7 +193,9 @@ def read(source: Source, problems: Problems, *, limit: int = MAX_BYTES) -> Itera
         except HeedfulError as error:
             problems.meet(error)
         except (EOFError, zlib.error, OSError) as error:
-            problems.add(0, "", f"it cannot be read ({error}).", "Fetch or copy the file again.")
+            problems.add(
+                0, "", Sentence("it cannot be read ({error}).", error=str(error)), "Fetch or copy the file again."
+            )
 
 
 def _is_utf16(file: Any) -> bool:
@@ -218,28 +225,31 @@ def _parquet(source: Source, file: IO[bytes], limit: int) -> Iterator[tuple[int,
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HeedfulError(
-            f"not a whole Parquet file ({reason}).", where=source.where, mend="Fetch or copy the file again."
+            "not a whole Parquet file ({reason}).",
+            where=source.where,
+            mend="Fetch or copy the file again.",
+            reason=reason,
         ) from error
 
 
 def flaw(text: str) -> str:
     """What keeps a text out of the store: a sentence, or empty."""
     if "\0" in text:
-        return "it holds a NUL character."
+        return Sentence("it holds a NUL character.")
     if not text.isascii():
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            return "it holds half a character (an unpaired surrogate)."
+            return Sentence("it holds half a character (an unpaired surrogate).")
     if len(text) > LONGEST_CONTENT:
-        return f"it has {len(text):,} characters; the most are {LONGEST_CONTENT:,}."
+        return Sentence("it has {count:,} characters; the most are {most:,}.", count=len(text), most=LONGEST_CONTENT)
     return ""
 
 
 def flaws(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """(field, sentence) of every text within a JSON value that cannot be stored, names of fields included."""
     if depth > MAX_DEPTH:
-        yield place.split(".")[0], f"it is nested more than {MAX_DEPTH} deep."
+        yield place.split(".")[0], Sentence("it is nested more than {most} deep.", most=MAX_DEPTH)
     elif isinstance(value, str):
         what = flaw(value)
         if what:
@@ -248,7 +258,7 @@ def flaws(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             what = flaw(str(key))
             if what:
-                yield place, f"of a name in it: {what}"
+                yield place, Sentence("of a name in it: {problem}", problem=what)
             yield from flaws(inner, f"{place}.{key}" if place else str(key), depth + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):

@@ -10,16 +10,18 @@ from typing import Any
 
 from django.db.models import Q
 
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, Sentence
 from heedful.feedback import content
 from heedful.feedback import import_plan as dry
+from heedful.feedback.import_judgments import Author, Imported
 from heedful.feedback.import_plan import RAW, Plan, placed
 from heedful.feedback.import_rows import Draft
 from heedful.feedback.import_source import MAX_BYTES, Source
+from heedful.feedback.import_verdicts import look
 from heedful.feedback.models import Batch, Guideline, Programme, Rater
-from heedful.feedback.raw_import import restore
+from heedful.feedback.raw_import import hindrance, restore
 
-__all__ = ["RAW", "Plan", "Source", "earlier", "plan", "restore", "stage"]
+__all__ = ["RAW", "Author", "Plan", "Source", "earlier", "look", "plan", "restore", "stage"]
 
 
 def plan(
@@ -29,6 +31,7 @@ def plan(
     *,
     programme: Programme | None = None,
     limit: int = MAX_BYTES,
+    most: int | None = None,
 ) -> Plan:
     """The dry run: see `heedful.feedback.import_plan.plan`. Nothing is written.
 
@@ -38,18 +41,32 @@ def plan(
         task: a task kind.
         programme: for which it is; named raters are looked up in it, and an earlier import of the file is noted.
         limit: bytes, unpacked.
+        most: rows that are read.
 
     Raises:
         HeedfulError: the file is not there or of no known kind, or the mapping or task is none.
     """
     if programme is None:
-        return dry.plan(source, mapping, task, limit=limit)
+        return _restorable(dry.plan(source, mapping, task, limit=limit, most=most))
     known = _raters(programme)
-    made = dry.plan(source, mapping, task, limit=limit, known_rater=lambda name: known(name) is not None)
+    made = dry.plan(source, mapping, task, limit=limit, most=most, known_rater=lambda name: known(name) is not None)
+    if made.format == RAW:
+        return _restorable(made)
     before = earlier(programme, made)
     if before is None:
         return made
-    return replace(made, notes=(*made.notes, f"This very file is here already, as the batch {before.name!r}."))
+    return replace(
+        made, notes=(*made.notes, Sentence("This very file is here already, as the batch {name!r}.", name=before.name))
+    )
+
+
+def _restorable(made: Plan) -> Plan:
+    """The plan of a raw export with the one problem that lies in the store, not in the file."""
+    found = hindrance(made) if made.format == RAW else None
+    if found is None:
+        return made
+    kinds = {**made.problem_kinds, f"{found.field}: {found.what}": 1}
+    return replace(made, problems=(found, *made.problems), problem_count=made.problem_count + 1, problem_kinds=kinds)
 
 
 def earlier(programme: Programme, made: Plan) -> Batch | None:
@@ -80,6 +97,7 @@ def stage(
     priority: int = 0,
     deadline: datetime | None = None,
     again: bool = False,
+    judgments: Author | None = None,
     actor: Any = None,
 ) -> Batch:
     """Write a plan's items as a staged batch, all of them or none. `heedful.feedback.content.open_batch` opens it.
@@ -91,11 +109,12 @@ def stage(
         task: where it is another than the plan's, the file is looked at again.
         purpose, round, quota, quota_cap, guideline, priority, deadline: as `content.create_batch` takes them.
         again: take the same file a second time.
+        judgments: of whom the file's verdicts become judgments; by default they are kept aside.
         actor: who asks, for the audit log.
 
     Raises:
-        HeedfulError: the plan has problems, the file has changed or is here already, or an item does not fit, with
-            its line and field.
+        HeedfulError: the plan has problems, the file has changed or is here already, an item or a verdict does not
+            fit, with its line and field, or the file has no verdicts.
     """
     if made.format == RAW:
         raise HeedfulError(
@@ -107,10 +126,16 @@ def stage(
     before = earlier(programme, made)
     if before is not None and not again:
         raise HeedfulError(
-            f"this very file is here already, as the batch {before.name!r}.",
+            "this very file is here already, as the batch {name!r}.",
             where=made.source.where,
             mend="Import it again only if its items are to be judged twice: again.",
+            name=before.name,
         )
+    beside = None
+    if judgments is not None:
+        made, verdicts = look(made)
+        made.require_clean()
+        beside = Imported(programme, judgments, verdicts, purpose=purpose, sha256=made.sha256)
     drafts = list(dry.drafts(made))
     known = _raters(programme)
     try:
@@ -126,6 +151,7 @@ def stage(
             deadline=deadline,
             source_sha256=made.sha256,
             items=(_item(made, draft, known) for draft in drafts),
+            beside=beside,
             actor=actor,
         )
     except HeedfulError as error:

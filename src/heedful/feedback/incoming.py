@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.feedback.models import Batch, TaskKind
@@ -40,9 +41,9 @@ def problem(new: NewItem, batch: Batch, raters: Collection[str]) -> HeedfulError
     return None
 
 
-def _require(ok: bool, what: str, field: str, mend: str = "") -> None:
+def _require(ok: bool, what: str, field: str, mend: str = "", **values: Any) -> None:
     if not ok:
-        raise HeedfulError(what, where=field, mend=mend)
+        raise HeedfulError(what, where=field, mend=mend, **values)
 
 
 def _check_prompt(new: NewItem) -> None:
@@ -51,19 +52,40 @@ def _check_prompt(new: NewItem) -> None:
         where = f"messages[{i}]"
         _require(isinstance(message, Mapping), "a message is an object of role and content.", where)
         _require(set(message) == {"role", "content"}, "a message has a role and a content, nothing else.", where)
-        _require(message["role"] in ROLES, f"{message['role']!r} is no role.", f"{where}.role", ", ".join(ROLES) + ".")
+        _require(
+            message["role"] in ROLES,
+            "{role!r} is no role.",
+            f"{where}.role",
+            ", ".join(ROLES) + ".",
+            role=message["role"],
+        )
         before = i < len(new.messages) - 1
         clean(message["content"], f"{where}.content", longest=LONGEST_CONTENT, empty=before)
     last = new.messages[-1]["role"]
-    _require(last in ("user", "tool"), f"the last message is from {last!r}.", "messages", "End it with the user's.")
+    _require(
+        last in ("user", "tool"), "the last message is from {last!r}.", "messages", "End it with the user's.", last=last
+    )
 
 
 def _check_completions(new: NewItem, batch: Batch) -> None:
-    _require(new.kind in TaskKind.values, f"{new.kind!r} is no kind of task.", "kind", ", ".join(TaskKind.values) + ".")
+    _require(
+        new.kind in TaskKind.values,
+        "{kind!r} is no kind of task.",
+        "kind",
+        ", ".join(TaskKind.values) + ".",
+        kind=new.kind,
+    )
     low, high = COUNTS[new.kind]
     count = len(new.completions)
     wanted = str(low) if low == high else f"{low} to {high}"
-    _require(low <= count <= high, f"{count} completions; {new.kind} takes {wanted}.", "completions")
+    _require(
+        low <= count <= high,
+        "{count} completions; {kind} takes {wanted}.",
+        "completions",
+        count=count,
+        kind=new.kind,
+        wanted=wanted,
+    )
     for i, answer in enumerate(new.completions):
         where = f"completions[{i}]"
         clean(answer.text, f"{where}.text", longest=LONGEST_CONTENT)
@@ -81,22 +103,26 @@ def _check_routing(new: NewItem, batch: Batch, raters: Collection[str]) -> None:
     clean(new.expertise, "expertise", longest=60)
     for name in ("language", "expertise"):
         value = getattr(new, name)
-        _require("|" not in value and not value.startswith("@"), f"{value!r} holds | or begins with @.", name)
+        _require(
+            "|" not in value and not value.startswith("@"), "{value!r} holds | or begins with @.", name, value=value
+        )
     for i, category in enumerate(new.categories):
         clean(category, f"categories[{i}]", longest=60, empty=False)
     clean_json(dict(new.source), "source")
     whole = isinstance(new.priority, int) and not isinstance(new.priority, bool) and -1000 <= new.priority <= 1000
-    _require(whole, f"{new.priority!r} is no whole number from -1000 to 1000.", "priority")
+    _require(whole, "{priority!r} is no whole number from -1000 to 1000.", "priority", priority=new.priority)
     for i, key in enumerate(new.named_raters):
         try:
             known = str(uuid.UUID(str(key))) in raters
         except ValueError:
             known = False
-        _require(known, f"{key!r} is no rater of the programme.", f"named_raters[{i}]")
+        _require(known, "{key!r} is no rater of the programme.", f"named_raters[{i}]", key=key)
     named = len({str(key) for key in new.named_raters})
     _require(
         not named or named >= batch.quota,
-        f"{named} named raters for a quota of {batch.quota}.",
+        "{named} named raters for a quota of {quota}.",
         "named_raters",
         "Name as many as judgments are wanted, or lower the quota.",
+        named=named,
+        quota=batch.quota,
     )

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from heedful.errors import HeedfulError
-from heedful.feedback import events
+from heedful.feedback import events, statements
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.leases import hold_item, milliseconds
 from heedful.feedback.models import (
@@ -49,7 +49,9 @@ class Said:
         if not isinstance(payload, Mapping):
             raise HeedfulError("a payload is a JSON object.", where="payload")
         if not isinstance(safety_flag, bool):
-            raise HeedfulError(f"{safety_flag!r} is neither true nor false.", where="safety_flag")
+            raise HeedfulError(
+                "{safety_flag!r} is neither true nor false.", where="safety_flag", safety_flag=safety_flag
+            )
         self.payload: dict[str, Any] = clean_json(dict(payload), "payload")
         self.key = clean(key, "key", longest=80, empty=False)
         self.rationale = clean(rationale, "rationale", longest=LONGEST_RATIONALE)
@@ -67,13 +69,16 @@ class Said:
             raise HeedfulError("say why.", where="rationale", mend="This programme asks for a reason each time.")
 
 
+EARLIER = "SELECT {j} FROM feedback_judgment j WHERE j.rater_id = %s AND j.idempotency_key = %s"
+
+
 def earlier(rater: Any, key: str, digest: str) -> Judgment | None:
     """The judgment that came under this key before.
 
     Raises:
         Conflict: it said something else.
     """
-    found = Judgment.objects.filter(rater=rater, idempotency_key=key).first()
+    found = next((one for (one,) in statements.rows(EARLIER, [rater, key], j=Judgment)), None)
     if found is not None and found.request_sha256 != digest:
         raise Conflict("this key was used for another submission.", where="key", mend="Reload the page.")
     return found
@@ -85,7 +90,7 @@ def payload_of(
     """What is kept of a payload, and the completion that was written; `order` is None for the item's own order."""
     if item.kind in WRITTEN:
         if said.payload:
-            raise HeedfulError(f"a {item.kind} is a text, no payload.", where="payload")
+            raise HeedfulError("a {kind} is a text, no payload.", where="payload", kind=item.kind)
         if said.text is None:
             raise HeedfulError("the text is missing.", where="text")
         entry = ItemCompletion.objects.filter(item=item).select_related("completion").order_by("index").first()
@@ -96,7 +101,7 @@ def payload_of(
         written = {"completion": str(made.pk), "sha256": sha256}
         return stored(parse(item.kind, written, completions=1)), made
     if said.text is not None:
-        raise HeedfulError(f"a {item.kind} judgment takes no text.", where="text")
+        raise HeedfulError("a {kind} judgment takes no text.", where="text", kind=item.kind)
     count = len(order) if order is not None else ItemCompletion.objects.filter(item=item).count()
     points = []
     if item.kind == TaskKind.ATTRIBUTES:
@@ -114,7 +119,7 @@ def keep(
     said: Said,
     completion: Completion | None,
 ) -> None:
-    """Write a judgment and all that goes with it. The item's row is held.
+    """Write a judgment and all that goes with it. The item's row is held; a conflict ends the transaction.
 
     Raises:
         Conflict: the rater's judgment of this item holds already.
@@ -134,9 +139,8 @@ def keep(
         judge_order=judgment.judge_order,
     )
     try:
-        with transaction.atomic():
-            judgment.save(force_insert=True)
-            current.save(force_insert=True)
+        statements.insert(judgment)
+        statements.insert(current)
     except IntegrityError as error:
         raise Conflict(
             "this rater's judgment of the item is there already.", where="item", mend="Correct that one."
@@ -145,7 +149,7 @@ def keep(
         slot.state, slot.holder, slot.lease_until = SlotState.DONE, judgment.assignment_id, None
         slot.save(update_fields=["state", "holder", "lease_until"])
     if said.rationale:
-        Rationale.objects.create(judgment=judgment, text=said.rationale)
+        statements.insert(Rationale(judgment=judgment, text=said.rationale))
     if completion is not None and item.kind == TaskKind.DEMONSTRATION:
         Demonstration.objects.create(judgment=judgment, completion=completion)
     elif completion is not None:

@@ -14,7 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, events, outcomes, slots
+from heedful.feedback import clock, events, outcomes, slots, statements
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.models import (
     HELD,
@@ -23,6 +23,8 @@ from heedful.feedback.models import (
     Draft,
     Item,
     ItemState,
+    Judgment,
+    Programme,
     Rater,
     Skip,
     Slot,
@@ -30,6 +32,7 @@ from heedful.feedback.models import (
     TaskKind,
 )
 from heedful.feedback.models.identity import new_id
+from heedful.feedback.programmes import has_withdrawn
 from heedful.feedback.rules import Rules, rules_of
 from heedful.feedback.texts import clean, clean_json
 from heedful.feedback.transactions import writes
@@ -53,9 +56,13 @@ def presentation(indices: Sequence[int], before: Sequence[Sequence[int]]) -> lis
     return _random.sample(list(indices), len(indices))
 
 
+UNHELD = "SELECT 1 FROM feedback_slot WHERE id = %s AND state = 'free' FOR NO KEY UPDATE SKIP LOCKED"
+TAKE = "UPDATE feedback_slot SET state = 'leased', holder = %s, lease_until = %s WHERE id = %s AND state = 'free'"
+
+
 def lease(
-    rater: Rater, slot: Any, item: Any, *, purpose: str, pass_number: int, version: int, order: Sequence[int],
-    rules: Rules, prefetch: bool, wait: bool, show: bool = False,
+    rater: Rater, slot: Any, item: Any, *, kind: str, purpose: str, pass_number: int, version: int,
+    order: Sequence[int], rules: Rules, prefetch: bool, wait: bool, show: bool = False,
 ) -> Assignment | None:  # fmt: skip
     """Take a free slot; None when somebody else has it, or the rater has had the item.
 
@@ -63,6 +70,7 @@ def lease(
         rater: who takes it; the caller holds their row.
         slot: id of the slot.
         item: id of its item.
+        kind: of the item.
         purpose: of the slot.
         pass_number: of the slot.
         version: of the item.
@@ -75,17 +83,14 @@ def lease(
     at = clock.now()
     until = at + timedelta(seconds=rules.prefetch_seconds if prefetch else rules.lease_seconds)
     key = new_id()
-    free = Slot.objects.filter(pk=slot, state=SlotState.FREE)
-    if not wait and connection.features.has_select_for_update_skip_locked:
-        unheld = free.select_for_update(skip_locked=True, no_key=True)
-        if not unheld.values_list("pk", flat=True):
-            return None
-    show = show and not Item.objects.filter(pk=item, kind=TaskKind.DIALOGUE).exists()
+    if not wait and connection.features.has_select_for_update_skip_locked and not statements.ask(UNHELD, [slot]):
+        return None
+    show = show and kind != TaskKind.DIALOGUE
     try:
         with transaction.atomic():
-            if not free.update(state=SlotState.LEASED, holder=key, lease_until=until):
+            if not statements.change(TAKE, [key, until, slot]):
                 return None
-            made = Assignment.objects.create(
+            made = Assignment(
                 id=key,
                 slot_id=slot,
                 item_id=item,
@@ -98,6 +103,7 @@ def lease(
                 prefetched=prefetch,
                 shown=at if show else None,
             )
+            statements.insert(made)
             events.record(
                 "assignment.leased", programme=rater.programme_id, actor=rater, assignment=made, slot=slot, item=item,
                 rater=rater,
@@ -106,7 +112,11 @@ def lease(
                 events.record("assignment.shown", programme=rater.programme_id, actor=rater, assignment=made)
     except IntegrityError:
         return None
+    made.fresh = True
     return made
+
+
+ENDED = "SELECT 1 FROM feedback_slot WHERE state = 'leased' AND lease_until < %s LIMIT 1"
 
 
 def take_back_expired(most: int = TAKEN_BACK) -> int:
@@ -115,10 +125,10 @@ def take_back_expired(most: int = TAKEN_BACK) -> int:
     Rows that somebody is just changing are left for another time: nobody waits here.
     """
     at = clock.now()
+    if not statements.ask(ENDED, [at]):
+        return 0
     ended = Slot.objects.filter(state=SlotState.LEASED, lease_until__lt=at)
     due = dict(ended.order_by("lease_until").values_list("pk", "item_id")[:most])
-    if not due:
-        return 0
     held = Item.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=set(due.values()))
     items = {item.pk: item for item in held.order_by("pk")}
     ours = [key for key, item in due.items() if item in items]
@@ -135,23 +145,51 @@ def take_back_expired(most: int = TAKEN_BACK) -> int:
     return count
 
 
+RATER = "SELECT r.erased IS NOT NULL FROM feedback_rater r WHERE r.id = %s"
+
+
 def hold_rater(key: Any) -> None:
-    """Hold a rater's row until the transaction ends; SQLite has one writer at a time anyway."""
-    if connection.features.has_select_for_update:
-        Rater.objects.select_for_update(no_key=True).values_list("pk").get(pk=key)
+    """Hold a rater's row until the transaction ends; SQLite has one writer at a time anyway.
+
+    Raises:
+        Conflict: they were erased meanwhile: nothing is written for them any more.
+    """
+    [(erased,)] = statements.ask(RATER + statements.to_hold("r"), [key])
+    if erased:
+        raise Conflict("this rater was erased.", where="rater")
+
+
+def require_consent(item: Item, rater: Any) -> None:
+    """Refuse work of somebody who has withdrawn their consent, and has not agreed again.
+
+    A text that was merely changed since does not stop the work that is under way.
+
+    Raises:
+        Conflict: they have.
+    """
+    if rules_for(item).consent_text and has_withdrawn(rater):
+        raise Conflict(
+            "you withdrew your consent, so nothing of this is kept.", where="consent", mend="Agree again to go on."
+        )
+
+
+ITEM = "SELECT {i}, {p} FROM feedback_item i JOIN feedback_programme p ON p.id = i.programme_id WHERE i.id = %s"
+WORK = "SELECT {a}, {s} FROM feedback_assignment a JOIN feedback_slot s ON s.id = a.slot_id WHERE a.id = %s"
 
 
 def hold_item(key: Any) -> Item:
     """An item as it stands, its row held until the transaction ends; its programme beside it."""
-    held = Item.objects.select_for_update(no_key=True, of=("self",))
-    return held.select_related("programme").get(pk=key)
+    item: Item
+    [(item, programme)] = statements.rows(ITEM + statements.to_hold("i"), [key], i=Item, p=Programme)
+    item.programme = programme
+    return item
 
 
 def hold(assignment: Assignment) -> tuple[Item, Slot, Assignment]:
     """An assignment with its item and slot as they stand, their rows held until the transaction ends."""
-    item = hold_item(assignment.item_id)
-    fresh = Assignment.objects.get(pk=assignment.pk)  # changed only by who holds its item
-    return item, Slot.objects.select_for_update(no_key=True).get(pk=fresh.slot_id), fresh
+    item = hold_item(assignment.item_id)  # who holds it may change its assignments: none of them changes from now on
+    [(fresh, slot)] = statements.rows(WORK + statements.to_hold("s"), [assignment.pk], a=Assignment, s=Slot)
+    return item, slot, fresh
 
 
 def tell(assignment: Assignment, fresh: Assignment) -> Assignment:
@@ -204,7 +242,7 @@ def heartbeat(assignment: Assignment, active_ms: int) -> bool:
     """
     item, slot, fresh = hold(assignment)
     held = _renew(slot, fresh, rules_for(item))
-    fresh.active_ms = max(fresh.active_ms, milliseconds(active_ms))
+    fresh.active_ms = worked(fresh, active_ms)
     if held or fresh.state in (AssignmentState.EXPIRED, AssignmentState.RELEASED):
         fresh.save(update_fields=["lease_until", "active_ms"])
     tell(assignment, fresh)
@@ -231,7 +269,9 @@ def save_draft(assignment: Assignment, payload: Mapping[str, Any], revision: int
     if not isinstance(payload, Mapping):
         raise HeedfulError("a draft is a JSON object.", where="payload")
     kept = clean_json(dict(payload), "payload")
+    hold_rater(assignment.rater_id)
     item, slot, fresh = hold(assignment)
+    require_consent(item, fresh.rater_id)
     if fresh.state not in (AssignmentState.LEASED, AssignmentState.EXPIRED, AssignmentState.RELEASED):
         raise Conflict("this work is finished.", where="assignment", mend="Ask for the next item.")
     saved = Draft.objects.filter(assignment=fresh, revision=revision).update(
@@ -242,7 +282,7 @@ def save_draft(assignment: Assignment, payload: Mapping[str, Any], revision: int
             raise Conflict("another tab saved this item since.", where="draft", mend="Reload the page.")
         Draft.objects.create(assignment=fresh, payload=kept, revision=1)
     _renew(slot, fresh, rules_for(item))
-    fresh.active_ms = max(fresh.active_ms, milliseconds(active_ms))
+    fresh.active_ms = worked(fresh, active_ms)
     fresh.save(update_fields=["lease_until", "active_ms"])
     tell(assignment, fresh)
     return revision + 1
@@ -255,8 +295,23 @@ def milliseconds(value: Any) -> int:
         HeedfulError: it is no whole number, or below 0.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise HeedfulError(f"{value!r} is no count of milliseconds.", where="active_ms")
+        raise HeedfulError("{value!r} is no count of milliseconds.", where="active_ms", value=value)
     return min(value, 86_400_000)
+
+
+def worked(fresh: Assignment, active_ms: Any) -> int:
+    """Milliseconds at work on an assignment: as its page counts them, no more than have gone by since it was shown.
+
+    They never fall. After an undo it is shown anew, and the time before counts too.
+
+    Raises:
+        HeedfulError: the page's count is none.
+    """
+    told = milliseconds(active_ms)
+    most = 0 if fresh.shown is None else max(0, (clock.now() - fresh.shown) // timedelta(milliseconds=1))
+    if told > most:
+        most += max(Judgment.objects.filter(assignment=fresh).values_list("active_ms", flat=True), default=0)
+    return max(fresh.active_ms, min(told, most))
 
 
 @writes
@@ -288,8 +343,15 @@ def skip(assignment: Assignment, reason: str, note: str = "", active_ms: int = 0
         HeedfulError: the reason is none of `SKIP_REASONS`, or the note cannot be kept.
     """
     if reason not in SKIP_REASONS:
-        raise HeedfulError(f"{reason!r} is no reason.", where="reason", mend=f"Give {', '.join(SKIP_REASONS)}.")
+        raise HeedfulError(
+            "{reason!r} is no reason.",
+            where="reason",
+            mend="Give {known}.",
+            reason=reason,
+            known=", ".join(SKIP_REASONS),
+        )
     clean(note, "note", longest=10_000)
+    hold_rater(assignment.rater_id)
     item, slot, fresh = hold(assignment)
     if fresh.state == AssignmentState.SKIPPED:
         return Skip.objects.get(assignment=fresh)
@@ -302,7 +364,7 @@ def skip(assignment: Assignment, reason: str, note: str = "", active_ms: int = 0
     if again.exists():
         raise Conflict("you have this item again.", where="assignment", mend="Reload the page.")
     fresh.state, fresh.ended = AssignmentState.SKIPPED, clock.now()
-    fresh.active_ms = max(fresh.active_ms, milliseconds(active_ms))
+    fresh.active_ms = worked(fresh, active_ms)
     fresh.save(update_fields=["state", "ended", "active_ms"])
     made = Skip.objects.create(assignment=fresh, reason=reason, note=note)
     Draft.objects.filter(assignment=fresh).delete()

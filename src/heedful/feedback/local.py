@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from heedful.feedback.client import Paging, short
+from heedful.feedback.client import Paging, short, warn_of_held_back
 from heedful.feedback.setup import setup
 from heedful.feedback.wire import (
     PAGE,
@@ -76,7 +76,9 @@ class LocalClient(Paging):
         given = {name: value for name, value in filters.items() if value}
         if "snapshot" in given:
             given["snapshot"] = self._services.snapshot_of(of, given["snapshot"])
-        return export(of, format, out, **given).rows
+        report = export(of, format, out, **given)
+        warn_of_held_back(len(report.held_back), ", ".join(report.held_back))
+        return report.rows
 
     def _make_batch(self, programme: str, spec: BatchSpec, key: str) -> BatchStatus:
         found: BatchStatus = self._services.create_batch(self._services.programme_named(programme), spec, key=key)

@@ -34,7 +34,11 @@ def check(
     """
     if kind not in KINDS:
         raise HeedfulError(
-            f"a {kind} task has no right answer.", where="item", mend=f"Gold is for {', '.join(KINDS)} tasks."
+            "a {kind} task has no right answer.",
+            where="item",
+            mend="Gold is for {known} tasks.",
+            kind=kind,
+            known=", ".join(KINDS),
         )
     if not isinstance(acceptable, list | tuple) or not acceptable:
         raise HeedfulError("no acceptable answer is given.", where="acceptable", mend="Give at least one.")
@@ -56,7 +60,13 @@ def check(
 def _known(pattern: Mapping[str, Any], known: Sequence[str], field: str) -> None:
     for key in pattern:
         if key not in known:
-            raise HeedfulError(f"unknown field {key!r}.", where=f"{field}.{key}", mend=f"Known: {', '.join(known)}.")
+            raise HeedfulError(
+                "unknown field {key!r}.",
+                where=f"{field}.{key}",
+                mend="Known: {known}.",
+                key=key,
+                known=", ".join(known),
+            )
 
 
 def _range(value: Any, field: str, lowest: int, highest: int) -> tuple[int, int]:
@@ -65,7 +75,14 @@ def _range(value: Any, field: str, lowest: int, highest: int) -> tuple[int, int]
         raise HeedfulError("a range is two whole numbers, the lower first.", where=field)
     low, high = value
     if not lowest <= low <= high <= highest:
-        raise HeedfulError(f"{low} to {high} is no range within {lowest} to {highest}.", where=field)
+        raise HeedfulError(
+            "{low} to {high} is no range within {lowest} to {highest}.",
+            where=field,
+            low=low,
+            high=high,
+            lowest=lowest,
+            highest=highest,
+        )
     return low, high
 
 
@@ -93,7 +110,7 @@ def _check_ranking(pattern: Mapping[str, Any], field: str, completions: int) -> 
     if not best and not above:
         raise HeedfulError("say which are best, or which stand above which.", where=field)
     if not isinstance(best, list | tuple) or not all(_index(i, completions) for i in best):
-        raise HeedfulError(f"best holds indices from 0 to {completions - 1}.", where=f"{field}.best")
+        raise HeedfulError("best holds indices from 0 to {most}.", where=f"{field}.best", most=completions - 1)
     if "best" in pattern and (not best or len(set(best)) == completions):
         raise HeedfulError("best names some of the answers, not all or none.", where=f"{field}.best")
     proper = isinstance(above, list | tuple) and all(
@@ -124,12 +141,12 @@ def _check_attributes(
     for index, row in scores.items():
         place = f"{field}.scores.{index}"
         if not isinstance(index, str) or not index.isdecimal() or int(index) >= completions:
-            raise HeedfulError(f"an index is a string from 0 to {completions - 1}.", where=place)
+            raise HeedfulError("an index is a string from 0 to {most}.", where=place, most=completions - 1)
         if not isinstance(row, Mapping):
             raise HeedfulError("ranges are an object of attribute and range.", where=place)
         for name, ends in row.items():
             if name not in points:
-                raise HeedfulError(f"the rubric has no attribute {name!r}.", where=f"{place}.{name}")
+                raise HeedfulError("the rubric has no attribute {name!r}.", where=f"{place}.{name}", name=name)
             narrowed |= _range(ends, f"{place}.{name}", 1, points[name]) != (1, points[name])
     if not narrowed:
         raise HeedfulError("every answer matches this.", where=f"{field}.scores", mend="Narrow a range.")

@@ -65,14 +65,14 @@ KINDS: dict[str, type[Payload]] = {
 }
 
 
-def _require(ok: bool, what: str, field: str, mend: str = "") -> None:
+def _require(ok: bool, what: str, field: str, mend: str = "", **values: Any) -> None:
     if not ok:
-        raise HeedfulError(what, where=field, mend=mend)
+        raise HeedfulError(what, where=field, mend=mend, **values)
 
 
 def _whole(value: Any, field: str, low: int, high: int) -> int:
     ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    _require(ok, f"{value!r} is no whole number from {low} to {high}.", field)
+    _require(ok, "{value!r} is no whole number from {low} to {high}.", field, value=value, low=low, high=high)
     return int(value)
 
 
@@ -90,17 +90,21 @@ def parse(
     Raises:
         HeedfulError: something is missing, unknown or out of range, with the field.
     """
-    _require(kind in KINDS, f"{kind!r} is no kind of task.", "kind", f"Give one of {', '.join(KINDS)}.")
+    _require(
+        kind in KINDS, "{kind!r} is no kind of task.", "kind", "Give one of {known}.", kind=kind, known=", ".join(KINDS)
+    )
     _require(isinstance(given, Mapping), "a payload is a JSON object.", "payload")
     known = set(KINDS[kind].__dataclass_fields__)
     for key in given:
-        _require(key in known, f"unknown field {key!r}.", key, f"Known: {', '.join(sorted(known))}.")
+        _require(
+            key in known, "unknown field {key!r}.", key, "Known: {known}.", key=key, known=", ".join(sorted(known))
+        )
     if kind == "pairwise":
         _require("strength" in given, "the strength is missing.", "strength")
         strength = _whole(given["strength"], "strength", -STRENGTH, STRENGTH)
         flags = {name: given.get(name, False) for name in ("both_bad", "both_good")}
         for name, value in flags.items():
-            _require(isinstance(value, bool), f"{value!r} is neither true nor false.", name)
+            _require(isinstance(value, bool), "{value!r} is neither true nor false.", name, value=value)
         _require(not all(flags.values()), "two answers cannot be both bad and both good.", "both_good")
         _require(strength == 0 or not any(flags.values()), "both bad and both good go with a tie.", "strength")
         return Pairwise(strength, **flags)
@@ -108,31 +112,48 @@ def parse(
         ranks = given.get("ranks")
         _require(isinstance(ranks, list | tuple), "the ranks are missing.", "ranks")
         assert isinstance(ranks, list | tuple)
-        _require(len(ranks) == completions, f"{len(ranks)} ranks for {completions} completions.", "ranks")
+        _require(
+            len(ranks) == completions,
+            "{count} ranks for {completions} completions.",
+            "ranks",
+            count=len(ranks),
+            completions=completions,
+        )
         found = tuple(_whole(rank, f"ranks[{i}]", 1, completions) for i, rank in enumerate(ranks))
         for i, rank in enumerate(found):
             better = sum(other < rank for other in found)
             _require(
-                rank == better + 1, f"rank {rank} after {better} better ones.", f"ranks[{i}]", "Tied as in 1, 2, 2, 4."
+                rank == better + 1,
+                "rank {rank} after {better} better ones.",
+                f"ranks[{i}]",
+                "Tied as in 1, 2, 2, 4.",
+                rank=rank,
+                better=better,
             )
         return Ranking(found)
     if kind == "attributes":
         scores = given.get("scores")
         _require(isinstance(scores, list | tuple), "the scores are missing.", "scores")
         assert isinstance(scores, list | tuple)
-        _require(len(scores) == completions, f"scores of {len(scores)} for {completions} completions.", "scores")
+        _require(
+            len(scores) == completions,
+            "scores of {count} for {completions} completions.",
+            "scores",
+            count=len(scores),
+            completions=completions,
+        )
         names = {str(attribute["name"]): int(attribute.get("points", 5)) for attribute in attributes}
         for i, row in enumerate(scores):
             _require(isinstance(row, Mapping), "scores are an object of names and points.", f"scores[{i}]")
             for name in row:
-                _require(name in names, f"the rubric has no attribute {name!r}.", f"scores[{i}].{name}")
+                _require(name in names, "the rubric has no attribute {name!r}.", f"scores[{i}].{name}", name=name)
             for name, points in names.items():
-                _require(name in row, f"no points for {name!r}.", f"scores[{i}].{name}")
+                _require(name in row, "no points for {name!r}.", f"scores[{i}].{name}", name=name)
                 _whole(row[name], f"scores[{i}].{name}", 1, points)
         return Attributes(tuple(dict(row) for row in scores))
     if kind in ("demonstration", "edit"):
         for name in ("completion", "sha256"):
-            _require(isinstance(given.get(name), str), f"{name} is missing.", name)
+            _require(isinstance(given.get(name), str), "{name} is missing.", name, name=name)
         return Written(given["completion"], given["sha256"])
     return Talk(_whole(given.get("turns"), "turns", 1, 10_000))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -13,10 +14,11 @@ from django.db.models import F
 from django.utils.text import slugify
 
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, events
+from heedful.feedback import clock, events, statements
 from heedful.feedback.models import (
     Account,
     Consent,
+    Draft,
     Guideline,
     Invitation,
     Membership,
@@ -28,7 +30,7 @@ from heedful.feedback.models import (
 from heedful.feedback.rubric import STARTER, STARTER_ATTRIBUTES, attributes_of
 from heedful.feedback.rules import Rules, rules_of
 from heedful.feedback.texts import clean
-from heedful.feedback.tokens import hash_of
+from heedful.feedback.tokens import hash_of, revoke_tokens_of
 
 RATING = frozenset({Role.RATER, Role.ADJUDICATOR})
 """Roles whose holders judge."""
@@ -48,7 +50,9 @@ def create_programme(name: str, *, account: Account, slug: str = "") -> Programm
     name = clean(name, "name", longest=200, empty=False).strip()
     wanted = slug or slugify(name)[:70].strip("-") or "programme"
     if slugify(wanted) != wanted or len(wanted) > 80:
-        raise HeedfulError(f"{slug!r} does not fit into an address.", where="slug", mend="Use a-z, 0-9 and hyphens.")
+        raise HeedfulError(
+            "{slug!r} does not fit into an address.", where="slug", mend="Use a-z, 0-9 and hyphens.", slug=slug
+        )
     with transaction.atomic():
         made = _with_free_slug(name, wanted, exact=bool(slug))
         Guideline.objects.create(
@@ -67,7 +71,7 @@ def _with_free_slug(name: str, wanted: str, *, exact: bool) -> Programme:
         except IntegrityError:
             if exact:
                 break
-    raise HeedfulError(f"{wanted!r} is taken.", where="slug", mend="Choose another.")
+    raise HeedfulError("{wanted!r} is taken.", where="slug", mend="Choose another.", wanted=wanted)
 
 
 def publish_guideline(
@@ -118,6 +122,12 @@ def publish_guideline(
     raise HeedfulError("others publish at the same time.", where="guideline", mend="Try again.")
 
 
+@lru_cache(maxsize=64)
+def guideline_of(key: Any) -> Guideline:
+    """A published version by its id. It never changes (the database refuses it), so each process reads it once."""
+    return Guideline.objects.get(pk=key)
+
+
 def newest_guideline(programme: Programme) -> Guideline:
     """The version in force.
 
@@ -139,13 +149,36 @@ def update_rules(programme: Programme, rules: Rules, *, actor: Account | None) -
     programme.settings = stored
 
 
+PLACE = """
+SELECT {p}, {r}, m.role FROM feedback_programme p
+LEFT JOIN feedback_rater r ON r.programme_id = p.id AND r.account_id = %s
+LEFT JOIN feedback_membership m ON m.programme_id = p.id AND m.account_id = %s AND m.ended IS NULL
+WHERE p.slug = %s
+"""
+
+
+def place_of(account: Account, slug: str) -> tuple[Programme | None, frozenset[Role], Rater | None]:
+    """A programme by its slug, what an account may do in it, and its rater record there; None for what is not there."""
+    found = statements.rows(PLACE, [account.pk, account.pk, slug], p=Programme, r=Rater)
+    if not found:
+        return None, frozenset(), None
+    programme, rater, _ = found[0]
+    if rater is not None:
+        rater.programme = programme
+    return programme, _roles(account, [role for _, _, role in found if role is not None]), rater
+
+
 def roles_of(account: Account, programme: Programme) -> frozenset[Role]:
     """What an account may do in a programme; an admin has every role."""
+    rows = Membership.objects.filter(account=account, programme=programme, ended=None)
+    return _roles(account, rows.values_list("role", flat=True))
+
+
+def _roles(account: Account, held: Iterable[str]) -> frozenset[Role]:
     if not account.is_active or account.erased:
         return frozenset()
-    rows = Membership.objects.filter(account=account, programme=programme, ended=None)
-    held = frozenset(Role(role) for role in rows.values_list("role", flat=True))
-    return frozenset(Role) if Role.ADMIN in held else held
+    roles = frozenset(Role(role) for role in held)
+    return frozenset(Role) if Role.ADMIN in roles else roles
 
 
 def add_member(programme: Programme, account: Account, role: str, *, actor: Account | None) -> Membership:
@@ -155,7 +188,9 @@ def add_member(programme: Programme, account: Account, role: str, *, actor: Acco
         HeedfulError: there is no such role.
     """
     if role not in Role.values:
-        raise HeedfulError(f"{role!r} is no role.", where="role", mend=f"Give one of {', '.join(Role.values)}.")
+        raise HeedfulError(
+            "{role!r} is no role.", where="role", mend="Give one of {known}.", role=role, known=", ".join(Role.values)
+        )
     with transaction.atomic():
         found, made = Membership.objects.get_or_create(programme=programme, account=account, role=role)
         again = Membership.objects.filter(pk=found.pk, ended__isnull=False).update(ended=None)
@@ -169,7 +204,7 @@ def add_member(programme: Programme, account: Account, role: str, *, actor: Acco
 
 
 def end_membership(programme: Programme, account: Account, role: str, *, actor: Account | None) -> None:
-    """Take a role away. What the account did stays.
+    """Take a role away. What the account did stays; tokens that they made as an admin end with it.
 
     Raises:
         HeedfulError: the account does not have the role, or is the last admin.
@@ -181,8 +216,10 @@ def end_membership(programme: Programme, account: Account, role: str, *, actor: 
         if role == Role.ADMIN and not held.exclude(account=account).exists():
             raise HeedfulError("a programme keeps one admin.", where="role", mend="Make somebody else an admin first.")
         if not held.filter(account=account).update(ended=clock.now()):
-            raise HeedfulError(f"the account is no {role} here.", where="role")
+            raise HeedfulError("the account is no {role} here.", where="role", role=role)
         events.record("membership.ended", programme=programme, actor=actor, account=account, role=Role(role))
+        if role == Role.ADMIN and not account.is_superuser:
+            revoke_tokens_of(account, programme, actor=actor)
 
 
 def invite(
@@ -194,10 +231,12 @@ def invite(
         HeedfulError: no such role, or uses or days out of range.
     """
     if role not in Role.values:
-        raise HeedfulError(f"{role!r} is no role.", where="role", mend=f"Give one of {', '.join(Role.values)}.")
+        raise HeedfulError(
+            "{role!r} is no role.", where="role", mend="Give one of {known}.", role=role, known=", ".join(Role.values)
+        )
     for field, value, most in (("uses", uses, 1000), ("days", days, 365)):
         if not 1 <= value <= most:
-            raise HeedfulError(f"{value} is not in 1 to {most}.", where=field)
+            raise HeedfulError("{value} is not in 1 to {most}.", where=field, value=value, most=most)
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
         made = Invitation.objects.create(
@@ -266,7 +305,7 @@ def agent(programme: Programme, kind: str, name: str) -> Rater:
         HeedfulError: a person is asked for (they have accounts), or the name is empty.
     """
     if kind not in RaterKind.values or kind == RaterKind.PERSON:
-        raise HeedfulError(f"{kind!r} is no kind of rater without an account.", where="kind")
+        raise HeedfulError("{kind!r} is no kind of rater without an account.", where="kind", kind=kind)
     clean(name, "name", longest=120, empty=False)
     return Rater.objects.get_or_create(programme=programme, account=None, kind=kind, name=name)[0]
 
@@ -292,12 +331,25 @@ def give_consent(rater: Rater) -> Consent | None:
 
 
 def withdraw_consent(rater: Rater) -> int:
-    """A rater no longer agrees: no more work is given. How many consents ended."""
+    """A rater no longer agrees: no more work is given, and nothing is kept of what they have before them.
+
+    What they submitted before stays: taking it back is theirs to do, one by one, and erasing is an admin's.
+
+    Returns:
+        how many consents ended.
+    """
     with transaction.atomic():
         ended = Consent.objects.filter(rater=rater, withdrawn=None).update(withdrawn=clock.now())
+        Draft.objects.filter(assignment__rater=rater).delete()
         if ended:
             events.record("consent.withdrawn", programme=rater.programme_id, actor=rater)
     return ended
+
+
+def has_withdrawn(rater: Any) -> bool:
+    """Whether the rater with this id took their consent back, and has not agreed again."""
+    ends = list(Consent.objects.filter(rater=rater).values_list("withdrawn", flat=True))
+    return bool(ends) and None not in ends
 
 
 def has_consented(rater: Rater) -> bool:

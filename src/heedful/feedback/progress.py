@@ -283,7 +283,7 @@ def series(programme: Programme, days: int = 30, now: datetime | None = None) ->
         HeedfulError: days outside 1 to 366.
     """
     if not 1 <= days <= 366:
-        raise HeedfulError(f"{days} is not in 1 to 366.", where="days")
+        raise HeedfulError("{days} is not in 1 to 366.", where="days", days=days)
     today = (now or clock.now()).astimezone(UTC).date()
     dates = tuple(today - timedelta(days=i) for i in range(days - 1, -1, -1))
     since = datetime(dates[0].year, dates[0].month, dates[0].day, tzinfo=UTC)

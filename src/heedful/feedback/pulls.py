@@ -66,7 +66,14 @@ class Wanted:
     def __post_init__(self) -> None:
         for name, value, known in (("purpose", self.purpose, Purpose.values), ("kind", self.kind, TaskKind.values)):
             if value not in known and (name == "purpose" or value):
-                raise HeedfulError(f"{value!r} is no {name}.", where=name, mend=f"Give one of {', '.join(known)}.")
+                raise HeedfulError(
+                    "{value!r} is no {name}.",
+                    where=name,
+                    mend="Give one of {known}.",
+                    value=value,
+                    name=name,
+                    known=", ".join(known),
+                )
 
 
 def judgments_page(
@@ -77,17 +84,22 @@ def judgments_page(
     Ids rise with time, so a page is one look through one index. A judgment that is being written while a pull runs
     may be missed by it: whoever follows asks again `since` a minute before the last pull, and tells rows by their id.
 
+    For training come only judgments of items that are still for training: none, its history included, of one that has
+    become gold. Of an item that was withdrawn only the history comes.
+
     Raises:
         HeedfulError: the cursor is none of ours.
         NotFoundError: there is no such batch.
     """
     rows = Judgment.objects.filter(programme=programme, purpose=wanted.purpose)
+    if wanted.purpose == Purpose.TRAIN:
+        rows = rows.filter(item__purpose=Purpose.TRAIN)
     if wanted.batch:
         rows = rows.filter(batch=batch_of(programme, wanted.batch))
     if wanted.kind:
         rows = rows.filter(kind=wanted.kind)
     if not wanted.history:
-        rows = rows.filter(current__isnull=False)
+        rows = rows.filter(current__isnull=False).exclude(item__state=ItemState.WITHDRAWN)
     if not wanted.surplus:
         rows = rows.filter(surplus=False)
     since = in_utc(wanted.since)

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Max, Q, QuerySet
 
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, events, places
+from heedful.feedback import clock, events, places, statements
 from heedful.feedback.models import (
     Account,
     Batch,
@@ -86,20 +86,24 @@ def create(
     if batch.programme_id != programme.pk or batch.purpose != Purpose.QUALIFICATION:
         raise HeedfulError("the batch is not this programme's, or not for qualification.", where="batch")
     if not 0 < pass_mark <= 1:
-        raise HeedfulError(f"{pass_mark} is no share above 0, at most 1.", where="pass_mark")
+        raise HeedfulError("{value} is no share above 0, at most 1.", where="pass_mark", value=pass_mark)
     if not 1 <= attempts_allowed <= 20:
-        raise HeedfulError(f"{attempts_allowed} is not in 1 to 20.", where="attempts_allowed")
+        raise HeedfulError("{value} is not in 1 to 20.", where="attempts_allowed", value=attempts_allowed)
     if task and task not in TaskKind.values:
-        raise HeedfulError(f"{task!r} is no kind of task.", where="task")
+        raise HeedfulError("{task!r} is no kind of task.", where="task", task=task)
     clean(language, "language", longest=12)
     versions = programme.guidelines.values_list("version", flat=True)
     if guideline_version is not None and guideline_version not in versions:
-        raise HeedfulError(f"there is no version {guideline_version}.", where="guideline_version")
+        raise HeedfulError("there is no version {version}.", where="guideline_version", version=guideline_version)
     items = _items(batch)
     without = items.filter(gold_key__isnull=True).count()
     if without or not items.exists():
         raise HeedfulError(
-            f"{without} of {items.count()} items have no key.", where="batch", mend="Say what is right for each."
+            "{without} of {count} items have no key.",
+            where="batch",
+            mend="Say what is right for each.",
+            without=without,
+            count=items.count(),
         )
     with transaction.atomic():
         if Qualification.objects.filter(batch=batch).exists():
@@ -226,7 +230,7 @@ def change(
         HeedfulError: attempts outside 1 to 20.
     """
     if attempts_allowed is not None and not 1 <= attempts_allowed <= 20:
-        raise HeedfulError(f"{attempts_allowed} is not in 1 to 20.", where="attempts_allowed")
+        raise HeedfulError("{value} is not in 1 to 20.", where="attempts_allowed", value=attempts_allowed)
     with transaction.atomic():
         found = Qualification.objects.select_for_update(no_key=True).get(pk=qualification.pk)
         found.attempts_allowed = found.attempts_allowed if attempts_allowed is None else attempts_allowed
@@ -331,20 +335,35 @@ def _standing(test: Qualification, rater: Rater) -> Standing:
     return Standing(test, finished, running, answered, _items(test.batch).count(), passed, left)
 
 
-def lacking(rater: Rater, batch: Batch) -> list[Qualification]:
+REQUIRED = """
+SELECT {q} FROM feedback_qualification q JOIN feedback_batch b ON b.id = q.batch_id
+WHERE q.programme_id = %s AND q.required AND b.state <> 'staged' AND NOT EXISTS (
+  SELECT 1 FROM feedback_qualificationattempt a WHERE a.qualification_id = q.id AND a.rater_id = %s AND a.passed)
+ORDER BY q.name, q.id
+"""
+
+
+def required(rater: Rater) -> list[Qualification]:
+    """The tests that a programme requires and that a rater has not passed."""
+    return [test for (test,) in statements.rows(REQUIRED, [rater.programme_id, rater.pk], q=Qualification)]
+
+
+def lacking(rater: Rater, batch: Batch, tests: Sequence[Qualification] | None = None) -> list[Qualification]:
     """The required tests that stand before a batch and that a rater has not passed.
 
     A test stands before a batch that is under its guideline version and holds an item of its task and language, if
     the rater reads that language: nobody is asked for a test of what they are never given.
+
+    Args:
+        rater: whose.
+        batch: which they ask for.
+        tests: those that are `required`, where the caller asks for several batches.
     """
-    open_tests = (
-        Qualification.objects.filter(programme=batch.programme_id, required=True)
-        .filter(Q(guideline_version__isnull=True) | Q(guideline_version=batch.guideline.version))
-        .exclude(pk__in=QualificationAttempt.objects.filter(rater=rater, passed=True).values("qualification"))
-        .exclude(batch__state=BatchState.STAGED)
-        .order_by("name", "pk")
-    )
-    return [test for test in open_tests if _covers(test, rater, batch)]
+    return [
+        test
+        for test in (required(rater) if tests is None else tests)
+        if test.guideline_version in (None, batch.guideline.version) and _covers(test, rater, batch)
+    ]
 
 
 def _covers(test: Qualification, rater: Rater, batch: Batch) -> bool:
@@ -360,9 +379,9 @@ def _covers(test: Qualification, rater: Rater, batch: Batch) -> bool:
     return items.exists()
 
 
-def may_work(rater: Rater, batch: Batch) -> bool:
+def may_work(rater: Rater, batch: Batch, tests: Sequence[Qualification] | None = None) -> bool:
     """Whether a rater may be given this batch's ordinary work: every test that stands before it is passed.
 
-    Batches of gold, tests and calibration have no ordinary work.
+    Batches of gold, tests and calibration have no ordinary work. `tests` as for `lacking`.
     """
-    return batch.purpose in ORDINARY and not lacking(rater, batch)
+    return batch.purpose in ORDINARY and not lacking(rater, batch, tests)

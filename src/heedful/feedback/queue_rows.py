@@ -9,13 +9,24 @@ from __future__ import annotations
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from django.db import connection
 
+from heedful.feedback import clock, statements
 from heedful.feedback.models import HELD, Rater
+from heedful.feedback.models.identity import new_id
+
+Queue: TypeAlias = tuple[str, int]
+"""Route and lane."""
+Stand: TypeAlias = tuple[int, int]
+"""Priority and position of a place in a queue."""
+BEFORE_ALL: Stand = (32_767, -1)
+"""Where a cursor stands that has passed nothing."""
+TOGETHER = 100
+"""Queues in one statement; SQLite takes no more than 500 looks in one."""
 
 FIELDS = (
     "priority",
@@ -25,6 +36,7 @@ FIELDS = (
     "purpose",
     "pass_number",
     "guideline_id",
+    "item__kind",
     "item__purpose",
     "item__state",
     "item__version",
@@ -42,18 +54,25 @@ WITH RECURSIVE found(route) AS (
           WHERE batch_id = %s AND state = 'free' AND reserved_for_id IS NULL AND route > found.route)
   FROM found WHERE found.route IS NOT NULL
 )
-SELECT route FROM found WHERE route IS NOT NULL
+SELECT route, -1, 0, 0 FROM found WHERE route IS NOT NULL
+UNION ALL
+SELECT route, lane, priority, position FROM feedback_queuecursor WHERE rater_id = %s AND batch_id = %s
 """
-"""One look into the index for each route that has a free slot."""
+"""One look into the index for each route that has a free slot; then a rater's cursors."""
+PASS = """
+INSERT INTO feedback_queuecursor (id, created, rater_id, batch_id, route, lane, priority, position) VALUES {rows}
+ON CONFLICT (rater_id, batch_id, route, lane) DO UPDATE SET priority = excluded.priority, position = excluded.position
+"""
 QUEUE = """
+SELECT * FROM (
 SELECT s.priority, s.position, s.id, s.item_id, s.purpose, s.pass_number, s.guideline_id,
-       i.purpose, i.state, i.version, i.named_raters, p.categories, s.route, s.lane
+       i.kind, i.purpose AS p1, i.state, i.version, i.named_raters, p.categories, s.route, s.lane
 FROM feedback_slot s JOIN feedback_item i ON i.id = s.item_id JOIN feedback_prompt p ON p.id = i.prompt_id
-WHERE s.batch_id = %s AND s.route = %s AND s.lane = %s AND s.state = 'free' AND s.reserved_for_id IS NULL AND {which}
-ORDER BY s.priority DESC, s.position LIMIT %s
+WHERE s.batch_id = %s AND s.route = %s AND s.lane = %s AND s.state = 'free' AND s.reserved_for_id IS NULL {which}
+ORDER BY s.priority DESC, s.position LIMIT %s) q{number}
 """
-SAME = "s.priority = %s AND s.position > %s"
-BELOW = "s.priority < %s"
+SAME = "AND s.priority = %s AND s.position > %s"
+BELOW = "AND s.priority < %s"
 OTHERS = """
 AND NOT EXISTS (SELECT 1 FROM feedback_assignment a WHERE a.item_id = s.item_id AND {also}a.rater_id = %s
   AND a.purpose = s.purpose AND a.pass_number = s.pass_number AND a.state IN ({held}))
@@ -66,6 +85,10 @@ AND NOT EXISTS (SELECT 1 FROM feedback_adjudication d WHERE d.item_id = s.item_i
 """
 """Without items that a rater had, judged, wrote a part of or adjudicated. `also` keeps SQLite, which keeps no
 statistics here, from going through all that the rater ever did instead of the little that was done with an item."""
+LEFT_OUT = """
+AND NOT EXISTS (SELECT 1 FROM {each} WHERE k.value IN ({marks}))
+"""
+"""Without prompts of categories that a rater opted out of."""
 END = """
 SELECT priority, position FROM feedback_slot
 WHERE batch_id = %s AND route = %s AND lane = %s AND state = 'free' AND reserved_for_id IS NULL
@@ -95,6 +118,7 @@ class Place(NamedTuple):
     purpose: str
     pass_number: int
     guideline: uuid.UUID
+    item_kind: str
     item_purpose: str
     item_state: str
     item_version: int
@@ -104,7 +128,7 @@ class Place(NamedTuple):
     lane: int
 
     @property
-    def key(self) -> tuple[int, int]:
+    def key(self) -> Stand:
         """Its place in its queue's order."""
         return (-self.priority, self.position)
 
@@ -122,48 +146,70 @@ class About:
     judged: dict[Any, set[tuple[Any, str, int, Any]]] = field(default_factory=lambda: defaultdict(set))
 
 
-def routes(batch: Any) -> list[str]:
-    """The routes of a batch that have a free slot for anybody."""
-    with connection.cursor() as cursor:
-        cursor.execute(ROUTES, [_key(batch)] * 2)
-        return [row[0] for row in cursor.fetchall()]
+def stand(rater: Rater, batch: Any) -> tuple[list[str], dict[Queue, Stand]]:
+    """The routes of a batch that have a free slot for anybody, and a rater's cursors in its queues."""
+    rows = statements.ask(ROUTES, [batch, batch, rater.pk, batch])
+    cursors = {(route, lane): (priority, position) for route, lane, priority, position in rows if lane >= 0}
+    return [route for route, lane, _, _ in rows if lane < 0], cursors
+
+
+def passed(rater: Rater, batch: Any, cursors: Mapping[Queue, Stand]) -> None:
+    """Keep how far a rater has looked through a batch's queues."""
+    if cursors:
+        values: list[Any] = []
+        for (route, lane), (priority, position) in cursors.items():
+            values += [new_id(), clock.now(), rater.pk, batch, route, lane, priority, position]
+        marks = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(cursors))
+        statements.change(PASS.format(rows=marks), values)
 
 
 def after(
-    batch: Any, route: str, lane: int, passed: tuple[int, int], most: int, *, new_to: Rater | None = None
-) -> list[Place]:
-    """The next free slots of a queue after a place in it.
+    batch: Any, stands: Mapping[Queue, Stand], most: int, *, new_to: Rater | None = None
+) -> dict[Queue, list[Place]]:
+    """The next free slots of queues, each after a place in it.
 
-    One look for the rest of its priority and one for those below: an index can begin each at its first row.
+    One look for the rest of the place's priority and one for those below: an index can begin each at its first row.
 
     Args:
         batch: id of the batch.
-        route: of the queue.
-        lane: of the queue.
-        passed: priority and position of the place.
-        most: how many are wanted.
-        new_to: leave out items that this rater has had to do with, however many there are.
+        stands: the queues, with their places.
+        most: how many are wanted of each.
+        new_to: leave out items that this rater has had to do with or opted out of, however many there are.
     """
+    found: dict[Queue, list[Place]] = {queue: [] for queue in stands}
+    queues = list(stands)
+    for start in range(0, len(queues), TOGETHER):
+        some = queues[start : start + TOGETHER]
+        sql, values = _statement(batch, {queue: stands[queue] for queue in some}, most, new_to)
+        for row in statements.ask(sql, values):
+            place = _place(row)
+            found[place.route, place.lane].append(place)
+    return {queue: sorted(places, key=lambda place: place.key)[:most] for queue, places in found.items()}
+
+
+def _statement(batch: Any, stands: Mapping[Queue, Stand], most: int, new_to: Rater | None) -> tuple[str, list[Any]]:
     others, who = "", []
     if new_to is not None:
         native = connection.features.has_native_uuid_field
         others = OTHERS.format(also="" if native else "+", held=", ".join(f"'{state}'" for state in HELD))
-        who = [*[_key(new_to.pk)] * 3, new_to.account_id and _key(new_to.account_id)]
-    queue = [_key(batch), route, lane]
-    with connection.cursor() as cursor:
-        cursor.execute(QUEUE.format(which=SAME + others), [*queue, *passed, *who, most])
-        found = cursor.fetchall()
-        if len(found) < most:
-            cursor.execute(QUEUE.format(which=BELOW + others), [*queue, passed[0], *who, most - len(found)])
-            found = [*found, *cursor.fetchall()]
-    return [_place(row) for row in found]
+        who = [new_to.pk, new_to.pk, new_to.pk, new_to.account_id, *new_to.excluded_categories]
+        if new_to.excluded_categories:
+            each = "jsonb_array_elements_text(p.categories) AS k(value)" if native else "json_each(p.categories) k"
+            others += LEFT_OUT.format(each=each, marks=", ".join(["%s"] * len(new_to.excluded_categories)))
+    looks: list[str] = []
+    values: list[Any] = []
+    for (route, lane), place in stands.items():
+        conditions = [(SAME, list(place)), (BELOW, [place[0]])] if place != BEFORE_ALL else [("", [])]
+        for which, where in conditions:
+            looks.append(QUEUE.format(which=which + others, number=len(looks)))
+            values += [batch, route, lane, *where, *who, most]
+    return "UNION ALL".join(looks), values
 
 
-def end(batch: Any, route: str, lane: int) -> tuple[int, int] | None:
+def end(batch: Any, route: str, lane: int) -> Stand | None:
     """Priority and position of a queue's last slot."""
-    with connection.cursor() as cursor:
-        cursor.execute(END, [_key(batch), route, lane])
-        return cursor.fetchone()
+    rows = statements.ask(END, [batch, route, lane])
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def _place(row: Sequence[Any]) -> Place:
@@ -177,17 +223,14 @@ def _place(row: Sequence[Any]) -> Place:
     )
 
 
-def about(items: Sequence[Any]) -> About:
+def about(items: Iterable[Any]) -> About:
     """What bears on who may be given items; read by item, so that it does not grow with a rater's past."""
     found = About()
-    keys = [_key(item) for item in dict.fromkeys(items)]
+    keys = list(dict.fromkeys(items))
     if not keys:
         return found
     sql = ABOUT.format(keys=", ".join(["%s"] * len(keys)))
-    with connection.cursor() as cursor:
-        cursor.execute(sql, keys * 4)
-        rows = cursor.fetchall()
-    for what, item_key, who_key, purpose, number, more, order in rows:
+    for what, item_key, who_key, purpose, number, more, order in statements.ask(sql, keys * 4):
         item, who = _uuid(item_key), who_key and _uuid(who_key)
         if what == "had":
             found.orders[item].append(_json(order))
@@ -204,11 +247,6 @@ def about(items: Sequence[Any]) -> About:
     for indices in found.indices.values():
         indices.sort()
     return found
-
-
-def _key(value: uuid.UUID) -> Any:
-    """An id as the database keeps it: SQLite as 32 letters."""
-    return value if connection.features.has_native_uuid_field else value.hex
 
 
 def _uuid(value: Any) -> uuid.UUID:

@@ -17,16 +17,15 @@ from typing import TypeAlias
 
 from heedful.feedback import queue_rows
 from heedful.feedback.models import Batch, ItemState, QueueCursor, Rater, Slot, SlotState
-from heedful.feedback.queue_rows import FIELDS, About, Place, about
-from heedful.feedback.slots import BEFORE_ALL
+from heedful.feedback.queue_rows import BEFORE_ALL, FIELDS, About, Place, Queue, Stand, about
 
 CHUNK = 8
 """Slots read at a time."""
-MANY = 100
+MANY = 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LANES = (0, 1)
-Cursors: TypeAlias = dict[tuple[str, int], tuple[int, int]]
-"""Route and lane to the priority and position that were passed last."""
+Cursors: TypeAlias = dict[Queue, Stand]
+"""The priority and position that were passed last, of each queue."""
 
 
 def fits(rater: Rater, place: Place, known: About) -> bool:
@@ -54,10 +53,14 @@ def reads(rater: Rater, route: str) -> bool:
     return spoken and (not expertise or expertise in rater.expertise)
 
 
-def routes_of(rater: Rater, batch: Batch, named: Sequence[str]) -> list[str]:
-    """The batch's routes with free slots that a rater may take; `named` are the queues that name them."""
-    found = queue_rows.routes(batch.pk)
-    return [route for route in found if (route in named if route.startswith("@") else reads(rater, route))]
+def routes_of(rater: Rater, batch: Batch) -> tuple[list[str], Cursors]:
+    """The batch's routes with free slots that a rater may take, and the rater's cursors.
+
+    A queue for named raters is found by the cursor that each of them was given.
+    """
+    found, cursors = queue_rows.stand(rater, batch.pk)
+    named = {route for route, _ in cursors}
+    return [route for route in found if (route in named if route.startswith("@") else reads(rater, route))], cursors
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Step:
     """How far a queue is passed once its place is taken or does not fit; at the queue's end there is no place."""
 
     route: str
-    passed: tuple[int, int]
+    passed: Stand
     place: Place | None
     known: About
 
@@ -76,39 +79,41 @@ class Walk:
     def __init__(self, rater: Rater, batch: Batch) -> None:
         self.rater = rater
         self.batch = batch
-        rows = QueueCursor.objects.filter(rater=rater, batch=batch)
-        self.cursors: Cursors = {
-            (route, lane): (priority, position)
-            for route, lane, priority, position in rows.values_list("route", "lane", "priority", "position")
-        }
-        named = [route for route, _ in self.cursors if route.startswith("@")]
-        self.routes = routes_of(rater, batch, named)
+        self.routes, self.cursors = routes_of(rater, batch)
         self.moved: set[tuple[str, int]] = set()
 
     def places(self) -> Iterator[tuple[Place, About]]:
         """Slots that fit the rater, best first: lane 0 of all routes before lane 1. The cursors move along."""
+        stands = {(route, lane): self._stand(route, lane) for lane in LANES for route in self.routes}
+        heads = queue_rows.after(self.batch.pk, stands, CHUNK)
+        known = about(place.item for places in heads.values() for place in places)
         for lane in LANES:
-            queues = [self._queue(route, lane) for route in self.routes]
+            queues = [self._queue(route, lane, heads[route, lane], known) for route in self.routes]
             for step in heapq.merge(*queues, key=lambda step: (-step.passed[0], step.passed[1])):
                 self.cursors[step.route, lane] = step.passed
                 self.moved.add((step.route, lane))
                 if step.place is not None and fits(self.rater, step.place, step.known):
                     yield step.place, step.known
 
-    def _queue(self, route: str, lane: int) -> Iterator[Step]:
-        """A queue's slots from the cursor on; where those at hand do not fit, others are left out by the database."""
-        passed = self.cursors.get((route, lane), BEFORE_ALL)
-        near = True
+    def _stand(self, route: str, lane: int) -> Stand:
+        return self.cursors.get((route, lane), BEFORE_ALL)
+
+    def _queue(self, route: str, lane: int, some: Sequence[Place], known: About) -> Iterator[Step]:
+        """A queue's slots from the cursor on, of which the first are at hand; where none of some fits, those that come
+        after are left out by the database.
+        """
+        passed, end, near = self._stand(route, lane), None, True
         while True:
-            end = None if near else queue_rows.end(self.batch.pk, route, lane)
-            some = queue_rows.after(self.batch.pk, route, lane, passed, CHUNK, new_to=None if near else self.rater)
-            known = about([place.item for place in some])
             for place in some:
                 yield Step(route, (place.priority, place.position), place, known)
             if len(some) < CHUNK:
                 break
             passed = (some[-1].priority, some[-1].position)
             near = near and any(fits(self.rater, place, known) for place in some)
+            end = None if near else queue_rows.end(self.batch.pk, route, lane)
+            stands = {(route, lane): passed}
+            some = queue_rows.after(self.batch.pk, stands, CHUNK, new_to=None if near else self.rater)[route, lane]
+            known = about(place.item for place in some)
         if end is not None and (-end[0], end[1]) > (-passed[0], passed[1]):
             yield Step(route, end, None, known)
 
@@ -118,19 +123,7 @@ class Walk:
 
     def save(self, cursors: Cursors) -> None:
         """Keep how far the rater has looked."""
-        rows = [
-            QueueCursor(
-                rater=self.rater, batch=self.batch, route=route, lane=lane, priority=priority, position=position
-            )
-            for (route, lane), (priority, position) in cursors.items()
-        ]
-        if rows:
-            QueueCursor.objects.bulk_create(
-                rows,
-                update_conflicts=True,
-                unique_fields=("rater", "batch", "route", "lane"),
-                update_fields=("priority", "position"),
-            )
+        queue_rows.passed(self.rater, self.batch.pk, cursors)
 
 
 def overlooked(rater: Rater, batch: Batch) -> bool:
@@ -170,14 +163,14 @@ def in_work(rater: Rater, batch: Batch) -> bool:
 
 def _first(rater: Rater, batch: Batch) -> Place | None:
     """The first free slot of a batch that fits a rater, cursors aside."""
-    named = QueueCursor.objects.filter(rater=rater, batch=batch, route__startswith="@")
-    routes = routes_of(rater, batch, list(named.values_list("route", flat=True)))
-    for lane in LANES:
-        for route in routes:
-            passed = BEFORE_ALL
-            while some := queue_rows.after(batch.pk, route, lane, passed, MANY, new_to=rater):
-                for place in some:
-                    if fits(rater, place, About()):  # the statement has left out what was done with the items
-                        return place
-                passed = (some[-1].priority, some[-1].position)
+    routes, _ = routes_of(rater, batch)
+    left = {(route, lane): BEFORE_ALL for lane in LANES for route in routes}
+    while left:
+        found = queue_rows.after(batch.pk, left, MANY, new_to=rater)
+        for place in (place for places in found.values() for place in places):
+            if fits(rater, place, About()):  # the statement has left out what was done with the items
+                return place
+        left = {
+            queue: (places[-1].priority, places[-1].position) for queue, places in found.items() if len(places) == MANY
+        }
     return None

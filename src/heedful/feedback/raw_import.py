@@ -1,4 +1,8 @@
-"""A raw export read back: a programme with the same ids, whole or not at all."""
+"""A raw export read back: a programme with the same ids, whole or not at all.
+
+A file says nothing about what this server may do: what it tells of private addresses is left out, and its endpoints
+name no variable of the server's but those that are made for it.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,36 @@ from django.utils.text import slugify
 from heedful.errors import HeedfulError, nearest
 from heedful.feedback import erasure, events, rows
 from heedful.feedback.import_plan import RAW, Plan
-from heedful.feedback.import_source import Problems, Row, flaws, read
-from heedful.feedback.models import Account, AuditEvent, Judgment, Membership, Programme, Prompt, Rater, Role
-from heedful.feedback.payloads import parse
+from heedful.feedback.import_source import Problem, Problems, Row, flaws, read
+from heedful.feedback.models import Account, AuditEvent, Membership, Programme, Rater, Role
+from heedful.feedback.raw_checks import Checks
 from heedful.feedback.raw_export import TABLES, VERSION, columns
 from heedful.feedback.rules import rules_of
 from heedful.feedback.texts import clean
+
+ELSEWHERE = (
+    "A raw export is never merged with what is there: restore it into a store of its own, with --database ADDRESS; "
+    "heedful studio --folder FOLDER makes one."
+)
+
+
+def _is_here(known: Programme, where: str) -> HeedfulError:
+    return HeedfulError("this programme is here already, as {slug!r}.", where=where, mend=ELSEWHERE, slug=known.slug)
+
+
+def hindrance(made: Plan) -> Problem | None:
+    """What keeps a raw export from being restored here, however whole it is: its programme is here."""
+    _, head = next(read(made.source, Problems(), limit=made.limit))
+    about = head.get("programme")
+    try:
+        key = uuid.UUID(str(about.get("id"))) if isinstance(about, dict) else None
+    except ValueError:
+        key = None  # the file's own fault, which `restore` tells
+    known = Programme.objects.filter(pk=key).first() if key else None
+    if known is None:
+        return None
+    error = _is_here(known, made.source.where)
+    return Problem(1, "programme.id", error.what, error.mend)
 
 
 def restore(
@@ -66,7 +94,7 @@ def _collision(where: str, error: Exception) -> HeedfulError:
     return HeedfulError(
         f"its records clash with each other, or with some that are here ({str(error).splitlines()[0]}).",
         where=where,
-        mend="A raw export is restored where its programme is not.",
+        mend=ELSEWHERE,
     )
 
 
@@ -87,17 +115,28 @@ def _programme(about: Row, slug: str, name: str, where: str) -> Programme:
         key = uuid.UUID(str(about.get("id")))
     except ValueError as error:
         raise HeedfulError("the programme's id is none.", where=f"{where}:1, programme.id") from error
-    if Programme.objects.filter(pk=key).exists():
-        raise HeedfulError(
-            "this programme is here already.", where=where, mend="A raw export is restored where its programme is not."
-        )
+    known = Programme.objects.filter(pk=key).first()
+    if known is not None:
+        raise _is_here(known, where)
     chosen = slug or str(about.get("slug") or "programme")
     if slugify(chosen) != chosen or len(chosen) > 80:
         raise HeedfulError(f"{chosen!r} does not fit into an address.", where="slug", mend="Use a-z, 0-9 and hyphens.")
     if Programme.objects.filter(slug=chosen).exists():
-        raise HeedfulError(f"{chosen!r} is taken.", where="slug", mend="Choose another slug.")
+        raise HeedfulError(
+            "another programme is called {slug!r}.",
+            where="slug",
+            mend="Give this one another short name: --programme NAME.",
+            slug=chosen,
+        )
     settings = about.get("settings")
-    rules_of(settings if isinstance(settings, dict) else {})
+    if not isinstance(settings, dict):
+        raise HeedfulError("it must be an object.", where=f"{where}:1, programme.settings")
+    settings = {rule: value for rule, value in settings.items() if rule != "allow_private_addresses"}
+    try:
+        rules_of(settings)
+    except HeedfulError as error:
+        place = f"{where}:1, programme.settings: {error.where}"
+        raise HeedfulError(error.what, where=place, mend=error.mend) from error
     title = clean(name or about.get("name"), "name", longest=200, empty=False)
     values = {"id": key, "name": title, "slug": chosen, "settings": settings, "archived": None}
     created = next(field for field in rows.fields_of(Programme) if field.attname == "created")
@@ -117,8 +156,7 @@ class _Reader:
         self._counts: Counter[str] = Counter()
         self._ids: dict[type[Model], set[Any]] = defaultdict(set)
         self._points: dict[tuple[type[Model], str, type[Model]], dict[Any, int]] = defaultdict(dict)
-        self._completions: Counter[uuid.UUID] = Counter()
-        self._attributes: dict[uuid.UUID, Any] = {}
+        self._checks = Checks()
 
     def take(self, line: int, row: Row) -> None:
         """One line."""
@@ -139,7 +177,7 @@ class _Reader:
             self._kind = kind
         model = TABLES[kind][0]
         values = self._values(line, kind, model, row)
-        self._check(model, values)
+        self._checks.look(model, values)
         self._counts[kind] += 1
         self._waiting.append([values.get(field.attname) for field in rows.fields_of(model) if _kept(field)])
 
@@ -174,24 +212,6 @@ class _Reader:
             return {"programme": self._programme.pk}
         return {"programme_id": self._programme.pk}
 
-    def _check(self, model: type[Model], values: dict[str, Any]) -> None:
-        """What the database cannot check itself."""
-        if model is Prompt:
-            turns = values["messages"]
-            if not isinstance(turns, list) or not turns or not all(_is_message(turn) for turn in turns):
-                raise HeedfulError("it must be a list of messages.", where="messages")
-        label = model._meta.model_name
-        if label == "itemcompletion":
-            self._completions[values["item_id"]] += 1
-        elif label == "guideline":
-            self._attributes[values["id"]] = values["attributes"]
-        elif model is Judgment and not values["retracts"]:
-            count = self._completions[values["item_id"]]
-            rubric = self._attributes.get(values["guideline_id"], [])
-            if not isinstance(values["payload"], dict):
-                raise HeedfulError("it must be an object.", where="payload")
-            parse(values["kind"], values["payload"], completions=count, attributes=rubric)
-
     def _flush(self) -> None:
         if self._waiting:
             rows.write(TABLES[self._kind][0], self._waiting, only=_kept)
@@ -220,9 +240,3 @@ class _Reader:
 def _kept(field: Any) -> bool:
     """Columns that are written: all but a number that the database gives."""
     return not isinstance(field, models.AutoField)
-
-
-def _is_message(turn: Any) -> bool:
-    return (
-        isinstance(turn, dict) and set(turn) == {"role", "content"} and all(isinstance(v, str) for v in turn.values())
-    )

@@ -10,7 +10,7 @@ from django.db.models import Q
 from heedful.errors import HeedfulError
 from heedful.feedback import outcomes, slots
 from heedful.feedback.keeping import Said, earlier, keep, payload_of, tell_of
-from heedful.feedback.leases import hold_item
+from heedful.feedback.leases import hold_item, hold_rater
 from heedful.feedback.models import (
     Assignment,
     AssignmentState,
@@ -74,6 +74,7 @@ def record(
     followed = guideline or item.batch.guideline
     shown = list(order)
     digest = said.digest("record", item.pk, shown, judge_template, judge_order, pass_number, str(followed.pk), counts)
+    hold_rater(rater.pk)
     item = hold_item(item.pk)
     again = earlier(rater.pk, key, digest)
     if again is not None:
@@ -107,7 +108,7 @@ def _may_record(item: Item, rater: Rater, order: list[int], guideline: Guideline
         raise HeedfulError("rater, guideline and item are of different programmes.", where="item")
     entries = ItemCompletion.objects.filter(item=item)
     if order and sorted(order) != list(range(entries.count())):
-        raise HeedfulError(f"{order} does not name each completion once.", where="order")
+        raise HeedfulError("{order} does not name each completion once.", where="order", order=order)
     if entries.filter(completion__author=rater).exists():
         raise HeedfulError("nobody judges what they wrote.", where="rater")
 

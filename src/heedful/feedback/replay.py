@@ -102,6 +102,10 @@ def _recorded(state: State, ids: Mapping[str, Any]) -> None:
     state.current[ids["judgment"]] = ids["slot"]
 
 
+def _imported(state: State, ids: Mapping[str, Any]) -> None:
+    state.current |= dict.fromkeys(ids["judgments"])  # they fill no slot
+
+
 def _corrected(state: State, ids: Mapping[str, Any]) -> None:
     state.current[ids["judgment"]] = state.current.pop(ids["supersedes"])
 
@@ -127,6 +131,7 @@ STEPS: dict[str, Callable[[State, Mapping[str, Any]], None]] = {
     "assignment.skipped": _over("skipped"),
     "judgment.submitted": _submitted,
     "judgment.recorded": _recorded,
+    "judgments.imported": _imported,
     "judgment.corrected": _corrected,
     "judgment.retracted": _retracted,
 }

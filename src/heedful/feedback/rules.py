@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -29,6 +31,7 @@ class Rules:
     gold_floor: float = 0.7
     """Gold accuracy over the last `gold_window` below which a rater is paused for re-calibration; 0 never pauses."""
     gold_window: int = 10
+    """Fewer pause only where they leave no doubt: see `heedful.feedback.gold.below`."""
     require_rationale: bool = False
     consent_text: str = ""
     """Markdown; empty asks for none."""
@@ -44,10 +47,20 @@ class Rules:
     def __post_init__(self) -> None:
         for name in ("max_share", "gold_rate", "repeat_rate", "gold_floor"):
             if not 0 <= getattr(self, name) <= 1:
-                raise HeedfulError(f"{name} is {getattr(self, name)}; it must lie in 0 to 1.", where=f"rules.{name}")
+                raise HeedfulError(
+                    "{name} is {value}; it must lie in 0 to 1.",
+                    where=f"rules.{name}",
+                    name=name,
+                    value=getattr(self, name),
+                )
         for name in ("lease_seconds", "prefetch_seconds", "skips_to_park", "gold_window"):
             if getattr(self, name) < 1:
-                raise HeedfulError(f"{name} is {getattr(self, name)}; it must be 1 or more.", where=f"rules.{name}")
+                raise HeedfulError(
+                    "{name} is {value}; it must be 1 or more.",
+                    where=f"rules.{name}",
+                    name=name,
+                    value=getattr(self, name),
+                )
 
     def stored(self) -> dict[str, Any]:
         """What `Programme.settings` keeps."""
@@ -58,13 +71,41 @@ def rules_of(settings: dict[str, Any]) -> Rules:
     """The rules in a programme's settings.
 
     Raises:
-        HeedfulError: an unknown key, with the nearest known one.
+        HeedfulError: an unknown key, with the nearest known one; a value of another type, or out of range.
     """
     known = [field.name for field in fields(Rules)]
     for key in settings:
         if key not in known:
-            raise HeedfulError(f"unknown rule {key!r}.", where=f"rules.{key}", mend=nearest(key, known))
+            raise HeedfulError("unknown rule {key!r}.", where=f"rules.{key}", mend=nearest(key, known), key=key)
     given = dict(settings)
+    for field in fields(Rules):
+        if field.name in given and not FITS[str(field.type)](given[field.name]):
+            raise HeedfulError("{value!r} does not belong here.", where=f"rules.{field.name}", value=given[field.name])
     if "group_questions" in given:
         given["group_questions"] = tuple(given["group_questions"])
     return Rules(**given)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_questions(value: Any) -> bool:
+    """Whether these are questions as `Rules.group_questions` holds them."""
+    return isinstance(value, list | tuple) and all(
+        isinstance(one, dict)
+        and all(isinstance(one.get(name), str) and one[name] for name in ("name", "question"))
+        and isinstance(one.get("answers"), list | tuple)
+        and all(isinstance(answer, str) for answer in one["answers"])
+        for one in value
+    )
+
+
+FITS: dict[str, Callable[[Any], bool]] = {
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": _is_number,
+    "bool": lambda value: isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "tuple[dict[str, Any], ...]": _are_questions,
+}
+"""By a rule's type: whether a stored value is of it."""

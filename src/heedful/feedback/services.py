@@ -52,7 +52,7 @@ def programme_named(slug: str) -> Programme:
     """
     found = Programme.objects.filter(slug=slug, archived=None).first()
     if found is None:
-        raise NotFoundError(f"there is no programme {slug!r}.", where="programme")
+        raise NotFoundError("there is no programme {slug!r}.", where="programme", slug=slug)
     return found
 
 
@@ -164,7 +164,7 @@ def pause_batch(batch: Batch, *, actor: Any = None) -> BatchStatus:
         Conflict: it is not open.
     """
     if batch.state not in (BatchState.OPEN, BatchState.PAUSED):
-        raise Conflict(f"the batch is {batch.state}.", where="batch", mend="Only an open batch can pause.")
+        raise Conflict("the batch is {state}.", where="batch", mend="Only an open batch can pause.", state=batch.state)
     content.pause_batch(batch, actor=actor)
     return batch_status(batch)
 

@@ -13,8 +13,9 @@ from heedful.errors import HeedfulError
 
 DATABASE = "feedback.db"
 BUSY_SECONDS = 30
-SQLITE_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-"""What every connection asserts; synchronous 2 is FULL."""
+SQLITE_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "recursive_triggers": 1}
+"""What every connection asserts; synchronous 2 is FULL. Without recursive triggers INSERT OR REPLACE would pass by
+those that refuse to delete."""
 APPS = ("django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions", "heedful.feedback")
 
 
@@ -38,6 +39,7 @@ def database(url: str) -> dict[str, Any]:
         if not path.parent.is_dir():
             raise HeedfulError("the folder of the database is not there.", where=str(path), mend="Make it first.")
         pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; "
+        pragmas += "PRAGMA recursive_triggers=ON; "
         pragmas += "PRAGMA temp_store=MEMORY;"  # else each savepoint begins a file, which holds what people wrote
         return {
             "ENGINE": "django.db.backends.sqlite3",

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import F, QuerySet
 
+from heedful.feedback import statements
 from heedful.feedback.models import Assignment, AssignmentState, Batch, Rater, Slot, Tally
 
 
@@ -48,7 +49,10 @@ def grew(batch: Batch, slots: int) -> None:
     Tally.objects.filter(batch=batch, rater=None).update(count=F("count") + slots)
 
 
+FILLED = "UPDATE feedback_tally SET count = count + %s WHERE batch_id = %s AND rater_id = %s"
+
+
 def filled(slot: Slot, rater: Any, by: int) -> None:
     """A rater has filled a slot (1), or has taken their judgment back (-1)."""
     if slot.reserved_for_id is None:
-        Tally.objects.filter(batch=slot.batch_id, rater=rater).update(count=F("count") + by)
+        statements.change(FILLED, [by, slot.batch_id, rater])

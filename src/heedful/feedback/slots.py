@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db.models import F
 
-from heedful.feedback import clock, events, share
+from heedful.feedback import clock, events, share, statements
 from heedful.feedback.models import (
     Assignment,
     AssignmentState,
@@ -27,13 +27,12 @@ from heedful.feedback.models import (
     Slot,
     SlotState,
 )
+from heedful.feedback.queue_rows import BEFORE_ALL
 from heedful.feedback.rules import rules_of
 from heedful.feedback.verdicts import disagree
 
 QUEUED = (Purpose.TRAIN, Purpose.CHECK)
 """Purposes whose slots anybody may be given; the others' are made for one rater at a time."""
-BEFORE_ALL = (32_767, -1)
-"""The priority and position of a cursor that has passed nothing."""
 MOST = 500
 
 
@@ -162,6 +161,10 @@ def withdraw(item: Item, actor: Any = None) -> None:
     item.state = ItemState.WITHDRAWN
 
 
+STATES = "SELECT state FROM feedback_slot WHERE item_id = %s AND reserved_for_id IS NULL"
+SETTLED = "UPDATE feedback_item SET state = %s WHERE id = %s"
+
+
 def settle(item: Item) -> None:
     """Set an item done or open by its slots, and open a further one where raters disagree.
 
@@ -169,30 +172,30 @@ def settle(item: Item) -> None:
     """
     if item.purpose not in QUEUED:
         return
-    states = list(Slot.objects.filter(item=item, reserved_for=None).values_list("state", flat=True))
+    states = [state for (state,) in statements.ask(STATES, [item.pk])]
     waiting = SlotState.FREE in states or SlotState.LEASED in states
     done = states.count(SlotState.DONE)
     if not waiting and done:
         waiting = _further(item, len(states) - states.count(SlotState.CLOSED))
     if waiting or not done:
         if item.state == ItemState.DONE:
-            Item.objects.filter(pk=item.pk).update(state=ItemState.OPEN)
+            statements.change(SETTLED, ["open", item.pk])
             events.record("item.reopened", programme=item.programme_id, item=item)
     elif item.state == ItemState.OPEN:
-        Item.objects.filter(pk=item.pk).update(state=ItemState.DONE)
+        statements.change(SETTLED, ["done", item.pk])
         events.record("item.done", programme=item.programme_id, item=item)
 
 
 def _further(item: Item, places: int) -> bool:
     """Open one more slot if the item's counted judgments disagree and its batch's cap allows it."""
-    batch = Batch.objects.select_related("programme").get(pk=item.batch_id)
-    if places >= batch.quota_cap or item.state not in (ItemState.OPEN, ItemState.DONE):
+    [(cap,)] = statements.ask("SELECT quota_cap FROM feedback_batch WHERE id = %s", [item.batch_id])
+    if places >= cap or item.state not in (ItemState.OPEN, ItemState.DONE):
         return False
     counted = CurrentJudgment.objects.filter(item=item, slot__isnull=False, slot__reserved_for=None)
     payloads = list(counted.values_list("judgment__payload", flat=True))
-    if not disagree(item.kind, payloads, rules_of(batch.programme.settings).disagreement):
+    if not disagree(item.kind, payloads, rules_of(item.programme.settings).disagreement):
         return False
-    further(item, batch)
+    further(item, Batch.objects.get(pk=item.batch_id))
     return True
 
 

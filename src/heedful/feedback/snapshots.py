@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 
-from heedful.errors import HeedfulError, nearest
+from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback import events
 from heedful.feedback.export_select import Selection, selection
 from heedful.feedback.models import Account, Judgment, Programme, Purpose, Snapshot, SnapshotEntry
@@ -48,7 +48,9 @@ def create_snapshot(
     for key in given:
         if key not in FILTERS:
             hint = nearest(key, list(FILTERS))
-            raise HeedfulError(f"there is no filter {key!r}. {hint}".strip(), where="filters", mend=", ".join(FILTERS))
+            raise HeedfulError(
+                "there is no filter {key!r}. {hint}", where="filters", mend=", ".join(FILTERS), key=key, hint=hint
+            )
     purposes = tuple(given.get("purposes") or (Purpose.TRAIN,))
     if training and purposes != (Purpose.TRAIN,):
         raise HeedfulError(
@@ -98,7 +100,7 @@ def snapshot_named(programme: Programme, given: str) -> Snapshot:
         found = known.filter(name=given).first()
     if found is None:
         hint = nearest(given, list(known.values_list("name", flat=True)))
-        raise HeedfulError(f"there is no snapshot {given!r}. {hint}".strip(), where="snapshot")
+        raise HeedfulError("there is no snapshot {given!r}. {hint}", where="snapshot", given=given, hint=hint)
     return found
 
 
@@ -129,14 +131,17 @@ def _sha256(judgments: QuerySet[Judgment]) -> str:
 def verify(snapshot: Snapshot) -> list[str]:
     """What is wrong with a snapshot, as sentences; empty while it is as it was made."""
     entries = SnapshotEntry.objects.filter(snapshot=snapshot)
-    wrong = []
+    wrong: list[str] = []
     count = entries.count()
     if count != snapshot.count:
-        wrong.append(f"it has {count} judgments; {snapshot.count} were listed.")
+        wrong.append(Sentence("it has {count} judgments; {listed} were listed.", count=count, listed=snapshot.count))
     if snapshot.training and entries.exclude(training=True, purpose=Purpose.TRAIN).exists():
-        wrong.append("a judgment in it is not for training.")
+        wrong.append(Sentence("a judgment in it is not for training."))
+    true = Q(judgment__purpose=F("purpose"), judgment__item=F("item"), training=snapshot.training)
+    if entries.exclude(true).exists():
+        wrong.append(Sentence("an entry says something else than its judgment."))
     if _sha256(Judgment.objects.filter(pk__in=entries.values("judgment"))) != snapshot.sha256:
-        wrong.append("its judgments are not the ones that were listed.")
+        wrong.append(Sentence("its judgments are not the ones that were listed."))
     return wrong
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
-from heedful.feedback import calibration, clock, places, qualification, slots
+from heedful.feedback import calibration, clock, places, qualification, slots, statements
 from heedful.feedback.models import (
     HELD,
     Adjudication,
@@ -53,8 +53,13 @@ def offer(rater: Rater, batches: Sequence[Batch]) -> Slot | None:
         return _given_back(rater) or _gold(rater, batches, rules) or _repeat(rater, batches, rules)
 
 
+RESERVED = "SELECT 1 FROM feedback_slot WHERE reserved_for_id = %s AND state = 'free' LIMIT 1"
+
+
 def _given_back(rater: Rater) -> Slot | None:
     """A gold item or a repeat that was made for this rater, and came back when its lease ended."""
+    if not statements.ask(RESERVED, [rater.pk]):
+        return None
     own = Slot.objects.filter(reserved_for=rater, state=SlotState.FREE)
     waiting = own.filter(Q(purpose=Purpose.GOLD) | Q(purpose=Purpose.CHECK, pass_number__gte=2))
     for slot in waiting.select_related("item").order_by("position", "pk"):
@@ -103,12 +108,13 @@ def _due(rater: Rater, rate: float, what: str, earlier: QuerySet[Slot]) -> bool:
 def _work(rater: Rater, batches: Sequence[Batch]) -> list[tuple[Batch, str, Guideline]]:
     """The ordinary work at hand: of each batch, the kind of task and the guideline of one free slot."""
     found = []
+    tests = qualification.required(rater)
     for batch in batches:
         if batch.purpose not in qualification.ORDINARY:
             continue
         free = Slot.objects.filter(batch=batch, state=SlotState.FREE, reserved_for=None)
         slot = next(iter(free.select_related("item", "guideline").order_by()[:1]), None)
-        if slot is not None and qualification.may_work(rater, batch):
+        if slot is not None and qualification.may_work(rater, batch, tests):
             found.append((batch, slot.item.kind, slot.guideline))
     return found
 

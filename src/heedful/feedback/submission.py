@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from heedful.feedback import clock, events, outcomes, share, slots
+from heedful.feedback import clock, events, outcomes, share, sight, slots, statements
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.keeping import Said, earlier, holding, keep, payload_of, tell_of
-from heedful.feedback.leases import hold, hold_rater, rules_for, tell
+from heedful.feedback.leases import hold, hold_rater, require_consent, rules_for, tell, worked
 from heedful.feedback.models import (
     HELD,
     Assignment,
     AssignmentState,
-    Draft,
     Item,
     ItemState,
     Judgment,
     Purpose,
+    Rater,
     Slot,
     SlotState,
 )
@@ -58,7 +58,8 @@ def submit(
         the judgment; for a retry, the one that is there.
 
     Raises:
-        Conflict: the key came with something else, the item has changed, or the work was submitted or passed already.
+        Conflict: the key came with something else, the item has changed, the work was submitted or passed already, or
+            it is late and the rater has had to do with the item's verdict; they withdrew their consent, or were erased.
         HeedfulError: the payload or a text is not as it should be, with the field.
     """
     said = Said(shown, key, rationale, safety_flag, active_ms, text)
@@ -71,8 +72,8 @@ def submit(
     item, own, fresh = hold(assignment)
     if item.version != item_version:
         raise Conflict("the item has changed since it was shown.", where="item_version", mend="Reload the page.")
-    rules = rules_for(item)
-    said.check(rules)
+    require_consent(item, rater)
+    said.check(rules_for(item))
     payload, completion = payload_of(item, own.guideline_id, said, fresh.order, rater)
     slot = _place(fresh, own, item)
     purpose = item.purpose if own.reserved_for_id is None else fresh.purpose  # e.g. promoted to gold meanwhile
@@ -83,7 +84,7 @@ def submit(
         item_version=item.version,
         payload=payload,
         order=fresh.order,
-        active_ms=max(fresh.active_ms, said.active_ms),
+        active_ms=worked(fresh, said.active_ms),
         shown=fresh.shown,
         surplus=slot is None,
         request_sha256=digest,
@@ -93,7 +94,7 @@ def submit(
     fresh.ended, fresh.prefetched, fresh.active_ms = clock.now(), False, judgment.active_ms
     fresh.slot = slot or own
     fresh.save(update_fields=["state", "ended", "prefetched", "active_ms", "slot"])
-    Draft.objects.filter(assignment=fresh).delete()
+    statements.change("DELETE FROM feedback_draft WHERE assignment_id = %s", [fresh.pk])
     tell_of("judgment.submitted", judgment, slot, assignment=fresh)
     if slot is not None:
         share.filled(slot, rater, 1)
@@ -107,7 +108,8 @@ def _place(fresh: Assignment, own: Slot, item: Item) -> Slot | None:
     """The slot that an assignment's work fills; None where all are gone. Rater, item and own slot are held.
 
     Raises:
-        Conflict: the work was submitted or passed already, here or in another tab.
+        Conflict: the work was submitted or passed already, here or in another tab; or the rater has had to do with the
+            item's verdict since.
     """
     if fresh.state in (AssignmentState.SUBMITTED, AssignmentState.SURPLUS):
         raise Conflict("this item is submitted already.", where="assignment", mend="Reload the page.")
@@ -115,6 +117,7 @@ def _place(fresh: Assignment, own: Slot, item: Item) -> Slot | None:
         raise Conflict("you passed this item.", where="assignment", mend="Ask for the next one.")
     if fresh.state == AssignmentState.LEASED and own.holder == fresh.pk:
         return own
+    _require_unseen(item, fresh.rater_id)
     again = Assignment.objects.filter(
         item=item, rater=fresh.rater_id, purpose=fresh.purpose, pass_number=fresh.pass_number, state__in=HELD
     )
@@ -142,6 +145,19 @@ def _place(fresh: Assignment, own: Slot, item: Item) -> Slot | None:
     return next((slot for slot in found if slot.pk == own.pk), found[0] if found else None)
 
 
+def _require_unseen(item: Item, rater: Any) -> None:
+    """Refuse what somebody says of an item whose verdict they give, or whose votes they asked to see.
+
+    Raises:
+        Conflict: they do.
+    """
+    account = Rater.objects.values_list("account", flat=True).get(pk=rater)
+    if account is not None and sight.judges_no_more(item, account):
+        raise Conflict(
+            "you have seen or decided what others said of this item.", where="item", mend="Ask for the next one."
+        )
+
+
 @writes
 def correct(
     judgment: Judgment,
@@ -165,7 +181,8 @@ def correct(
         text: as for `submit`.
 
     Raises:
-        Conflict: the judgment holds no longer, or the key came with something else.
+        Conflict: the judgment holds no longer, the key came with something else, the rater has had to do with the
+            item's verdict, withdrew their consent or was erased.
         HeedfulError: the payload or a text is not as it should be, with the field.
     """
     said = Said(shown, key, rationale, safety_flag, active_ms, text)
@@ -176,6 +193,8 @@ def correct(
     if again is not None:
         return again
     item, held = holding(judgment)
+    require_consent(item, rater)
+    _require_unseen(item, rater)
     said.check(rules_for(item))
     payload, completion = payload_of(item, judgment.guideline_id, said, judgment.order or None, rater)
     slot = held.slot
@@ -214,7 +233,8 @@ def undo(judgment: Judgment, *, key: str) -> Judgment:
         the row that retracts.
 
     Raises:
-        Conflict: the judgment holds no longer, or the key came with something else.
+        Conflict: the judgment holds no longer, the key came with something else, the rater has had to do with the
+            item's verdict, or was erased.
     """
     said = Said({}, key, "", False, 0, None)
     rater = judgment.rater_id
@@ -224,6 +244,7 @@ def undo(judgment: Judgment, *, key: str) -> Judgment:
     if again is not None:
         return again
     item, held = holding(judgment)
+    _require_unseen(item, rater)
     slot = held.slot and Slot.objects.select_for_update(no_key=True).get(pk=held.slot_id)
     held.delete()
     made = Judgment.objects.create(

@@ -20,17 +20,26 @@ def clean(text: Any, field: str, *, longest: int = LONGEST, empty: bool = True) 
             with the field.
     """
     if not isinstance(text, str):
-        raise HeedfulError(f"{type(text).__name__} is no text.", where=field)
+        raise HeedfulError("{kind} is no text.", where=field, kind=type(text).__name__)
     if len(text) > longest:
-        raise HeedfulError(f"{len(text):,} characters; at most {longest:,} are kept.", where=field, mend="Shorten it.")
+        raise HeedfulError(
+            "{count:,} characters; at most {longest:,} are kept.",
+            where=field,
+            mend="Shorten it.",
+            count=len(text),
+            longest=longest,
+        )
     at = text.find("\0")
     if at >= 0:
-        raise HeedfulError(f"a NUL character at place {at + 1}.", where=field, mend="Remove it.")
+        raise HeedfulError("a NUL character at place {place}.", where=field, mend="Remove it.", place=at + 1)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise HeedfulError(
-            f"half a surrogate pair at place {error.start + 1}.", where=field, mend="Write the text as valid Unicode."
+            "half a surrogate pair at place {place}.",
+            where=field,
+            mend="Write the text as valid Unicode.",
+            place=error.start + 1,
         ) from error
     if not empty and not text.strip():
         raise HeedfulError("the text is empty.", where=field)
@@ -51,7 +60,7 @@ def clean_json(value: Any, field: str, *, depth: int = 20) -> Any:
         return value
     if isinstance(value, float):
         if value - value != 0:
-            raise HeedfulError(f"{value} is no JSON number.", where=field)
+            raise HeedfulError("{value} is no JSON number.", where=field, value=value)
         return value
     if isinstance(value, list | tuple):
         return [clean_json(one, f"{field}[{i}]", depth=depth - 1) for i, one in enumerate(value)]
@@ -61,4 +70,4 @@ def clean_json(value: Any, field: str, *, depth: int = 20) -> Any:
             clean(key, f"{field} (a key)", longest=500)
             found[key] = clean_json(one, f"{field}.{key}", depth=depth - 1)
         return found
-    raise HeedfulError(f"{type(value).__name__} is no JSON.", where=field)
+    raise HeedfulError("{kind} is no JSON.", where=field, kind=type(value).__name__)

@@ -43,11 +43,15 @@ def create_token(
         raise HeedfulError("a token has a name of 1 to 120 characters.", where="name", mend="Say what it is for.")
     for scope in scopes:
         if scope not in SCOPES:
-            raise HeedfulError(f"unknown scope {scope!r}.", where="scopes", mend=nearest(scope, list(SCOPES)))
+            raise HeedfulError(
+                "unknown scope {scope!r}.", where="scopes", mend=nearest(scope, list(SCOPES)), scope=scope
+            )
     if not scopes:
-        raise HeedfulError("a token may do something.", where="scopes", mend=f"Give some of {', '.join(SCOPES)}.")
+        raise HeedfulError(
+            "a token may do something.", where="scopes", mend="Give some of {known}.", known=", ".join(SCOPES)
+        )
     if not 1 <= days <= LONGEST_DAYS:
-        raise HeedfulError(f"a token lives 1 to {LONGEST_DAYS} days.", where="days")
+        raise HeedfulError("a token lives 1 to {most} days.", where="days", most=LONGEST_DAYS)
     text = PREFIX + secrets.token_urlsafe(32)
     with transaction.atomic():
         made = ApiToken.objects.create(
@@ -62,12 +66,18 @@ def create_token(
     return made, text
 
 
-def revoke_token(token: ApiToken, *, actor: Account) -> None:
+def revoke_token(token: ApiToken, *, actor: Account | None) -> None:
     """End a token now; a second time changes nothing."""
     with transaction.atomic():
         if ApiToken.objects.filter(pk=token.pk, revoked=None).update(revoked=clock.now()):
             events.record("token.revoked", programme=token.programme_id, actor=actor, token=token)
     token.refresh_from_db()
+
+
+def revoke_tokens_of(author: Account, programme: Programme, *, actor: Account | None) -> None:
+    """End the tokens that somebody made in a programme, who may make none there any more."""
+    for token in ApiToken.objects.filter(author=author, programme=programme, revoked=None).order_by("pk"):
+        revoke_token(token, actor=actor)
 
 
 def find_token(text: str) -> ApiToken | None:

@@ -58,7 +58,9 @@ def create_webhook(programme: Programme, url: str, kinds: Sequence[str], *, acto
     addresses.check(url, allow_private=rules_of(programme.settings).allow_private_addresses)
     for kind in kinds:
         if not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", kind) or len(kind) > 40:
-            raise HeedfulError(f"{kind!r} is no kind of event.", where="kinds", mend="Write as in judgment.submitted.")
+            raise HeedfulError(
+                "{kind!r} is no kind of event.", where="kinds", mend="Write as in judgment.submitted.", kind=kind
+            )
     with transaction.atomic():
         made = Webhook.objects.create(
             programme=programme, url=url, kinds=sorted(set(kinds)), secret=secrets.token_hex(32)

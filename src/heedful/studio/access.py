@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
 
 from heedful.feedback.models import Account, Programme, Rater, Role
-from heedful.feedback.programmes import RATING, rater_of, roles_of
+from heedful.feedback.programmes import RATING, place_of, rater_of, roles_of
 
 View = Callable[..., HttpResponse]
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -43,14 +43,15 @@ def requires(*roles: Any) -> Callable[[View], View]:
                 if wants_json(request):
                     return JsonResponse({"error": _("Please log in again."), "login": True}, status=401)
                 return redirect_to_login(request.get_full_path())
-            programme = Programme.objects.filter(slug=slug).first()
-            held = held_roles(request.user, programme) if programme else frozenset()
+            programme, held, rater = place_of(request.user, slug)
+            if request.user.is_superuser:
+                held = frozenset(Role)
             if programme is None or not held:
                 raise Http404
             if not held & frozenset(roles):
                 raise PermissionDenied
             request.programme, request.roles = programme, held
-            request.rater = _rater(request, programme)
+            request.rater = _rater(request, programme, rater)
             return view(request, slug, *args, **kwargs)
 
         check.needs = roles  # type: ignore[attr-defined]
@@ -59,12 +60,12 @@ def requires(*roles: Any) -> Callable[[View], View]:
     return decorate
 
 
-def _rater(request: Any, programme: Programme) -> Rater | None:
+def _rater(request: Any, programme: Programme, known: Rater | None) -> Rater | None:
     """The account's rater record; looking at a page never makes one, sending something does."""
-    if request.method in SAFE or (request.roles & RATING and not request.user.is_superuser):
-        found = Rater.objects.filter(programme=programme, account=request.user).first()
-        if found is not None or request.method in SAFE:
-            return found
+    if request.method in SAFE:
+        return known
+    if known is not None and request.roles & RATING and not request.user.is_superuser:
+        return known
     return rater_of(request.user, programme)
 
 

@@ -34,6 +34,7 @@ from heedful.studio.consent import ConsentForm, keep_consent
 from heedful.studio.context import programmes_of
 from heedful.studio.middleware import LANGUAGE
 from heedful.studio.rendering import render as markdown
+from heedful.studio.said import say
 from heedful.studio.security import limited
 
 FIRST = "first-admin"
@@ -137,6 +138,13 @@ def _first_holds(token: str) -> bool:
     return secrets.compare_digest(kept, hash_of(token)) and not Account.objects.filter(is_superuser=True).exists()
 
 
+def _one_at_a_time() -> None:
+    """Nobody else writes accounts until the transaction ends; SQLite has one writer at a time anyway."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {Account._meta.db_table} IN SHARE ROW EXCLUSIVE MODE")
+
+
 @anyone
 @limited("first", 20, 300)
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -148,6 +156,9 @@ def first(request: Any, token: str) -> HttpResponse:
     form = AccountForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
+            _one_at_a_time()
+            if not _first_holds(token):
+                return redirect("home")  # posted twice: the other one was faster
             account = form.save(commit=False)
             account.is_superuser = True
             account.language = request.LANGUAGE_CODE
@@ -189,7 +200,9 @@ def invitation(request: Any, token: str) -> HttpResponse:
                     account.save()
                 programmes.accept_invitation(token, account)
         except HeedfulError as error:
-            return render(request, "studio/error.html", {"title": error.what, "message": error.mend}, status=409)
+            return render(
+                request, "studio/error.html", {"title": say(error.what), "message": say(error.mend)}, status=409
+            )
         if form is not None:
             start_session(request, account, backend=BACKEND)
         return redirect("home")

@@ -25,7 +25,7 @@ def fields_of(given: Any) -> dict[str, str]:
         raise HeedfulError("the fields are no JSON object.", where="fields")
     for name, value in given.items():
         if not isinstance(value, str):
-            raise HeedfulError(f"{type(value).__name__} is no text.", where=f"fields.{name}")
+            raise HeedfulError("{kind} is no text.", where=f"fields.{name}", kind=type(value).__name__)
     return dict(given)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
@@ -21,6 +21,7 @@ from django.views.decorators.http import require_GET, require_POST
 from heedful.errors import HeedfulError
 from heedful.feedback import assignment as work
 from heedful.feedback import dialogue as talk
+from heedful.feedback import dialogue_asking as asking
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.dialogue_items import choose as let_go_on
 from heedful.feedback.models import Assignment, Dialogue, DialogueTurn, Role, TaskKind
@@ -28,8 +29,11 @@ from heedful.feedback.payloads import MAX_COMPLETIONS
 from heedful.feedback.rules import rules_of
 from heedful.studio import answers, rendering, task
 from heedful.studio.access import requires, wants_json
-from heedful.studio.dialogue_words import help_keys, say_error, words
+from heedful.studio.asked import json_of
+from heedful.studio.dialogue_words import help_keys, words
 from heedful.studio.rating_words import skips
+from heedful.studio.said import say as sentence
+from heedful.studio.said import tell
 from heedful.studio.security import limited
 
 log = logging.getLogger(__name__)
@@ -113,10 +117,10 @@ def _acting(view: View) -> View:
         try:
             done = view(request, _given(request), own)
         except HeedfulError as error:
-            said = {"error": say_error(error.what), "mend": say_error(error.mend), "where": error.where}
+            said = {"error": sentence(error.what), "mend": sentence(error.mend), "where": error.where}
             if wants_json(request):
                 return JsonResponse(said, status=409 if isinstance(error, Conflict) else 400)
-            messages.error(request, f"{said['error']} {said['mend']}".strip())
+            messages.error(request, tell(error))
             done = None
         if done is not None:
             return done
@@ -133,11 +137,7 @@ def _given(request: Any) -> Mapping[str, Any]:
     """
     if request.content_type != "application/json":
         return dict(request.POST.items())
-    try:
-        given = json.loads(request.body)
-    except ValueError as error:
-        raise HeedfulError("the request is no JSON.", where="body") from error
-    return answers.fields_of(given)
+    return answers.fields_of(json_of(request.body))
 
 
 def _now(request: Any, own: Assignment) -> HttpResponse:
@@ -176,9 +176,7 @@ def say(request: Any, given: Mapping[str, Any], own: Assignment) -> None:
 @_acting
 def retry(request: Any, given: Mapping[str, Any], own: Assignment) -> None:
     """Ask again for the answers that are missing."""
-    last = _dialogue(own).turns.order_by("-index").first()
-    if last is not None:
-        _ask(last)
+    _ask(talk.last_turn(_dialogue(own)))
 
 
 @_acting
@@ -228,13 +226,14 @@ def _whole(given: Mapping[str, Any], where: str) -> int:
 
 def _ask(turn: DialogueTurn) -> None:
     """Have the endpoint asked by a thread of its own, if answers are missing and nobody does so already."""
-    if not talk.complete(turn) and talk.take(turn):
-        threading.Thread(target=_fill, args=(turn.pk,), name="dialogue", daemon=True).start()
+    lease = None if asking.complete(turn) else asking.take(turn)
+    if lease is not None:
+        threading.Thread(target=_fill, args=(turn.pk, lease), name="dialogue", daemon=True).start()
 
 
-def _fill(key: Any) -> None:
+def _fill(key: Any, lease: datetime) -> None:
     try:
-        talk.fill(DialogueTurn.objects.get(pk=key), taken=True)
+        asking.fill(DialogueTurn.objects.get(pk=key), lease=lease)
     except Exception:
         log.exception("a dialogue's endpoint could not be asked")
     finally:

@@ -1,38 +1,8 @@
-"""Words of the dialogue page: in its script, in its help, and what the store may say to a rater."""
+"""Words of the dialogue page: in its script, in its help."""
 
 from __future__ import annotations
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
-
-SAID = (
-    gettext_noop("this dialogue is over."),
-    gettext_noop("this dialogue has not begun."),
-    gettext_noop("there is no policy to talk with."),
-    gettext_noop("A manager can name one on the settings page."),
-    gettext_noop("the turn before is not done."),
-    gettext_noop("Choose the answer that goes on."),
-    gettext_noop("this turn was said otherwise."),
-    gettext_noop("this turn is not there."),
-    gettext_noop("another answer went on."),
-    gettext_noop("not every answer is there."),
-    gettext_noop("Wait, or try again."),
-    gettext_noop("nothing was said yet."),
-    gettext_noop("Finish a turn, or pass the item."),
-    gettext_noop("Ask for the next item."),
-    gettext_noop("Reload the page."),
-    gettext_noop("Hand it in."),
-    gettext_noop("the text is empty."),
-    gettext_noop("this is still open."),
-    gettext_noop("say why."),
-    gettext_noop("This programme asks for a reason each time."),
-)
-"""What the store may say to a rater here: listed for the catalogues."""
-
-
-def say_error(text: str) -> str:
-    """A sentence of the store in the reader's language, where it is translated."""
-    return _(text) if text else ""
 
 
 def words() -> dict[str, str]:
@@ -40,6 +10,7 @@ def words() -> dict[str, str]:
     return {
         "sending": _("Sending…"),
         "down": _("The connection is down. What you wrote is still here; send it again in a moment."),
+        "lost": _("The connection is down. Nothing is lost: this page goes on by itself when it is back."),
         "login": _("Your session has ended. Log in in another tab, then send it again."),
         "failed": _("That did not work. Try again in a moment."),
         "waiting": _("The model is answering…"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -34,7 +33,9 @@ from heedful.feedback.models import (
 from heedful.feedback.programmes import RATING, roles_of
 from heedful.studio import answers, serving
 from heedful.studio.access import requires, wants_json
-from heedful.studio.rating_words import help_keys, say, skips, words
+from heedful.studio.asked import json_of
+from heedful.studio.rating_words import help_keys, skips, words
+from heedful.studio.said import say, tell
 
 View = Callable[..., HttpResponse]
 
@@ -48,10 +49,7 @@ def _body(request: Any) -> dict[str, Any]:
     if request.content_type != "application/json":
         fields = request.POST.dict()
         return {"fields": fields} | fields
-    try:
-        given = json.loads(request.body)
-    except ValueError as error:
-        raise HeedfulError(_("the request is no JSON."), where="body") from error
+    given = json_of(request.body)
     if not isinstance(given, dict):
         raise HeedfulError(_("the request is no JSON object."), where="body")
     return given
@@ -74,11 +72,10 @@ def _rating(view: View) -> View:
             return view(request, _body(request), **kwargs)
         except HeedfulError as error:
             status = 409 if isinstance(error, Conflict) else 400
-            what, mend = say(error.what), say(error.mend)
-            said = {"error": what, "mend": mend, "where": error.where}
+            said = {"error": say(error.what), "mend": say(error.mend), "where": error.where}
             if wants_json(request):
                 return JsonResponse(said, status=status)
-            messages.error(request, f"{what} {mend}".strip())
+            messages.error(request, tell(error))
             return redirect("rate", slug)
 
     return check
@@ -100,7 +97,7 @@ def rate(request: Any, slug: str) -> HttpResponse:
     current = work.current_assignment(request.rater)
     if current is not None and current.item.kind == TaskKind.DIALOGUE:
         return redirect("dialogue", slug, current.pk)
-    first: dict[str, Any] = {"last": serving.last_of(request.rater), "today": serving.today(request.rater)}
+    first: dict[str, Any] = serving.tally(request.rater)
     about |= first
     if current is not None:
         found = serving.assignment_of(request.rater, current.pk)
@@ -117,28 +114,30 @@ def next_item(request: Any, given: Mapping[str, Any]) -> HttpResponse:
     """Lease the next item and show it; with "prefetch", hold it for a short while until it is shown."""
     rater = request.rater
     prefetch = given.get("prefetch", False) is True
-    current = None if prefetch else work.current_assignment(rater)
-    found = current or work.next_assignment(rater, prefetch=prefetch, show=not prefetch)
+    found = work.next_assignment(rater, resume=not prefetch, prefetch=prefetch, show=not prefetch)
+    if found is not None and not prefetch and not found.fresh:
+        found = _again(rater, found)
     if found is None:
         return _nothing(request, prefetch)
     own = _own(rater, found.pk)
-    again = current is not None or own.shown is None  # what is leased just now is shown already
-    if again and not prefetch and own.item.kind != TaskKind.DIALOGUE:  # a dialogue's own page says when it is shown
-        try:
-            work.show(own)
-        except Conflict:  # its lease has ended, and others have it
-            if current is None:
-                raise
-            found = work.next_assignment(rater, show=True)
-            if found is None:
-                return _nothing(request, prefetch)
-            own = _own(rater, found.pk)
-            if own.shown is None and own.item.kind != TaskKind.DIALOGUE:
-                work.show(own)
+    own.fresh = found.fresh
     task = serving.task_json(own, request.programme)
     if "go" in task and not wants_json(request):
         return redirect(task["go"])
-    return _sent(request, task | _tally(rater))
+    return _sent(request, task | serving.tally(rater))
+
+
+def _again(rater: Rater, held: Assignment) -> Assignment | None:
+    """Show what lay before a rater already; where its lease has ended and others have it, the next one."""
+    if held.item.kind == TaskKind.DIALOGUE:  # its own page says when it is shown
+        return held
+    try:
+        return work.show(held)
+    except Conflict:
+        found = work.next_assignment(rater, show=True)
+        if found is not None and not found.fresh and found.item.kind != TaskKind.DIALOGUE:
+            work.show(found)
+        return found
 
 
 def _nothing(request: Any, prefetch: bool) -> HttpResponse:
@@ -148,11 +147,7 @@ def _nothing(request: Any, prefetch: bool) -> HttpResponse:
         return JsonResponse({"none": True})
     why = serving.none(request.rater, request.programme)
     html = render_to_string("studio/rating/_none.html", why, request)
-    return JsonResponse({"none": why["why"], "html": html} | _tally(request.rater))
-
-
-def _tally(rater: Rater) -> dict[str, Any]:
-    return {"last": serving.last_of(rater), "today": serving.today(rater)}
+    return JsonResponse({"none": why["why"], "html": html} | serving.tally(request.rater))
 
 
 def _own(rater: Rater, key: Any) -> Assignment:
@@ -197,7 +192,7 @@ def submit(request: Any, given: Mapping[str, Any], assignment: Assignment) -> Ht
         answers.payload_of(
             kind,
             fields,
-            count=ItemCompletion.objects.filter(item=assignment.item_id).count(),
+            count=len(assignment.order) or ItemCompletion.objects.filter(item=assignment.item_id).count(),
             attributes=assignment.slot.guideline.attributes,
         ),
         key=given.get("key", ""),
@@ -214,7 +209,7 @@ def submit(request: Any, given: Mapping[str, Any], assignment: Assignment) -> Ht
     if not wants_json(request):
         return next_item(request, slug=request.programme.slug)
     html = render_to_string("studio/rating/_feedback.html", {"feedback": told}, request) if told else ""
-    return JsonResponse({"html": html} | _tally(request.rater))
+    return JsonResponse({"html": html} | serving.tally(request.rater))
 
 
 def _whole(given: Any, where: str) -> int:
@@ -233,7 +228,7 @@ def skip(request: Any, given: Mapping[str, Any], assignment: Assignment) -> Http
     work.skip(assignment, str(given.get("reason", "")), note, _whole(given.get("active_ms") or 0, "active_ms"))
     if not wants_json(request):
         return next_item(request, slug=request.programme.slug)
-    return _sent(request, _tally(request.rater))
+    return _sent(request, serving.tally(request.rater))
 
 
 @_rating
@@ -250,7 +245,7 @@ def undo(request: Any, given: Mapping[str, Any], assignment: Assignment) -> Http
     late = fresh.state != AssignmentState.LEASED
     if late and not wants_json(request):
         messages.warning(request, words()["late"])
-    return _sent(request, serving.task_json(fresh, request.programme) | _tally(request.rater) | {"late": late})
+    return _sent(request, serving.task_json(fresh, request.programme) | serving.tally(request.rater) | {"late": late})
 
 
 @_rating

@@ -3,46 +3,8 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
 
 from heedful.feedback.assignment import SKIP_REASONS
-
-SAID = (
-    gettext_noop("this item is no longer yours."),
-    gettext_noop("Ask for the next one."),
-    gettext_noop("this work is finished."),
-    gettext_noop("Ask for the next item."),
-    gettext_noop("another tab saved this item since."),
-    gettext_noop("Reload the page."),
-    gettext_noop("this item is submitted already."),
-    gettext_noop("Undo it first."),
-    gettext_noop("you have this item again."),
-    gettext_noop("you passed this item."),
-    gettext_noop("you have judged or passed this item since."),
-    gettext_noop("the item has changed since it was shown."),
-    gettext_noop("this key was used for another submission."),
-    gettext_noop("this judgment holds no longer."),
-    gettext_noop("too many ask at the same time."),
-    gettext_noop("Ask again."),
-    gettext_noop("say why."),
-    gettext_noop("This programme asks for a reason each time."),
-    gettext_noop("nothing is changed."),
-    gettext_noop("Correct the answer, or pass the item."),
-    gettext_noop("the text is empty."),
-    gettext_noop("the text is missing."),
-    gettext_noop("this is still open."),
-    gettext_noop("the test is passed."),
-    gettext_noop("no attempt is left."),
-    gettext_noop("Ask the manager, who can allow another."),
-    gettext_noop("the test is not open."),
-    gettext_noop("Ask the manager to open it."),
-)
-"""What the store may say to a rater: listed for the catalogues."""
-
-
-def say(text: str) -> str:
-    """A sentence of the store in the reader's language, where it is translated."""
-    return _(text) if text else ""
 
 
 def skips() -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ import nh3
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -27,6 +29,8 @@ FOLD = 20_000
 """Characters above which a text is folded."""
 TOP = 4
 """Level of the first heading in a text: those above are the page's."""
+KEPT = 256
+"""Texts whose HTML a process keeps; folded ones are not among them."""
 OPENING = 3_000
 """Characters of a folded text that are shown before it is opened."""
 MOST_MARKDOWN = 50_000
@@ -174,6 +178,19 @@ def _plain(text: str) -> str:
 
 def _formatted(text: str, top: int = TOP) -> str:
     """Markdown of at most `MOST_MARKDOWN` characters, as clean HTML."""
+    return _kept(text, top, get_language()) if len(text) <= FOLD else _made(text, top)
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(text: str, top: int, language: str | None) -> str:
+    """What was made of the same text before: a guideline beside each item, an answer that several raters judge.
+
+    It says the words for an image in a language. A text that is erased is asked for no more, and goes in its turn.
+    """
+    return _made(text, top)
+
+
+def _made(text: str, top: int) -> str:
     return _reveal(_cleaner.clean(_markdown.render(text, {"top": top})))
 
 

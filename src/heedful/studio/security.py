@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -17,8 +18,17 @@ View = Callable[..., HttpResponse]
 
 
 def client_of(request: HttpRequest) -> str:
-    """The address that asks; behind a proxy, the one that the server took from its headers."""
-    return str(request.META.get("REMOTE_ADDR", ""))
+    """The address that asks, empty if it is none; behind a proxy, the one that the server took from its headers.
+
+    Of IPv6 it is the network of 64 bits: within it, whoever has one address has them all.
+    """
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return ""
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False).network_address)
 
 
 def limited(name: str, most: int, seconds: int) -> Callable[[View], View]:

@@ -154,6 +154,8 @@ def welcome(
     from heedful.studio.accounts import first_admin_link
 
     lines = [f"The studio is at {own}/"]
+    if config.public_url:
+        lines += [f"The proxy in front of it asks http://{LOOPBACK}:{port}; see docs/studio.md for what it has to say."]
     first = first_admin_link()
     if first:
         lines += ["", "Nobody has an account yet. This link makes the first, the admin's; it works once:", own + first]

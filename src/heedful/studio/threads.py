@@ -7,6 +7,7 @@ costs more than many a request. These threads last, and keep their connections.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,19 @@ one writer, and the last of them waits ten times as long. Two, so that one compu
 """
 IN_MEMORY = 1 << 20
 """Bytes of a request that are kept in memory; the rest waits on disk."""
+LARGEST = 9 * 2**20
+"""Bytes of a request where nobody says otherwise: Django's own limit, `DATA_UPLOAD_MAX_MEMORY_SIZE`, and some more for
+its form. It is counted as the bytes come, before anybody asks who sends them."""
+UPLOAD, LARGEST_UPLOAD = re.compile(r"/p/[^/]+/wizard/file/"), 33 * 2**20
+"""Where a file is dropped, and the bytes of a request there: the wizard's 32 MiB, and its form."""
+REFUSED = [(b"content-type", b"application/json"), (b"connection", b"close")]
+TOO_LARGE = b'{"error": "the request is too large.", "detail": "the request is too large."}'
 PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+
+def largest(path: str) -> int:
+    """How many bytes a request to a path may have."""
+    return LARGEST_UPLOAD if UPLOAD.fullmatch(path) else LARGEST
 
 
 class Threaded:
@@ -40,11 +53,19 @@ class Threaded:
     Args:
         wsgi: the application.
         short: whether the requests of a path are short.
+        largest: how many bytes a request to a path may have; one with more is answered with 413, and the rest of it
+            is not read.
     """
 
-    def __init__(self, wsgi: Wsgi, short: Callable[[str], object] = lambda path: False) -> None:
+    def __init__(
+        self,
+        wsgi: Wsgi,
+        short: Callable[[str], object] = lambda path: False,
+        largest: Callable[[str], int] = largest,
+    ) -> None:
         self.wsgi = wsgi
         self.short = short
+        self.largest = largest
         self.pools = (
             ThreadPoolExecutor(THREADS, thread_name_prefix="request"),
             ThreadPoolExecutor(SHORT, thread_name_prefix="short"),
@@ -56,12 +77,17 @@ class Threaded:
             return
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} connections are not served")
+        most = self.largest(scope["path"])
         with SpooledTemporaryFile(max_size=IN_MEMORY) as body:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return
                 body.write(message.get("body", b""))
+                if body.tell() > most:
+                    await send({"type": "http.response.start", "status": 413, "headers": REFUSED})
+                    await send({"type": "http.response.body", "body": TOO_LARGE})
+                    return
                 if not message.get("more_body"):
                     break
             given = environ(scope, body, body.tell())

@@ -95,6 +95,8 @@ class Assignment(Row):
     shown = models.DateTimeField(null=True)
     ended = models.DateTimeField(null=True)
     active_ms = models.PositiveBigIntegerField(default=0)
+    fresh = False
+    """Leased just now, so nothing was done on it yet. No column."""
 
     class Meta:
         constraints = (

@@ -14,6 +14,7 @@ from ninja import Query, Router
 from pydantic import Field
 
 from heedful.feedback import clock, pulls, services, wire
+from heedful.feedback.exports import NAMED
 from heedful.feedback.exports import export as write_export
 from heedful.studio.api.auth import Token, programme_of
 from heedful.studio.api.batches import Cursor, Most
@@ -134,7 +135,8 @@ def export(
     """Judgments as JSON lines, as `heedful export` writes them.
 
     Ties of trl-preference, which cannot say them, are left out and counted in the header Heedful-Ties; the format
-    heedful has them.
+    heedful has them. Items of a snapshot that have become gold or check since are left out, counted in the header
+    Heedful-Held-Back; Heedful-Held-Back-Items names the first of them.
     """
     programme = programme_of(request, slug)
     chosen = services.snapshot_of(programme, snapshot) if snapshot else None
@@ -163,6 +165,9 @@ def export(
     response["Content-Length"] = str(report.out.stat().st_size)
     response["Heedful-Rows"], response["Heedful-Ties"] = str(report.rows), str(report.ties)
     response["Heedful-Sha256"] = report.sha256
+    if report.held_back:
+        response["Heedful-Held-Back"] = str(len(report.held_back))
+        response["Heedful-Held-Back-Items"] = ", ".join(report.held_back[:NAMED])
     return response
 
 

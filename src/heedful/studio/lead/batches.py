@@ -19,6 +19,7 @@ from heedful.feedback import content, events, progress
 from heedful.feedback.models import Batch, BatchState, Role
 from heedful.studio.access import requires
 from heedful.studio.lead.common import Request, own
+from heedful.studio.said import tell
 
 
 class BatchForm(forms.Form):
@@ -120,5 +121,5 @@ def batch_state(request: Request, slug: str, batch: UUID) -> HttpResponse:
         act(found, actor=request.user)
         messages.success(request, words)
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error))
     return redirect("batch", request.programme.slug, found.pk)

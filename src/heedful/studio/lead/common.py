@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404
 
 from heedful.errors import HeedfulError
 from heedful.feedback.models import Account, Programme, Rater, Role
+from heedful.studio.said import tell
 
 PAGE = 50
 LETTERS = "ABCDEFGHI"
@@ -48,5 +49,4 @@ def blame(form: forms.BaseForm, error: HeedfulError, fields: Mapping[str, str] |
     names = {name: name for name in form.fields} | dict(fields or {})
     words = [error.where, *error.where.replace("[", ".").replace("]", "").replace(" ", ".").split(".")]
     name = next((names[word] for word in words if word in names), None)
-    message = f"{error.what} {error.mend}".strip() if name else str(error)
-    form.add_error(name, message)
+    form.add_error(name, tell(error, place=name is None))

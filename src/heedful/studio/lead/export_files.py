@@ -15,6 +15,7 @@ from django.http import HttpRequest
 
 from heedful.feedback.exports import ExportReport
 from heedful.feedback.models import Programme
+from heedful.studio.said import say
 
 PREFIX = "heedful-export-"
 SECONDS = 3600
@@ -58,12 +59,13 @@ def sweep() -> None:
 def keep(request: HttpRequest, programme: Programme, folder: Path, report: ExportReport) -> Ready:
     """Let this browser fetch an export."""
     key = secrets.token_urlsafe(12)
+    told = report.as_dict() | {"notes": [say(note) for note in report.notes]}
     mine = [*request.session.get(SESSION, []), {"key": key, "programme": str(programme.pk), "folder": str(folder),
-                                                "report": report.as_dict()}]  # fmt: skip
+                                                "report": told}]  # fmt: skip
     for old in mine[:-MOST]:
         shutil.rmtree(old["folder"], ignore_errors=True)
     request.session[SESSION] = mine[-MOST:]
-    return Ready(key, folder, report.as_dict())
+    return Ready(key, folder, told)
 
 
 def find(request: HttpRequest, programme: Programme, key: str) -> Ready | None:

@@ -23,6 +23,7 @@ from heedful.feedback.models import Batch, Programme, Purpose, RaterKind, Role, 
 from heedful.studio.access import requires
 from heedful.studio.lead import export_files
 from heedful.studio.lead.common import Request, blame, own
+from heedful.studio.said import say
 from heedful.studio.security import limited
 
 FORMATS = (
@@ -217,7 +218,7 @@ def snapshot_verify(request: Request, slug: str, snapshot: UUID) -> HttpResponse
     found = own(Snapshot.objects.all(), request.programme, snapshot)
     wrong = snapshot_service.verify(found)
     for sentence in wrong:
-        messages.error(request, f"{found.name}: {sentence}")
+        messages.error(request, f"{found.name}: {say(sentence)}")
     if not wrong:
         messages.success(request, _("%(name)s is as it was made.") % {"name": found.name})
     return redirect("snapshots", request.programme.slug)

@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from heedful.errors import HeedfulError
-from heedful.feedback import adjudication, content, gold, patterns
+from heedful.feedback import adjudication, content, gold, patterns, sight
 from heedful.feedback.models import (
     AuditEvent,
     GoldKey,
@@ -31,6 +32,7 @@ from heedful.studio.lead.common import Request, blame, own
 from heedful.studio.lead.gold_form import GoldForm
 from heedful.studio.lead.words import letter, said
 from heedful.studio.rendering import both, render_conversation
+from heedful.studio.said import tell
 
 WITH_ANSWERS = (TaskKind.PAIRWISE, TaskKind.RANKING, TaskKind.ATTRIBUTES)
 """Tasks that can be gold."""
@@ -64,7 +66,8 @@ def item(request: Request, slug: str, item: UUID) -> HttpResponse:
 def page(request: Request, shown: Item, form: GoldForm | None = None, status: int = 200) -> HttpResponse:
     """The item's page, with the form for gold as it is or as it was sent."""
     key = GoldKey.objects.filter(item=shown).first()
-    verdict = adjudication.standing(shown)
+    folded = _folded(request, shown)
+    verdict = None if folded else adjudication.standing(shown)
     if form is None and shown.kind in WITH_ANSWERS and shown.state != ItemState.WITHDRAWN:
         suggested = gold.patterns_of(shown, verdict.verdict) if verdict is not None and verdict.verdict else []
         initial = GoldForm.of_key(key) if key else GoldForm.start(shown, suggested, verdict.reason if verdict else "")
@@ -74,8 +77,10 @@ def page(request: Request, shown: Item, form: GoldForm | None = None, status: in
         "item": shown,
         "conversation": render_conversation(shown.prompt.messages),
         "entries": [(letter(entry.index), entry.completion, both(entry.completion.text)) for entry in entries],
-        "votes": votes_of(shown),
-        "skips": Skip.objects.filter(assignment__item=shown).select_related("assignment__rater__account"),
+        "folded": folded,
+        "may_adjudicate": bool(folded) and adjudication.may_adjudicate(shown, request.user),
+        "votes": [] if folded else votes_of(shown),
+        "skips": [] if folded else _skips(shown).select_related("assignment__rater__account"),
         "history": _history(shown),
         "key": key,
         "accepted": [patterns.words(shown.kind, one, ()) for one in key.acceptable] if key else [],
@@ -84,6 +89,22 @@ def page(request: Request, shown: Item, form: GoldForm | None = None, status: in
         "form": form,
     }
     return render(request, "studio/lead/item.html", context, status=status)
+
+
+def _folded(request: Request, shown: Item) -> str:
+    """Why what raters said is not on this reader's page; empty where it is, or where they said nothing.
+
+    "begun": they judged it to decide it; "before": it lies before them to be judged; "may": they may decide it yet.
+    """
+    if sight.sees_votes(shown, request.user) or not (shown.judgments.exists() or _skips(shown).exists()):
+        return ""
+    if shown.adjudications.filter(adjudicator=request.user, decided=None).exists():
+        return "begun"
+    return "before" if request.rater is not None and sight.before_them(shown, request.rater) else "may"
+
+
+def _skips(shown: Item) -> QuerySet[Skip]:
+    return Skip.objects.filter(assignment__item=shown)
 
 
 def votes_of(shown: Item) -> list[Vote]:
@@ -122,10 +143,19 @@ def _done(request: Request, shown: Item, act: Callable[[], Any], what: str) -> H
     try:
         act()
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error))
     else:
         messages.success(request, what)
     return redirect("item", request.programme.slug, shown.pk)
+
+
+@require_POST
+@requires(Role.MANAGER)
+def votes(request: Request, slug: str, item: UUID) -> HttpResponse:
+    """Show what raters said to somebody who leaves the verdict to others, which is written down."""
+    shown = find(request, item)
+    what = _("These are the votes. The verdict of this item is for others now.")
+    return _done(request, shown, lambda: sight.give_up(shown, request.user), what)
 
 
 @require_POST

@@ -12,6 +12,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback.models import TaskKind
 from heedful.feedback.payloads import parse, stored
 from heedful.studio.lead.words import letter
+from heedful.studio.said import tell
 
 PAIRWISE = (
     ("-3", _("A much better")),
@@ -71,7 +72,7 @@ class JudgeForm(forms.Form):
             try:
                 parse(self.kind, self._payload(found), completions=self.count, attributes=self.attributes)
             except HeedfulError as error:
-                self.add_error(None, f"{error.what} {error.mend}".strip())
+                self.add_error(None, tell(error))
         return found
 
     def payload(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from heedful.feedback import clock, endpoints, tokens, webhooks
 from heedful.feedback.models import ApiToken, Delivery, PolicyEndpoint, Role, Webhook
 from heedful.studio.access import requires
 from heedful.studio.lead.common import Request, blame, own
+from heedful.studio.lead.event_words import EVENTS
 
 SCOPES = {
     "prompts:write": gettext_lazy("push prompts and completions"),
@@ -65,7 +66,7 @@ class WebhookForm(forms.Form):
     url = forms.URLField(label=gettext_lazy("Address"), max_length=400, assume_scheme="https")
     kinds = forms.MultipleChoiceField(
         label=gettext_lazy("Events"),
-        choices=[(kind, kind) for kind in KINDS],
+        choices=[(kind, EVENTS[kind]) for kind in KINDS],
         required=False,
         widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("None ticked: all that happens."),

@@ -17,6 +17,7 @@ from heedful.feedback.programmes import add_member, end_membership
 from heedful.studio.access import requires
 from heedful.studio.lead.common import Request
 from heedful.studio.lead.words import account_name
+from heedful.studio.said import tell
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def member_role(request: Request, slug: str, account: UUID) -> HttpResponse:
             end_membership(request.programme, found, role, actor=request.user)
             messages.success(request, _("%(name)s is no longer %(role)s.") % names)
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error))
     if found == request.user and role == Role.ADMIN and request.POST.get("set") != "on":
         return redirect("programmes")
     return redirect("members", request.programme.slug)

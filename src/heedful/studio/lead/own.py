@@ -14,7 +14,6 @@ from django.db.models import Sum
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import translation
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
@@ -37,6 +36,7 @@ from heedful.feedback.models import (
 from heedful.feedback.payloads import to_shown
 from heedful.feedback.rules import rules_of
 from heedful.studio.access import requires
+from heedful.studio.asked import moment_of
 from heedful.studio.consent import ConsentForm, keep_consent
 from heedful.studio.lead.common import Request, blame, own
 from heedful.studio.lead.items import excerpt
@@ -44,6 +44,7 @@ from heedful.studio.lead.judge_form import JudgeForm, ReasonForm
 from heedful.studio.lead.shown import shown
 from heedful.studio.lead.words import said
 from heedful.studio.middleware import LANGUAGE
+from heedful.studio.said import tell
 from heedful.studio.security import limited
 
 MINE = (Role.RATER, Role.ADJUDICATOR)
@@ -64,8 +65,8 @@ def mine(request: Request, slug: str) -> HttpResponse:
     if request.rater is None:
         return render(request, "studio/lead/me_none.html")
     rater = me(request)
-    before = parse_datetime(request.GET.get("before", "")) if request.GET.get("before") else None
-    past = people.history(rater, PAST + 1, before if before and before.tzinfo else None)
+    before = moment_of(request.GET.get("before", ""))
+    past = people.history(rater, PAST + 1, before)
     prompts = {item.pk: excerpt(item.prompt.messages) for item in _items(past)}
     rows = [(one, prompts[one.item], said(one.kind, one.shown), one.kind in CORRECTABLE) for one in past[:PAST]]
     context = {
@@ -109,7 +110,7 @@ def undo(request: Request, slug: str, judgment: UUID) -> HttpResponse:
     try:
         submission.undo(found, key=f"undo-{found.pk}")
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error))
         return redirect("me", request.programme.slug)
     messages.success(request, _("Your judgment is taken back. Here is the item again."))
     return redirect("rate", request.programme.slug)
@@ -262,7 +263,7 @@ def attempt(request: Request, slug: str, test: UUID) -> HttpResponse:
     try:
         qualification.start_attempt(found, me(request))
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error))
         return redirect("me_feedback", request.programme.slug)
     return redirect("rate", request.programme.slug)
 

@@ -33,6 +33,7 @@ from heedful.studio.lead.common import Request, blame, own
 from heedful.studio.lead.items import excerpt
 from heedful.studio.lead.shown import Shown, shown
 from heedful.studio.lead.words import name_of, said
+from heedful.studio.said import tell
 
 
 @requires(Role.MANAGER)
@@ -205,7 +206,7 @@ def qualification_change(request: Request, slug: str, qualification_id: UUID) ->
         else:
             raise Http404
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error))
     return redirect("qualifications", request.programme.slug)
 
 
@@ -268,5 +269,5 @@ def calibration_open(request: Request, slug: str, batch: UUID) -> HttpResponse:
         sessions.open_for_discussion(found, request.user)
         messages.success(request, _("The answers are open for discussion."))
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error))
     return redirect("calibration_session", request.programme.slug, found.pk)

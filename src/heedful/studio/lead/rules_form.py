@@ -76,7 +76,10 @@ class RulesForm(forms.Form):
         help_text=_("Below this, over the last gold items, a rater waits for a re-calibration. 0 never pauses."),
     )
     gold_window = forms.IntegerField(
-        label=_("Gold items that are counted for it"), min_value=1, max_value=1000, help_text=_("The last so many.")
+        label=_("Gold items that are counted for it"),
+        min_value=1,
+        max_value=1000,
+        help_text=_("The last so many. Fewer pause only where they leave no doubt, as four failures in a row do."),
     )
     require_rationale = forms.BooleanField(
         label=_("Ask for a reason with every judgment"), required=False, help_text=_("Takes raters longer.")

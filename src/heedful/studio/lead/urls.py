@@ -45,6 +45,7 @@ urlpatterns: list[Any] = [
     path(P + "batches/<uuid:batch>/state/", batches.batch_state, name="batch_state"),
     path(P + "items/", items.items, name="items"),
     path(P + "items/<uuid:item>/", item.item, name="item"),
+    path(P + "items/<uuid:item>/votes/", item.votes, name="item_votes"),
     path(P + "items/<uuid:item>/withdraw/", item.withdraw, name="item_withdraw"),
     path(P + "items/<uuid:item>/park/", item.park, name="item_park"),
     path(P + "items/<uuid:item>/unpark/", item.unpark, name="item_unpark"),

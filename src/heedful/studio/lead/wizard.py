@@ -5,7 +5,7 @@ Going back keeps what was entered. The last step publishes the rubric if it was 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from heedful.errors import HeedfulError
 from heedful.feedback import imports
-from heedful.feedback.import_plan import RAW, Plan
+from heedful.feedback.import_plan import MAX_ITEMS, RAW, Plan
 from heedful.feedback.import_source import Source
 from heedful.feedback.models import Purpose, Role, TaskKind
 from heedful.feedback.programmes import newest_guideline
@@ -41,6 +41,7 @@ from heedful.studio.lead.wizard_forms import (
 )
 from heedful.studio.lead.wizard_state import WizardState
 from heedful.studio.rendering import markdown
+from heedful.studio.said import say, tell
 from heedful.studio.security import limited
 
 STEPS: dict[str, Any] = {
@@ -111,7 +112,14 @@ def looked_at(request: Request, state: WizardState, task: str | None = None, *, 
         raise HeedfulError(_("There is no file yet."), where="file")
     source = Source(file[0], data=file[1])
     mapping = state.get("mapping") if mapped else None
-    return imports.plan(source, mapping, task, programme=request.programme, limit=MAX_UNPACKED)
+    return _dry_run(request, source, mapping, task)
+
+
+def _dry_run(
+    request: Request, source: Source, mapping: Mapping[str, str] | None = None, task: str | None = None
+) -> Plan:
+    """The dry run within what a page may cost: so many bytes, unpacked, and so many rows."""
+    return imports.plan(source, mapping, task, programme=request.programme, limit=MAX_UNPACKED, most=MAX_ITEMS)
 
 
 @requires(Role.MANAGER)
@@ -140,7 +148,7 @@ def _file(request: Request, state: WizardState) -> HttpResponse:
         given = form.cleaned_data["file"]
         name, data = PurePath(given.name).name[:200], given.read()
         try:
-            found = imports.plan(Source(name, data=data), programme=request.programme, limit=MAX_UNPACKED)
+            found = _dry_run(request, Source(name, data=data))
         except HeedfulError as error:
             blame(form, HeedfulError(error.what, where="file", mend=error.mend))
         else:
@@ -167,9 +175,9 @@ def _columns(request: Request, state: WizardState) -> HttpResponse:
         mapping = {target: "" for target in proposed.mapping if target not in chosen} | chosen
         source = Source(state["file_name"], data=(state.file() or ("", b""))[1])
         try:
-            found = imports.plan(source, mapping, programme=request.programme, limit=MAX_UNPACKED)
+            found = _dry_run(request, source, mapping)
         except HeedfulError as error:
-            form.add_error(None, f"{error.what} {_in_web_words(error.mend)}".strip())
+            form.add_error(None, f"{say(error.what)} {say(_in_web_words(error.mend))}".strip())
         else:
             act, changed = request.POST.get("act", ""), mapping != state.get("mapping")
             if act == "on" or (act != "look" and not found.problem_count):
@@ -307,7 +315,7 @@ def wizard_open(request: Request, slug: str) -> HttpResponse:
         batch = open_now(request, state, looked_at(request, state, state["task"]))
     except HeedfulError as error:
         state.put_back()
-        messages.error(request, str(error))
+        messages.error(request, tell(error, place=True))
         return redirect("wizard_step", slug, "invite")
     state.clear()
     text = _("“%(name)s” is open: %(count)d items wait for raters.")
@@ -338,7 +346,7 @@ def wizard_restore(request: Request, slug: str) -> HttpResponse:
     try:
         made = imports.restore(looked_at(request, state, mapped=False), admin=request.user, actor=request.user)
     except HeedfulError as error:
-        messages.error(request, str(error))
+        messages.error(request, tell(error, place=True))
         return redirect("wizard_step", slug, "file")
     state.clear()
     messages.success(request, _("The programme is here, whole."))

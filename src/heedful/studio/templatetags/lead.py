@@ -8,9 +8,13 @@ from typing import Any
 from django import template
 from django.utils.translation import gettext as _
 
+from heedful.feedback import gold
 from heedful.feedback.models import TaskKind
 from heedful.studio.lead import words
+from heedful.studio.lead.event_words import event_label
+from heedful.studio.lead.machines import SCOPES
 from heedful.studio.rating_words import skips
+from heedful.studio.said import say
 
 register = template.Library()
 
@@ -75,6 +79,30 @@ def account_name(account: Any) -> str:
 def label(value: Any) -> str:
     """A choice's own word, translated."""
     return _(str(value))
+
+
+@register.filter
+def said(text: str) -> str:
+    """What a service says, in the reader's language."""
+    return say(text)
+
+
+@register.filter
+def event(kind: str) -> str:
+    """What an event of the trail is called."""
+    return event_label(kind)
+
+
+@register.filter
+def scope(name: str) -> str:
+    """What a token may do."""
+    return str(SCOPES.get(name, name))
+
+
+@register.filter
+def pause_reason(rater: Any) -> str:
+    """Why a rater is paused."""
+    return say(gold.pause_reason(rater))
 
 
 @register.filter

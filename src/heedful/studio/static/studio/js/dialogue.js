@@ -9,6 +9,7 @@ import { read, remove, write } from "./store.js";
 
 const POLL = 1000;
 const BEAT = 30_000;
+const PATIENCE = 15_000;
 
 const root = document.getElementById("dialogue");
 const talk = document.getElementById("talk");
@@ -18,7 +19,7 @@ const status = document.getElementById("status");
 const activity = new Activity();
 const draft = `heedful:dialogue:${root.dataset.name}`;
 const plain = window.matchMedia("(prefers-reduced-motion: reduce)");
-const ways = { raw: false, busy: false, reveal: null, timer: 0 };
+const ways = { raw: false, busy: false, reveal: null, timer: 0, seen: 0, down: false, composing: false, beaten: 0 };
 
 const turns = () => talk.querySelector(".turns");
 const main = () => talk.querySelector("[data-main]")?.closest("form") ?? null;
@@ -44,50 +45,73 @@ function raw(on) {
   for (const one of root.querySelectorAll(".as-written")) one.hidden = !on;
 }
 
-// Which answer goes on is asked only where neither is better.
-function tie() {
+// What is being written stays in the browser, for a reload.
+const jot = (more) => write(draft, { ...read(draft), ...more });
+
+// Which answer goes on is asked only where neither is better; what was chosen is said where its button has no room.
+function chosen() {
   const form = main();
   const value = form?.elements.choice?.value;
   form?.querySelector("[data-goes]")?.classList.toggle("asked", ["0", "bad", "good"].includes(value));
+  const place = form?.querySelector("[data-chosen]");
+  if (place) place.textContent = form.querySelector("[name=choice]:checked + .visually-hidden")?.textContent ?? "";
 }
 
-// What the studio sent, in the old one's place; the text that is being written stays.
+// What the studio sent, in the old one's place; the text that is being written stays, and whoever writes it goes on.
 function put(told) {
+  ways.seen += 1;
   if (told.go) {
     remove(draft);
     window.location.assign(told.go);
     return;
   }
-  const rationale = talk.querySelector("#rationale")?.value ?? "";
+  const old = talk.querySelector("#rationale");
+  const writing = old !== null && document.activeElement === old;
   const flag = talk.querySelector("[name=safety]")?.checked ?? false;
-  const before = turns()?.dataset.state;
+  const before = turns().dataset.state;
   talk.innerHTML = told.html;
   const box = talk.querySelector("#rationale");
-  if (box) {
-    box.value = rationale;
+  if (old && box) {
+    box.value = old.value;
     talk.querySelector("[name=safety]").checked = flag;
+    if (writing) {
+      box.focus({ preventScroll: true });
+      box.setSelectionRange(old.selectionStart, old.selectionEnd);
+    }
   }
   settle(before);
 }
 
-// After each change: wait, reveal, or let the rater act.
+// After each change: wait, reveal, or let the rater act. A turn whose server is gone is asked again, once by itself.
 function settle(before) {
   clearTimeout(ways.timer);
-  const { state } = turns().dataset;
+  const { state, turn } = turns().dataset;
+  const kept = read(draft) ?? {};
   raw(ways.raw);
+  if (!before && talk.querySelector("#rationale")) {
+    talk.querySelector("#rationale").value = kept.why ?? "";
+    talk.querySelector("[name=safety]").checked = kept.flag ?? false;
+  }
   status.textContent = state === "asking" ? words.waiting : "";
   if (state === "asking") {
     ways.timer = setTimeout(poll, POLL);
   } else if (state === "choose") {
-    if (before === "asking" && !plain.matches && !document.hidden) reveal();
+    if (before && before !== "choose" && !plain.matches && !document.hidden) reveal();
     else if (before) ready();
-    tie();
+    chosen();
   } else if (state === "speak") {
     const box = talk.querySelector("#say-text");
-    const kept = read(draft);
-    if (kept && kept.turn === turns().dataset.turn) box.value = kept.text;
+    if (kept.turn === turn) box.value = kept.text;
     if (before) box.focus();
-  } else if (state === "failed" && before) main()?.querySelector("button").focus();
+  } else if (state === "lapsed" && ways.again !== turn && !ways.busy) {
+    ways.again = turn;
+    send(main());
+  } else if (state === "failed" && before) focus("[data-main]");
+}
+
+// Not away from a text that somebody writes: their next letters would be keys.
+function focus(where) {
+  if (!document.activeElement?.matches("textarea")) talk.querySelector(where)?.focus({ preventScroll: true });
 }
 
 function reveal() {
@@ -97,8 +121,8 @@ function reveal() {
   form.hidden = true;
   note.hidden = false;
   box.setAttribute("aria-busy", "true");
-  raw(false);
-  ways.reveal = new Reveal([...box.querySelectorAll("[data-answer] > .formatted")], () => {
+  const shown = ways.raw ? ".as-written" : ".formatted";
+  ways.reveal = new Reveal([...box.querySelectorAll(`[data-answer] > ${shown}`)], () => {
     ways.reveal = null;
     form.hidden = false;
     note.hidden = true;
@@ -110,25 +134,36 @@ function reveal() {
 
 function ready() {
   status.textContent = words.here;
-  talk.querySelector(".answer-title")?.focus({ preventScroll: true });
+  focus(".answer-title");
+}
+
+// Puts the turns as they are now in place, if they are others than those on the page. What stood in the way, or nothing.
+async function look() {
+  const { seen } = ways;
+  try {
+    const reply = await fetch(root.dataset.turns, {
+      headers: { Accept: "application/json" }, credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE),
+    });
+    if (reply.status === 401) return words.login;
+    const told = reply.ok ? await reply.json() : null;
+    if (seen !== ways.seen) return ""; // the page went on meanwhile: what came is out of date
+    if (!told) return words.lost;
+    const { state, turn } = turns().dataset;
+    const other = told.go || told.state !== state || String(told.turn) !== turn;
+    if (other && !ways.composing) put(told);
+    return "";
+  } catch {
+    return words.lost;
+  }
 }
 
 async function poll() {
-  try {
-    const reply = await fetch(root.dataset.turns, { headers: { Accept: "application/json" }, credentials: "same-origin" });
-    if (reply.status === 401) say(words.login);
-    else if (reply.ok) {
-      const told = await reply.json();
-      if (told.go || told.state !== turns().dataset.state || String(told.turn) !== turns().dataset.turn) {
-        put(told);
-        return;
-      }
-      say("");
-    }
-  } catch {
-    say(words.down, "warning");
-  }
-  ways.timer = setTimeout(poll, POLL);
+  const { seen } = ways;
+  const trouble = await look();
+  if (trouble) say(trouble, "warning");
+  else if (ways.down) say("");
+  ways.down = Boolean(trouble);
+  if (seen === ways.seen) ways.timer = setTimeout(poll, POLL);
 }
 
 function fieldsOf(form) {
@@ -156,18 +191,20 @@ async function send(form) {
   status.textContent = "";
   if (code === 200) {
     say("");
-    if (form.dataset.act === "say") remove(draft);
+    if (form.dataset.act === "say") jot({ turn: "", text: "" });
     put(data);
   } else if (code === 400 && error) {
     error.textContent = `${data.error} ${data.mend ?? ""}`.trim();
   } else if (code === 409) {
     say(`${data.error} ${data.mend ?? ""}`.trim(), "warning");
-    poll();
+    look();
   } else say(code === 0 ? words.down : code === 401 ? words.login : data.error ?? words.failed);
 }
 
 async function beat() {
-  const { status: code, data } = await post(root.dataset.beat, { active_ms: activity.ms });
+  if (document.hidden || activity.ms === ways.beaten) return;
+  ways.beaten = activity.ms;
+  const { status: code, data } = await post(root.dataset.beat, { active_ms: ways.beaten });
   if (code === 200 && data.held === false) say(words.late, "warning");
 }
 
@@ -208,9 +245,14 @@ root.addEventListener("click", (event) => {
   if (event.target.closest("[data-help]")) open("help");
 });
 root.addEventListener("input", (event) => {
-  if (event.target.id === "say-text") write(draft, { turn: turns().dataset.turn, text: event.target.value });
-  if (event.target.name === "choice") tie();
+  if (event.target.id === "say-text") jot({ turn: turns().dataset.turn, text: event.target.value });
+  if (event.target.id === "rationale") jot({ why: event.target.value });
+  if (event.target.name === "safety") jot({ flag: event.target.checked });
+  if (event.target.name === "choice") chosen();
 });
+for (const [name, on] of [["compositionstart", true], ["compositionend", false]]) {
+  root.addEventListener(name, () => { ways.composing = on; });
+}
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && ways.reveal && !event.isComposing) ways.reveal.finish();
   const sends = event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing;
@@ -235,5 +277,7 @@ if (root.dataset.shortcuts === "on") {
 skipping();
 setInterval(beat, BEAT);
 activity.begin(Number(root.dataset.active));
+ways.beaten = activity.ms;
+root.querySelector("[data-guideline]").open = window.matchMedia("(min-width: 62rem)").matches; // beside, or above
 root.dataset.ready = "";
 settle();

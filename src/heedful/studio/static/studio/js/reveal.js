@@ -43,7 +43,8 @@ export class Reveal {
     let left = count;
     for (const one of part.texts) {
       if (left <= 0) break;
-      const letters = one.text.slice(0, left);
+      const half = /[\uD800-\uDBFF]/.test(one.text[left - 1] ?? ""); // of a letter of two units
+      const letters = one.text.slice(0, left + Number(half));
       if (one.node.data !== letters) {
         one.node.data = letters;
         for (let at = one.node.parentElement?.closest(BLOCKS); at?.hidden; at = at.parentElement?.closest(BLOCKS)) {

@@ -73,6 +73,13 @@ function once(form) {
   window.addEventListener("pageshow", () => { sent = false; });
 }
 
+// On a narrow screen the entry of the page one is on is scrolled into sight.
+function nearer(here) {
+  const strip = here.closest(".tabs, .nav");
+  strip.scrollLeft = here.offsetLeft - (strip.clientWidth - here.offsetWidth) / 2;
+}
+
+document.querySelectorAll(".tabs [aria-current], .nav [aria-current]").forEach(nearer);
 document.querySelectorAll("[data-copy]").forEach(copying);
 document.querySelectorAll("[data-drop]").forEach(dropping);
 document.querySelectorAll("[data-formset-add]").forEach(adding);
