@@ -42,7 +42,10 @@ def write_model(folder: Path, architecture: str = "llama", kind: str = "policy")
 def config(stage: str, inputs: Path, model: Path, reward: Path, out: Path, **over: Any) -> Any:
     """Settings of a run that takes a second or so."""
     from heedful.pipeline.embedded import merge
-    from heedful.training.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+    from heedful.training.config.online import PPOConfig
+    from heedful.training.config.preference import DPOConfig
+    from heedful.training.config.reward import RewardConfig
+    from heedful.training.config.sft import SFTConfig
     from heedful.training.settings import from_mapping
 
     cls = {"sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "dpo": DPOConfig}[stage]

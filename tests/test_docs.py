@@ -22,7 +22,11 @@ from heedful.cli.main import COMMANDS
 from heedful.cli.sample import SampleConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, RestoreConfig
 from heedful.studio.config import StudioConfig
-from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.quickstart import QuickstartConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.settings import all_keys, from_mapping
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,7 +20,9 @@ KILLS = 10
 
 def start(stage: str, settings: Any) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["heedful.pipeline.stages"])
+    context.set_forkserver_preload(
+        ["heedful.pipeline.stages.online", "heedful.pipeline.stages.preference", "heedful.pipeline.stages.reward"]
+    )
     process = context.Process(target=run_in_child, args=(stage, settings))
     process.start()
     return process

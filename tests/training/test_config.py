@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from heedful.errors import HeedfulError
-from heedful.training.config import PPOConfig, QuickstartConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.quickstart import QuickstartConfig
 from heedful.training.settings import from_mapping
 
 

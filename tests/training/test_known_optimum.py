@@ -20,15 +20,9 @@ from heedful.models.actor_critic import SeparateActorCritic
 from heedful.models.policy import Policy, new_policy, reference_of
 from heedful.models.scalar import Critic
 from heedful.training.batching import Example
-from heedful.training.config import (
-    DPOConfig,
-    KLConfig,
-    OptimiserConfig,
-    PPOConfig,
-    PPOUpdateConfig,
-    RolloutConfig,
-    ScoreConfig,
-)
+from heedful.training.config.common import OptimiserConfig
+from heedful.training.config.online import KLConfig, PPOConfig, PPOUpdateConfig, RolloutConfig, ScoreConfig
+from heedful.training.config.preference import DPOConfig
 from heedful.training.dpo import dpo, reference_logprobs
 from heedful.training.pairs import make_pairs
 from heedful.training.ppo import PPOModels, ppo, ppo_state

@@ -11,7 +11,7 @@ from torch import Tensor
 from heedful.core.losses import dpo_loss
 from heedful.models.policy import Policy
 from heedful.training.batching import batch_at, collate, total_steps
-from heedful.training.config import DPOConfig
+from heedful.training.config.preference import DPOConfig
 from heedful.training.optimiser import learning_rate
 from heedful.training.pairs import Pair, pair_micro_batches
 from heedful.training.state import Step, TrainState

@@ -26,7 +26,8 @@ from heedful.models.rewards import Reward
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import Rollout, RolloutParams
 from heedful.training.batching import records_between
-from heedful.training.config import KLConfig, OptimiserConfig, PPOConfig, ScoreConfig
+from heedful.training.config.common import OptimiserConfig
+from heedful.training.config.online import KLConfig, PPOConfig, ScoreConfig
 from heedful.training.experience import (
     CriticExperience,
     in_micro_batches,

@@ -10,7 +10,7 @@ from torch import Tensor
 from heedful.core.losses import bradley_terry_loss
 from heedful.models.scalar import RewardModel
 from heedful.training.batching import batch_at, collate, total_steps
-from heedful.training.config import RewardConfig
+from heedful.training.config.reward import RewardConfig
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.pairs import Pair, pair_micro_batches
 from heedful.training.state import Step, TrainState

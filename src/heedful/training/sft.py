@@ -9,7 +9,8 @@ import torch
 from heedful.data.packing import micro_batches
 from heedful.models.policy import Policy
 from heedful.training.batching import Example, batch_at, collate, total_steps
-from heedful.training.config import OptimiserConfig, SFTConfig
+from heedful.training.config.common import OptimiserConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.state import Step, TrainState
 
