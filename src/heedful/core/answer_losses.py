@@ -23,9 +23,9 @@ def kto(
     desirable: float = 1.0,
     undesirable: float = 1.0,
 ) -> Tensor:
-    """KTO: desirable (1 - sigmoid(beta (c - z))) or undesirable (1 - sigmoid(beta (z - r))). Ethayarajh et al. 2024, eq. 8.
+    """KTO: desirable (1 - sigmoid(beta (c - z))) or undesirable (1 - sigmoid(beta (z - r))).
 
-    z = max(0, kl), without gradient and not multiplied by beta before.
+    Ethayarajh et al. 2024, eq. 8. z = max(0, kl), without gradient and not multiplied by beta before.
 
     Args:
         kl: scalar, the mean of log pi/ref over answers put behind prompts that are not theirs.

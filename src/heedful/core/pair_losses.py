@@ -144,7 +144,7 @@ def sppo_hard(a: Anchored, b: Anchored, *, beta: float = 0.1) -> Tensor:
 
 @whole_batch
 def aot(a: Anchored, b: Anchored, *, beta: float = 0.1) -> Tensor:
-    """Paired AOT: l(beta (sorted(log pi(a) - log pi(b)) - sorted(log ref(a) - log ref(b)))). Melnyk et al. 2024, eq. 11.
+    """Paired AOT: l(beta (sorted(log pi(a) - log pi(b)) - sorted(log ref(a) - log ref(b)))). Melnyk et al. 2024.
 
     The distribution of the policy's margins over the batch is to dominate that of the reference's.
     """
@@ -154,7 +154,7 @@ def aot(a: Anchored, b: Anchored, *, beta: float = 0.1) -> Tensor:
 
 @whole_batch
 def aot_unpaired(a: Anchored, b: Anchored, *, beta: float = 0.1) -> Tensor:
-    """Unpaired AOT: l(beta (sorted(c) - sorted(r))): preferred answers as a whole above the others. Melnyk et al. 2024."""
+    """Unpaired AOT: l(beta (sorted(c) - sorted(r))): preferred answers above the others. Melnyk et al. 2024."""
     return -F.logsigmoid(beta * (a.ratio.sort().values - b.ratio.sort().values))
 
 
