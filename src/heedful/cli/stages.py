@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from heedful.cli.command import parse, print_json, print_result, stdout_for_results
-from heedful.training.config.online import PPOConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
 from heedful.training.config.sft import SFTConfig
@@ -14,7 +14,7 @@ from heedful.training.config.sft import SFTConfig
 NOTES = """A block may be left out where the rest names one flag: --learning-rate. Defaults suit models of
 0.5B to 8B parameters; their sources: [T] TRL, [O] OpenRLHF, [V] verl, [N] arXiv 2403.17031, [L] Tülu 3."""
 
-C = TypeVar("C", SFTConfig, RewardConfig, PPOConfig, DPOConfig)
+C = TypeVar("C", SFTConfig, RewardConfig, PPOConfig, RLOOConfig, GRPOConfig, ReinforceConfig, DPOConfig)
 
 
 def sft(arguments: list[str]) -> int:
@@ -48,6 +48,39 @@ def ppo(arguments: list[str]) -> int:
         return run_ppo(config)
 
     return _train(PPOConfig, "ppo", arguments, run)
+
+
+def rloo(arguments: list[str]) -> int:
+    """`heedful rloo`."""
+
+    def run(config: RLOOConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_rloo
+
+        return run_rloo(config)
+
+    return _train(RLOOConfig, "rloo", arguments, run)
+
+
+def grpo(arguments: list[str]) -> int:
+    """`heedful grpo`."""
+
+    def run(config: GRPOConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_grpo
+
+        return run_grpo(config)
+
+    return _train(GRPOConfig, "grpo", arguments, run)
+
+
+def reinforce(arguments: list[str]) -> int:
+    """`heedful reinforce`."""
+
+    def run(config: ReinforceConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_reinforce
+
+        return run_reinforce(config)
+
+    return _train(ReinforceConfig, "reinforce", arguments, run)
 
 
 def dpo(arguments: list[str]) -> int:

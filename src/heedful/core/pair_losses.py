@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from heedful.core.answers import Anchored, Answers, check_shapes
+from heedful.core.answers import Anchored, Answers, check_shapes, expected
 
 LossT = TypeVar("LossT", bound=Callable[..., Any])
 
@@ -32,12 +32,27 @@ def whole_batch(loss: LossT) -> LossT:
     return loss
 
 
-def sigmoid(a: Anchored, b: Anchored, *, beta: float = 0.1, margin: Tensor | None = None) -> Tensor:
+def sigmoid(
+    a: Anchored,
+    b: Anchored,
+    *,
+    beta: float = 0.1,
+    margin: Tensor | None = None,
+    probability: Tensor | None = None,
+) -> Tensor:
     """DPO: l(beta D - m). Rafailov et al. 2023, eq. 7; the margin as in ODPO (Amini et al. 2024, eq. 5).
 
     With soft label p its optimum is beta D = log(p / (1 - p)); with hard labels it has no finite one.
+
+    Raises:
+        ValueError: margin and probability together: a soft label says who won, not by how much.
     """
-    return -F.logsigmoid(_less(beta * (a.ratio - b.ratio), margin))
+    logit = _less(beta * (a.ratio - b.ratio), margin)
+    if probability is None:
+        return -F.logsigmoid(logit)
+    if margin is not None:
+        raise ValueError("margin and probability exclude each other: a soft label says who won, not by how much")
+    return expected(-F.logsigmoid(logit), -F.logsigmoid(-logit), probability)
 
 
 def cdpo(a: Anchored, b: Anchored, *, beta: float = 0.1, epsilon: float = 0.1) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 
 from heedful.data.chat import render_completion, render_prompt
 from heedful.data.load import DataSpec, Loaded, fit
-from heedful.data.records import Conversation, Demonstration, Preference, Prompt
+from heedful.data.records import Conversation, Demonstration, Labelled, Preference, Prompt, Ranking
 from heedful.data.splits import split
 from heedful.errors import HeedfulError
 from heedful.models.adapters import LoRA
@@ -31,7 +31,7 @@ from heedful.rollout.types import DecodingParams
 from heedful.training.batching import Example
 from heedful.training.checkpoint import load_checkpoint
 from heedful.training.config.common import Precision, RecordsConfig
-from heedful.training.config.online import PPOConfig
+from heedful.training.config.online import OnlineConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
 from heedful.training.config.sft import SFTConfig
@@ -40,7 +40,7 @@ from heedful.training.folders import METRICS
 from heedful.training.progress import Display
 from heedful.training.state import TrainState
 
-RecordT = TypeVar("RecordT", Prompt, Demonstration, Preference)
+RecordT = TypeVar("RecordT", Prompt, Demonstration, Preference, Ranking, Labelled)
 
 
 @dataclass(frozen=True)
@@ -141,17 +141,19 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def texts_of(records: Sequence[Prompt | Demonstration | Preference]) -> Iterator[str]:
+def texts_of(records: Sequence[Prompt | Demonstration | Preference | Ranking | Labelled]) -> Iterator[str]:
     """All the text in some records, for training a tokenizer."""
     for record in records:
         yield from (message.content for message in record.prompt)
-        if isinstance(record, Demonstration):
+        if isinstance(record, Demonstration | Labelled):
             yield record.completion
         elif isinstance(record, Preference):
             yield from (record.a, record.b)
+        elif isinstance(record, Ranking):
+            yield from record.completions
 
 
-def prompts_of(records: Sequence[Demonstration | Preference]) -> list[Conversation]:
+def prompts_of(records: Sequence[Demonstration | Preference | Labelled]) -> list[Conversation]:
     """The first few prompts, to watch the samples of."""
     return [record.prompt for record in records[:4]]
 
@@ -207,8 +209,17 @@ def checkpointing(model: Policy | RewardModel | Critic, config: StageConfig) -> 
         checkpoint_activations(model.model)
 
 
-def resume(stage: Opened, config: StageConfig, data: Mapping[str, Any], state: TrainState) -> None:
+def resume(
+    stage: Opened,
+    config: StageConfig,
+    data: Mapping[str, Any],
+    state: TrainState,
+    more: Mapping[str, str] | None = None,
+) -> None:
     """Go on from the newest checkpoint, if there is one, on the inputs that the run was begun with.
+
+    Args:
+        more: content hashes of what else the run reads, by name.
 
     Raises:
         HeedfulError: the data or a model that the run reads has changed since.
@@ -218,14 +229,14 @@ def resume(stage: Opened, config: StageConfig, data: Mapping[str, Any], state: T
         role: source_fingerprint(name, revision=revision if role == "model" else None)
         for role, name in parents(config).items()
     }
-    same_inputs(stage.out, {"data": data["sha256"]} | made_of)
+    same_inputs(stage.out, {"data": data["sha256"], **made_of, **(more or {})})
     if load_checkpoint(stage.out, state):
         stage.display.say(f"going on from step {state.step}")
 
 
 def parents(config: StageConfig) -> dict[str, str]:
     """The models that a stage's result is made from, by role."""
-    return {"model": config.model} | ({"reward": config.reward} if isinstance(config, PPOConfig) else {})
+    return {"model": config.model} | ({"reward": config.reward} if isinstance(config, OnlineConfig) else {})
 
 
 def conclude(
