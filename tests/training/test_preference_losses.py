@@ -197,9 +197,9 @@ class TestLabels:
         assert loss.whole_batch
         mixture = read_mixture("sigmoid")
         mixture = type(mixture)(((1.0, loss),))
-        # D: 1.5 twice, 0 as it is and turned, -2.5 twice; sorted times 0..5, mean over six
-        found = mixture(judged(t(1, 0.5, 1)), Measured())
-        assert found.tolist() == pytest.approx([(-2.5 * 1 + 0 + 0 + 1.5 * 4 + 1.5 * 5) / 6] * 3)
+        # D: 1.5 as it is and turned, 0 twice, -2.5 twice; sorted times 0..5, mean over six
+        found = mixture(judged(t(0.5, 1, 1)), Measured())
+        assert found.tolist() == pytest.approx([(-2.5 * 1 - 1.5 * 2 + 1.5 * 5) / 6] * 3)
 
 
 class TestMixtures:

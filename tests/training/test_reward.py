@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -229,6 +231,30 @@ def test_only_quality_stays_of_the_two_heads(tmp_path: Path) -> None:
     own = score_items(learning.model, items[:4], 8192)
     order = [index for row in range(4) for index, (item, _) in enumerate(Layout(items[:4])) if item == row]
     torch.testing.assert_close(own[order], quality.detach(), atol=1e-5, rtol=0)
+
+
+def test_ratings_teach_the_heads_by_their_mean_error_and_preferences_the_mixture_alone(tmp_path: Path) -> None:
+    items = items_of("all-pairs", "attributes", tmp_path)[:8]
+    config = settings("all-pairs", "attributes")
+    learning = learner(model(), items, config)
+    bank = learning.model.bank
+    assert bank is not None
+    said = [outputs.detach() for outputs in parts(learning, items)]
+    given = (torch.tensor([row for item in items for row in item.ratings]) - bank.offset) / bank.scale
+    known = ~given.isnan()
+    assert 0 < int((~known).sum()) < int(known.sum())
+    error = (torch.cat(said) - given)[known].square().mean()
+    ranks = [item.said.ranks for item in items]  # type: ignore[union-attr]
+    losses = [all_pairs_loss(outputs.mean(1), order) for outputs, order in zip(said, ranks, strict=True)]
+    value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config)
+    assert value == pytest.approx(float(torch.stack(losses).mean() + error), abs=1e-5)
+
+    for parameter in (*learning.model.model.parameters(), bank.weight, *learning.heads.learnt.parameters()):
+        parameter.grad = None
+    unrated = [dataclasses.replace(item, ratings=((math.nan, math.nan),) * len(item.answers)) for item in items]
+    descend(learning, Batch.of(unrated, range(8), learning.heads), config)
+    moved = {name for name, gradient in gradients(learning).items() if gradient.abs().max() > 0}
+    assert moved == {"mixture.mixture"}
 
 
 def test_attributes_say_ratings_and_their_mixture_is_the_score(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Both answers of a pair in one row behind the prompt that they share, where that is exact and saves enough.
 
-Separately a pair of answers costs twice the prompt; in one row, once. Measured on a CPU (docs/log.md), a forward and
-backward pass takes 0.55 of the time at prompts eight times as long as an answer, 0.73 at twice, and as long or longer
-from equal lengths on, where the mask costs what the tokens save.
+Separately a pair of answers costs twice the prompt; in one row, once. A forward and backward pass on a CPU takes 0.6 of
+the time at prompts eight times as long as an answer and 0.74 at twice (benchmarks/shared_prompt.py); from equal lengths
+on the mask costs what the tokens save.
 """
 
 from __future__ import annotations
