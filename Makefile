@@ -4,6 +4,7 @@
 #   make test                the quick tests, and those on real data where it is found
 #   make test-postgres       the store's tests on the server that HEEDFUL_TEST_DATABASE names (.ci/with-postgres)
 #   make test-all            every test, within 90 minutes
+#   make oracle             the losses against TRL 1.12, in an environment of its own (.oracle)
 #   make soak                the studio under kills, under load and with a million rows
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make lint                ruff and mypy
@@ -25,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all soak study messages lint format clean
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study messages lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -67,6 +68,16 @@ test-postgres: $(READY)
 test-all: $(READY)
 	$(PYTEST) -m 'not oracle and not soak'
 
+# TRL and what it needs stay out of heedful's own environment.
+.oracle/.ready:
+	$(PYTHON) -m venv .oracle
+	.oracle/bin/python -m pip install --quiet '$(TORCH)'
+	.oracle/bin/python -m pip install --quiet trl==1.12.0
+	@touch $@
+
+oracle: $(READY) .oracle/.ready
+	HEEDFUL_ORACLE_PYTHON=.oracle/bin/python $(PYTEST) -n 0 -m oracle tests/core
+
 soak: $(READY)
 	$(PYTEST) -n 0 -m soak tests/studio tests/feedback
 
@@ -86,4 +97,4 @@ messages: $(READY)
 	.ci/messages
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .oracle .pytest_cache .ruff_cache .mypy_cache .hypothesis

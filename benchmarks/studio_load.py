@@ -1,19 +1,23 @@
 """Many raters at once over HTTP: how long they wait, and whether anything is lost, doubled or withheld.
 
-    python benchmarks/studio_load.py --raters 32 --items 400 --think 1
-    .ci/with-postgres sh -c 'python benchmarks/studio_load.py --database "$HEEDFUL_TEST_DATABASE" --workers 2'
+    python benchmarks/studio_load.py --read 2 5
+    .ci/with-postgres sh -c 'python benchmarks/studio_load.py --server "$HEEDFUL_TEST_DATABASE" --read 2 5'
 
-Starts `heedful studio` on an empty folder (or an empty PostgreSQL database), fills it, and lets every rater do what
-the page's script does: next, show, draft, submit; every other one fetches the next item ahead. One in ten submissions
-is sent twice, one in ten is clicked twice at once, some come from a second tab, some items are passed. It ends when
-there is no work left, or after --seconds. Then everybody asks once more, and a process of its own compares the
-database with what was acknowledged. Exits with 1 if anything is wrong or a limit is not kept.
+Starts `heedful studio` on an empty folder (and, with --server, on an empty PostgreSQL database that it makes there),
+fills it, and lets every rater do what the page's script does: next, show, draft, submit; every other one fetches the
+next item ahead. One in ten submissions is sent twice, one in ten is clicked twice at once, some come from a second tab,
+some items are passed. It ends when there is no work left, or after --seconds. Then everybody asks once more, and a
+process of its own compares the database with what was acknowledged. A trial for each database and each time of
+reading; at the end a table of all. Exits with 1 if anything is wrong or a limit is not kept. Raters and server share
+the machine: its load before each trial is printed, and what the raters themselves used.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
+import os
 import random
 import tempfile
 import threading
@@ -24,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studio_process import Answer, Session, Studio, store, studio
+from studio_process import Answer, Session, Studio, scratch, store, studio
 
 PASSED, DRAFTED, RETRIED, CLICKED_TWICE, OTHER_TAB = 0.05, 0.25, 0.1, 0.1, 0.03
 """Shares of the items."""
@@ -220,7 +224,16 @@ class Report:
     requests: int
     processor: float
     """Seconds that the server's processes used."""
+    raters: float
+    """Seconds that the raters used, on the same machine."""
+    load: float
+    """Processes that were running on the machine before, in the mean of a minute."""
     told_none: int
+
+    @property
+    def cost(self) -> float:
+        """Milliseconds of the server's processors that a request took."""
+        return 1000 * self.processor / max(1, self.requests)
 
     def percentile(self, kind: str, share: float) -> float:
         """Seconds that this share of the requests took at most; of none, infinite."""
@@ -234,10 +247,12 @@ class Report:
                 marks = (1000 * self.percentile(kind, share) for share in (0.5, 0.99, 1.0))
                 figures = " ".join(f"{mark:8.0f}" for mark in marks)
                 found.append(f"{kind:<12} {len(self.waits[kind]):>8} {figures}")
-        rate, cost = self.requests / self.seconds, 1000 * self.processor / max(1, self.requests)
+        own = 1000 * self.raters / max(1, self.requests)
         found.append(
-            f"{self.requests} requests in {self.seconds:.1f} s: {rate:.0f} a second, {cost:.1f} ms of processor each; "
-            f"{self.judgments} judgments, {self.counted} counted; {self.told_none} times no work"
+            f"{self.requests} requests in {self.seconds:.1f} s: {self.requests / self.seconds:.0f} a second, "
+            f"{self.cost:.1f} ms of processor each, and {own:.1f} of its rater's; "
+            f"{self.judgments} judgments, {self.counted} counted; {self.told_none} times no work; "
+            f"load before {self.load:.1f} on {os.cpu_count()} cores"
         )
         more = [f"and {len(self.problems) - TOLD} more"] if len(self.problems) > TOLD else []
         return [*found, *(f"WRONG: {one}" for one in self.problems[:TOLD] + more)]
@@ -253,10 +268,11 @@ def drive(
         trial = Trial(made["slug"], math.inf, think)
         people = [Rater(trial, running, number, one) for number, one in enumerate(made["raters"])]
         together([one.open for one in people], trial.wrong)
-        before, began = running.seconds(), time.time()
+        load = os.getloadavg()[0]
+        before, own, began = running.seconds(), time.process_time(), time.time()
         trial.until = began + seconds
         together([one.work for one in people], trial.wrong)
-        taken, processor = time.time() - began, running.seconds() - before
+        taken, processor, raters_own = time.time() - began, running.seconds() - before, time.process_time() - own
         waits = {kind: list(found) for kind, found in trial.waits.items()}
         requests = trial.requests
         finished = time.time() < trial.until
@@ -272,6 +288,8 @@ def drive(
         seconds=taken,
         requests=requests,
         processor=processor,
+        raters=raters_own,
+        load=load,
         told_none=len(trial.none),
     )
 
@@ -293,26 +311,37 @@ def main() -> None:
     parser.add_argument("--raters", type=int, default=32)
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--quota", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1, help="server processes")
-    parser.add_argument("--database", default="", help="an empty PostgreSQL database; by default a SQLite file")
-    parser.add_argument("--think", type=float, default=1.0, help="mean seconds that a rater looks at an item")
+    parser.add_argument("--server", default="", help="a PostgreSQL server; without one, SQLite alone")
+    parser.add_argument("--workers", type=int, nargs=2, default=(1, 2), help="server processes: SQLite, PostgreSQL")
+    parser.add_argument(
+        "--read", type=float, nargs="+", default=[1.0], help="mean seconds that a rater looks at an item"
+    )
     parser.add_argument("--seconds", type=float, default=120.0, help="end after this long, done or not")
-    parser.add_argument("--limit", type=float, default=0.0, help="milliseconds for p99 of next+submit; 0: none")
+    parser.add_argument("--limits", type=float, nargs=2, default=(0.0, 0.0), help="ms for p99 of next+submit; 0: none")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        report = drive(
-            Path(folder),
-            raters=given.raters,
-            items=given.items,
-            quota=given.quota,
-            think=given.think,
-            seconds=given.seconds,
-            workers=given.workers,
-            database=given.database,
-        )
-    print("\n".join(report.lines()))
-    late = given.limit and 1000 * report.percentile("next+submit", 0.99) > given.limit
-    raise SystemExit(bool(report.problems or late))
+    table = [f"{'':<12} {'reading s':>9} {'workers':>7} {'p50 ms':>8} {'p99 ms':>8} {'a second':>8} {'ms each':>8}"]
+    failed = False
+    trials = zip(("", given.server) if given.server else ("",), given.workers, given.limits, strict=False)
+    for (server, workers, limit), read in itertools.product(trials, given.read):
+        name = "PostgreSQL" if server else "SQLite"
+        with tempfile.TemporaryDirectory() as folder, scratch(server) as database:
+            report = drive(
+                Path(folder),
+                raters=given.raters,
+                items=given.items,
+                quota=given.quota,
+                think=read,
+                seconds=given.seconds,
+                workers=workers,
+                database=database,
+            )
+        print(f"{name}, {workers} of its processes, {read:g} s of reading", *report.lines(), "", sep="\n", flush=True)
+        half, most = (1000 * report.percentile("next+submit", share) for share in (0.5, 0.99))
+        rate = report.requests / report.seconds
+        table.append(f"{name:<12} {read:9g} {workers:7} {half:8.0f} {most:8.0f} {rate:8.0f} {report.cost:8.1f}")
+        failed |= bool(report.problems) or 0 < limit < most
+    print(f"next+submit of {given.raters} raters", *table, sep="\n")
+    raise SystemExit(failed)
 
 
 if __name__ == "__main__":

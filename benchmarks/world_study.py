@@ -27,7 +27,7 @@ def run_loop(out: Path, seed: int) -> None:
     """The quickstart itself for one seed; writes OUT/seed-N/loop.json."""
     from heedful.files import write_json
     from heedful.pipeline.quickstart import run
-    from heedful.training.config import QuickstartConfig
+    from heedful.training.config.quickstart import QuickstartConfig
     from heedful.training.progress import Display
 
     folder = out / f"seed-{seed}"
@@ -50,8 +50,15 @@ def run_arms(out: Path, seed: int) -> None:
     from heedful.pipeline import quickstart as qs
     from heedful.pipeline.embedded import gold_judge, sample_pairs
     from heedful.pipeline.embedded_evaluation import examine, proxy_accuracy, stand
-    from heedful.pipeline.stages import run_dpo, run_ppo, run_reward, run_sft
-    from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
+    from heedful.pipeline.stages.online import run_ppo
+    from heedful.pipeline.stages.preference import run_dpo
+    from heedful.pipeline.stages.reward import run_reward
+    from heedful.pipeline.stages.sft import run_sft
+    from heedful.training.config.online import PPOConfig
+    from heedful.training.config.preference import DPOConfig
+    from heedful.training.config.quickstart import QuickstartConfig
+    from heedful.training.config.reward import RewardConfig
+    from heedful.training.config.sft import SFTConfig
     from heedful.training.progress import Display
     from heedful.training.state import Event, Step, Stop, mix
     from heedful.world.raters import inverted_labels, judge_pairs, panel, shuffled_labels

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 import heedful
-from heedful.training.config import KLConfig, OptimiserConfig, RecordsConfig, RolloutConfig, RunConfig
+from heedful.training.config.common import OptimiserConfig, RecordsConfig, RunConfig
+from heedful.training.config.online import KLConfig, RolloutConfig
 
 HERE = Path(__file__).parent
 THINGS = ("door", "window", "lamp", "book", "kettle", "gate", "drawer", "radio")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from architectures import WORDS, tiny_architectures, tiny_tokenizer
 
 STAGES = ("sft", "reward", "ppo", "dpo")
+WITHOUT_CRITIC = ("rloo", "grpo", "reinforce")
+HOMES = {"sft": "sft", "reward": "reward", "dpo": "preference"}
+"""The module of `heedful.pipeline.stages` that each stage stands in; the rest learn online."""
 
 
 def write_inputs(folder: Path) -> None:
@@ -42,10 +46,14 @@ def write_model(folder: Path, architecture: str = "llama", kind: str = "policy")
 def config(stage: str, inputs: Path, model: Path, reward: Path, out: Path, **over: Any) -> Any:
     """Settings of a run that takes a second or so."""
     from heedful.pipeline.embedded import merge
-    from heedful.training.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+    from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
+    from heedful.training.config.preference import DPOConfig
+    from heedful.training.config.reward import RewardConfig
+    from heedful.training.config.sft import SFTConfig
     from heedful.training.settings import from_mapping
 
-    cls = {"sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "dpo": DPOConfig}[stage]
+    classes = {"sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "dpo": DPOConfig}
+    cls = (classes | {"rloo": RLOOConfig, "grpo": GRPOConfig, "reinforce": ReinforceConfig})[stage]
     given: dict[str, Any] = {
         "model": str(model),
         "out": str(out),
@@ -54,9 +62,13 @@ def config(stage: str, inputs: Path, model: Path, reward: Path, out: Path, **ove
         "memory": {"micro_batch_tokens": 128},
         "run": {"checkpoint_every": 2, "sample_every": 4, "tensorboard": False},
     }
-    if stage == "ppo":
+    if stage == "ppo" or stage in WITHOUT_CRITIC:
         given |= {"data": str(inputs / "prompts.jsonl"), "reward": str(reward), "steps": 6}
-        given |= {"rollout": {"prompts_per_step": 6, "max_new_tokens": 8}, "critic_learning_rate": 1e-3}
+        given |= {"rollout": {"prompts_per_step": 6, "max_new_tokens": 8}}
+        if stage == "ppo":
+            given |= {"critic_learning_rate": 1e-3}
+        elif stage != "reinforce":
+            given["rollout"] |= {"prompts_per_step": 2, "samples_per_prompt": 3}
         given |= {
             "update": {"epochs": 2, "minibatches": 2},
             "kl": {"adaptive": True, "target": 0.5, "horizon": 50},
@@ -73,10 +85,10 @@ def run_stage(stage: str, settings: Any) -> dict[str, Any]:
     """Run a stage quietly."""
     from rich.console import Console
 
-    from heedful.pipeline import stages
     from heedful.training.progress import Display
 
-    return getattr(stages, f"run_{stage}")(settings, Display(Console(file=io.StringIO())))
+    home = import_module(f"heedful.pipeline.stages.{HOMES.get(stage, 'online')}")
+    return getattr(home, f"run_{stage}")(settings, Display(Console(file=io.StringIO())))
 
 
 def run_in_child(stage: str, settings: Any) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from heedful.cli.accuracy import AccuracyConfig
+from heedful.cli.average import AverageConfig
 from heedful.cli.chat import ChatConfig
 from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
@@ -22,23 +24,32 @@ from heedful.cli.main import COMMANDS
 from heedful.cli.sample import SampleConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, RestoreConfig
 from heedful.studio.config import StudioConfig
-from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.quickstart import QuickstartConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.settings import all_keys, from_mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 CONFIGS: dict[str, type] = {
+    "accuracy": AccuracyConfig,
+    "average": AverageConfig,
     "chat": ChatConfig,
     "compare": CompareConfig,
     "dpo": DPOConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "grpo": GRPOConfig,
     "import": ImportConfig,
     "inspect": InspectConfig,
     "ppo": PPOConfig,
     "quickstart": QuickstartConfig,
+    "reinforce": ReinforceConfig,
     "reward": RewardConfig,
+    "rloo": RLOOConfig,
     "sample": SampleConfig,
     "sft": SFTConfig,
     "studio": StudioConfig,

@@ -33,6 +33,38 @@ def test_short_and_polite_prefers_what_it_says(monkeypatch: pytest.MonkeyPatch) 
     assert reward([prompt] * 3, [polite, curt, long]).tolist() == [1.0, 0.0, -1.0]
 
 
+def test_a_loss_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stage_runs import config, run_stage, write_inputs, write_model
+
+    monkeypatch.chdir(EXAMPLES.parent)
+    write_inputs(tmp_path / "inputs")
+    write_model(tmp_path / "model")
+    names = {"pairs": "examples.own_loss:exponential", "mixed": "examples.own_loss:calm + 0.1*sft"}
+    for name, loss in names.items():
+        settings = config(
+            "dpo", tmp_path / "inputs", tmp_path / "model", tmp_path, tmp_path / name, loss=loss, beta=0.3
+        )
+        manifest = run_stage("dpo", settings)
+        rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert rows[-1]["loss"] < rows[0]["loss"]
+        assert manifest["loss"][0] == {"loss": loss.split(" ")[0], "weight": 1.0, "beta": 0.3}
+    assert json.loads((tmp_path / "pairs" / "metrics.jsonl").read_text().splitlines()[0])["loss"] == pytest.approx(1)
+
+
+def test_the_exponential_loss_goes_on_as_a_line() -> None:
+    import torch
+
+    from heedful.core.answers import Anchored
+
+    def answers(ratio: float) -> Anchored:
+        return Anchored(torch.tensor([ratio]), torch.tensor([3]), torch.tensor([0.0]))
+
+    loss = example("own_loss").exponential
+    assert loss(answers(2.0), answers(0.0), beta=0.5).item() == pytest.approx(0.3678794)
+    far = loss(answers(-1e6), answers(0.0), beta=1.0).item()
+    assert far == pytest.approx(20 * 1e6, rel=1e-3)
+
+
 def test_the_small_model_is_a_description_that_heedful_reads() -> None:
     from heedful.pipeline.scratch import describe_scratch
 

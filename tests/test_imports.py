@@ -25,7 +25,7 @@ MODULES = [
     "heedful.errors",
     "heedful.files",
     "heedful.core.statistics",
-    "heedful.training.config",
+    "heedful.training.config.stage",
     "heedful.training.settings",
     "heedful.evaluation.winrate",
     "heedful.pipeline.report",

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from heedful.evaluation.winrate import win_rate
     from heedful.models.policy import load_policy
     from heedful.models.rewards import load_reward
-    from heedful.pipeline.stages import run_dpo, run_ppo, run_reward, run_sft
-    from heedful.training.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+    from heedful.pipeline.stages.online import run_ppo
+    from heedful.pipeline.stages.preference import run_dpo
+    from heedful.pipeline.stages.reward import run_reward
+    from heedful.pipeline.stages.sft import run_sft
+    from heedful.training.config.online import PPOConfig
+    from heedful.training.config.preference import DPOConfig
+    from heedful.training.config.reward import RewardConfig
+    from heedful.training.config.sft import SFTConfig
 
 __all__ = [
     "DPOConfig",
@@ -41,8 +47,14 @@ _HOMES = {
     "heedful.evaluation.winrate": ("win_rate",),
     "heedful.models.policy": ("load_policy",),
     "heedful.models.rewards": ("load_reward",),
-    "heedful.pipeline.stages": ("run_dpo", "run_ppo", "run_reward", "run_sft"),
-    "heedful.training.config": ("DPOConfig", "PPOConfig", "RewardConfig", "SFTConfig"),
+    "heedful.pipeline.stages.online": ("run_ppo",),
+    "heedful.pipeline.stages.preference": ("run_dpo",),
+    "heedful.pipeline.stages.reward": ("run_reward",),
+    "heedful.pipeline.stages.sft": ("run_sft",),
+    "heedful.training.config.online": ("PPOConfig",),
+    "heedful.training.config.preference": ("DPOConfig",),
+    "heedful.training.config.reward": ("RewardConfig",),
+    "heedful.training.config.sft": ("SFTConfig",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -13,7 +13,10 @@ import pytest
 from heedful.cli.command import full_flags, parse, print_json, print_result, shown
 from heedful.core.statistics import Interval
 from heedful.errors import HeedfulError
-from heedful.training.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 
 SFT = ["--model", "m", "--data", "d", "--out", "o"]
 

@@ -15,7 +15,11 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import torch
-from trl import DPOTrainer, RewardTrainer
+from trl import DPOTrainer, KTOTrainer, RewardTrainer
+from trl.experimental.bco import BCOTrainer
+from trl.experimental.bco.bco_trainer import RunningMoments
+from trl.experimental.cpo import CPOTrainer
+from trl.experimental.orpo import ORPOTrainer
 from trl.experimental.ppo import ppo_trainer
 
 torch.set_default_dtype(torch.float64)
@@ -44,16 +48,16 @@ def dpo(given):
         model=SimpleNamespace(training=True, is_gradient_checkpointing=False),
         ref_model=Gives(reference),
         accelerator=accelerator(),
-        args=SimpleNamespace(gradient_checkpointing_kwargs=None),
+        args=SimpleNamespace(gradient_checkpointing_kwargs=None, discopop_tau=0.05),
         aux_loss_enabled=False,
         ld_alpha=None,
         precompute_ref_logps=False,
         f_divergence_type="reverse_kl",
-        loss_types=["sigmoid"],
+        loss_types=[given["loss"]],
         loss_weights=[1.0],
-        label_smoothing=0.0,
+        label_smoothing=given["epsilon"],
         beta=given["beta"],
-        use_weighting=False,
+        use_weighting=given["weighting"],
         _metrics=defaultdict(lambda: defaultdict(list)),
         _total_train_tokens=0,
     )
@@ -65,6 +69,71 @@ def dpo(given):
         "gradient": logits.grad.tolist(),
         "entropy": trainer._metrics["train"]["entropy"][0],
     }
+
+
+def kto(given):
+    """Two batches of logits: the answers, and the mismatched ones behind the KL."""
+    logits = torch.tensor(given["logits"], requires_grad=True)
+    names = ("mismatched", "reference", "reference_mismatched")
+    mismatched, reference, reference_mismatched = (torch.tensor(given[name]) for name in names)
+    tokens, mask = torch.tensor(given["tokens"]), torch.tensor(given["mask"]).long()
+
+    class Two(torch.nn.Module):
+        def __init__(self, plain, other):
+            super().__init__()
+            self.plain, self.other = plain, other
+
+        def forward(self, input_ids, **_):
+            is_other = torch.equal(input_ids, tokens.flip(0))
+            return SimpleNamespace(logits=(self.other if is_other else self.plain) * 1.0)
+
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=True, is_gradient_checkpointing=False),
+        ref_model=Two(reference, reference_mismatched),
+        accelerator=accelerator(),
+        args=SimpleNamespace(gradient_checkpointing_kwargs=None),
+        aux_loss_enabled=False,
+        calculate_KL=True,
+        use_liger_kernel=False,
+        precompute_ref_logps=False,
+        loss_type="kto",
+        beta=given["beta"],
+        desirable_weight=given["desirable"],
+        undesirable_weight=given["undesirable"],
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+    )
+    trainer._compute_kl_logps = lambda model, batch: KTOTrainer._compute_kl_logps(trainer, model, batch)
+    ones = torch.ones_like(tokens)
+    inputs = {
+        "input_ids": tokens,
+        "attention_mask": ones,
+        "completion_mask": mask,
+        "KL_input_ids": tokens.flip(0),
+        "KL_attention_mask": ones,
+        "KL_completion_mask": mask.flip(0),
+        "label": torch.tensor(given["good"]),
+    }
+    loss = KTOTrainer._compute_loss(trainer, Two(logits, mismatched), inputs, False)
+    loss.backward()
+    return {"loss": loss.item(), "gradient": logits.grad.tolist()}
+
+
+def sums(given):
+    """Losses that TRL computes from summed (or mean) log-probabilities."""
+    chosen, rejected = (torch.tensor(given[name], requires_grad=True) for name in ("chosen", "rejected"))
+    trainer = SimpleNamespace(accelerator=accelerator(), label_smoothing=0.0, alpha=0.0, **given["settings"])
+    if given["loss"] == "orpo":
+        loss = -ORPOTrainer.odds_ratio_loss(trainer, chosen, rejected)[0]
+    elif given["loss"] == "bco":
+        trainer.running = RunningMoments(accelerator())
+        trainer.match_underlying_distribution = False
+        reference = [torch.tensor(given[f"reference_{name}"]) for name in ("chosen", "rejected")]
+        loss = BCOTrainer.bco_loss(trainer, chosen, rejected, *reference, None, None, do_train=False)[0]
+    else:
+        loss = CPOTrainer.cpo_loss(trainer, chosen, rejected)[0]
+    loss.sum().backward()
+    return {"loss": loss.tolist(), "chosen": chosen.grad.tolist(), "rejected": rejected.grad.tolist()}
 
 
 def reward(given):

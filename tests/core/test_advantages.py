@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heedful.core.advantages import explained_variance, gae, masked_mean, shape_rewards, whiten
+from heedful.core.advantages import (
+    explained_variance,
+    flat_groups,
+    gae,
+    group_advantages,
+    leave_one_out,
+    masked_mean,
+    overlong_penalty,
+    returns_to_go,
+    shape_rewards,
+    whiten,
+)
 
 
 def table(*rows: list[float]) -> Tensor:
@@ -169,3 +180,70 @@ class TestExplainedVariance:
 
     def test_has_no_answer_for_equal_returns(self) -> None:
         assert math.isnan(explained_variance(table([1, 2]), table([3, 3]), mask_of("xx")).item())
+
+
+class TestReturnsToGo:
+    def test_by_hand_with_a_hole_and_a_row_of_one(self) -> None:
+        rewards = table([1.0, 7.0, -2.0, 4.0], [3.0, 9.0, 9.0, 9.0])
+        found = returns_to_go(rewards, mask_of("x.xx", "x..."), gamma=0.5)
+        # 4; -2 + 2 = 0; 1 + 0: the hole takes no time
+        assert found.tolist() == [[1.0, 0.0, 0.0, 4.0], [3.0, 0.0, 0.0, 0.0]]
+
+    def test_without_a_discount_the_first_token_earns_all(self) -> None:
+        assert returns_to_go(table([0.1, 0.2, 0.3]), mask_of("xxx"), gamma=1.0)[0, 0].item() == pytest.approx(0.6)
+
+
+class TestGroups:
+    rewards = table([1.0, 2.0, 6.0], [5.0, 5.0, 5.0])
+
+    def test_leave_one_out_by_hand(self) -> None:
+        # 1 - (2 + 6) / 2, 2 - (1 + 6) / 2, 6 - (1 + 2) / 2
+        assert leave_one_out(self.rewards)[0].tolist() == pytest.approx([-3.0, -1.5, 4.5])
+        assert leave_one_out(self.rewards)[1].tolist() == [0.0, 0.0, 0.0]
+        assert leave_one_out(table([2.0, 3.0])).tolist() == [[-1.0, 1.0]]
+
+    def test_group_by_hand(self) -> None:
+        # mean 3, deviations -2 -1 3, unbiased variance (4 + 1 + 9) / 2 = 7
+        expected = [-2 / 2.6458513111, -1 / 2.6458513111, 3 / 2.6458513111]
+        assert group_advantages(self.rewards, scale=True)[0].tolist() == pytest.approx(expected, abs=1e-9)
+        assert group_advantages(self.rewards, scale=False)[0].tolist() == pytest.approx([-2.0, -1.0, 3.0])
+
+    @pytest.mark.parametrize("scale", [True, False])
+    def test_a_group_without_spread_teaches_nothing(self, scale: bool) -> None:
+        rewards = torch.tensor([[0.1, 0.1, 0.1], [1e6, 1e6, 1e6], [0.7, 0.7, 0.7 + 6e-8]])
+        assert group_advantages(rewards, scale=scale).tolist() == [[0.0] * 3] * 3
+        assert flat_groups(rewards).tolist() == [True, True, True]
+        assert flat_groups(torch.tensor([[0.0, 1e-3], [1e6, 1e6 + 10]])).tolist() == [False, False]
+
+    def test_one_completion_has_no_group(self) -> None:
+        for compute in (leave_one_out, lambda rewards: group_advantages(rewards, scale=True)):
+            with pytest.raises(ValueError, match="K at least 2"):
+                compute(table([1.0], [2.0]))
+            with pytest.raises(ValueError, match="K at least 2"):
+                compute(torch.tensor([1.0, 2.0]))
+
+    @settings(deadline=None)
+    @given(
+        rewards=st.lists(st.floats(-10, 10), min_size=2, max_size=6), shift=st.floats(-5, 5), factor=st.floats(0.5, 4)
+    )
+    def test_a_shift_changes_nothing_and_a_factor_is_divided_out(
+        self, rewards: list[float], shift: float, factor: float
+    ) -> None:
+        first = leave_one_out(table(rewards))
+        assert first.sum().item() == pytest.approx(0.0, abs=1e-8)
+        assert torch.allclose(leave_one_out(table(rewards) + shift), first, atol=1e-9)
+        assert torch.allclose(leave_one_out(table(rewards) * factor), first * factor, atol=1e-9)
+        if table(rewards).std() > 1:
+            scaled = group_advantages(table(rewards) * factor, scale=True)
+            assert torch.allclose(scaled, group_advantages(table(rewards), scale=True), atol=1e-3)
+
+
+class TestOverlong:
+    def test_is_free_and_then_grows_to_one(self) -> None:
+        lengths = torch.tensor([1, 15, 16, 18, 20])
+        assert overlong_penalty(lengths, 20, 5).tolist() == pytest.approx([0.0, 0.0, 0.2, 0.6, 1.0])
+
+    def test_refuses_a_buffer_that_is_no_part(self) -> None:
+        for buffer in (0, 21):
+            with pytest.raises(ValueError, match=r"1\.\.20"):
+                overlong_penalty(torch.tensor([1]), 20, buffer)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heedful.core.kl import AdaptiveKL, FixedKL, full_kl, k1, k2, k3
+from heedful.core.kl import AdaptiveKL, FixedKL, estimate, full_kl, k1, k2, k3
 
 
 def t(*values: float) -> Tensor:
@@ -29,6 +29,34 @@ class TestEstimators:
         # x = 1e-3: x^2 / 2 - x^3 / 6; exp(-x) - 1 + x in float32 is off by a tenth
         tiny = k3(torch.tensor([1e-3]), torch.zeros(1))
         assert tiny.item() == pytest.approx(4.998334e-7, rel=1e-3)
+
+
+class TestEstimate:
+    # log-ratios log 2 and log 2 of a row with a hole, log 1/2 of a row of one token
+    ratios = torch.tensor([[math.log(2), math.nan, math.log(2)], [math.inf, math.log(0.5), 0.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+
+    @pytest.mark.parametrize(
+        ("estimator", "level", "expected"),
+        [
+            ("k1", "token", [0.6931471806, 0, 0.6931471806, 0, -0.6931471806, 0]),
+            ("k1", "sequence", [0, 0, 1.3862943611, 0, -0.6931471806, 0]),
+            ("k2", "token", [0.2402265070, 0, 0.2402265070, 0, 0.2402265070, 0]),
+            ("k2", "sequence", [0, 0, 0.9609060278, 0, 0.2402265070, 0]),  # (2 log 2)^2 / 2
+            ("k3", "token", [0.1931471806, 0, 0.1931471806, 0, 0.3068528194, 0]),
+            ("k3", "sequence", [0, 0, 0.6362943611, 0, 0.3068528194, 0]),  # 1/4 - 1 + 2 log 2
+        ],
+    )
+    def test_literal(self, estimator: str, level: str, expected: list[float]) -> None:
+        found = estimate(self.ratios, torch.zeros(2, 3, dtype=torch.float64), self.mask, estimator, level)
+        assert found.flatten().tolist() == pytest.approx(expected)
+
+    @pytest.mark.parametrize("level", ["token", "sequence"])
+    @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+    def test_its_gradient_is_that_of_finite_differences(self, estimator: str, level: str) -> None:
+        reference = torch.tensor([[-1.0, -2.0, -0.5], [-0.1, -3.0, -1.0]], dtype=torch.float64)
+        logprobs = torch.tensor([[-1.5, -0.3, -2.0], [-0.4, -1.0, -1.2]], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x: estimate(x, reference, self.mask, estimator, level), (logprobs,))
 
 
 class TestFullKL:

@@ -1,66 +1,21 @@
-"""Against TRL 1.12, the last TRL with PPO: HEEDFUL_ORACLE_PYTHON names an interpreter that has it.
-
-python -m venv oracle && oracle/bin/pip install trl==1.12.0
-HEEDFUL_ORACLE_PYTHON=oracle/bin/python pytest -m oracle
-"""
+"""Against TRL 1.12, the last TRL with PPO: make oracle."""
 
 from __future__ import annotations
-
-import json
-import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from heedful.core.advantages import gae, masked_mean, shape_rewards, whiten
+from heedful.core.answers import Anchored
 from heedful.core.kl import k1
 from heedful.core.logprob import linear_logprob
-from heedful.core.losses import bradley_terry_loss, dpo_loss
+from heedful.core.pair_losses import sigmoid
 from heedful.core.policy_gradient import clipped_policy_loss, clipped_value_loss
+from heedful.core.reward_losses import bradley_terry_loss, centering_penalty
+from trl_oracle import Oracle, close, draw, needs_oracle
 
-ORACLE = os.environ.get("HEEDFUL_ORACLE_PYTHON", "")
-pytestmark = [
-    pytest.mark.oracle,
-    pytest.mark.skipif(not ORACLE, reason="HEEDFUL_ORACLE_PYTHON names no interpreter with trl==1.12.0"),
-]
-
-
-class Oracle:
-    """One process of TRL's interpreter for all tests: importing TRL takes longer than all its answers."""
-
-    def __init__(self) -> None:
-        script = str(Path(__file__).with_name("oracle_trl.py"))
-        self.process = subprocess.Popen([ORACLE, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __call__(self, what: str, **given: Any) -> dict[str, Any]:
-        plain = {name: x.tolist() if isinstance(x, Tensor) else x for name, x in given.items()}
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps({"what": what, "given": plain}), file=self.process.stdin, flush=True)
-        for line in self.process.stdout:
-            if line.startswith("answer "):
-                return json.loads(line.removeprefix("answer "))
-        raise AssertionError("the oracle died; its last words stand on standard error")
-
-
-@pytest.fixture(scope="module")
-def ask() -> Iterator[Oracle]:
-    oracle = Oracle()
-    yield oracle
-    oracle.process.communicate()
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def close(ours: Tensor, theirs: Any) -> bool:
-    return torch.allclose(ours.detach(), torch.tensor(theirs, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+pytestmark = needs_oracle
 
 
 def test_dpo_from_logits_to_gradient(ask: Oracle) -> None:
@@ -82,9 +37,11 @@ def test_dpo_from_logits_to_gradient(ask: Oracle) -> None:
 
     logits.requires_grad_()
     (policy, entropy), (base, _) = sums(logits), sums(reference)
-    loss = dpo_loss(*policy.chunk(2), *base.chunk(2), beta=0.3).mean()
+    a, b = (Anchored(*parts) for parts in zip(*(x.chunk(2) for x in (policy, mask.sum(1), base)), strict=True))
+    loss = sigmoid(a, b, beta=0.3).mean()
     loss.backward()
-    theirs = ask("dpo", logits=logits, reference_logits=reference, tokens=tokens, mask=mask, beta=0.3)
+    given = {"logits": logits, "reference_logits": reference, "tokens": tokens, "mask": mask}
+    theirs = ask("dpo", **given, loss="sigmoid", beta=0.3, epsilon=0.0, weighting=False)
     assert close(loss, theirs["loss"])
     assert close(logits.grad, theirs["gradient"])
     assert close(entropy.mean(), theirs["entropy"])
@@ -93,7 +50,8 @@ def test_dpo_from_logits_to_gradient(ask: Oracle) -> None:
 @pytest.mark.parametrize(("margin", "centering"), [(False, 0.0), (True, 0.0), (False, 0.01), (True, 0.5)])
 def test_reward_loss(margin: bool, centering: float, ask: Oracle) -> None:
     scores, gap = draw(8, seed=3).requires_grad_(), draw(4, seed=4).abs() if margin else None
-    loss = bradley_terry_loss(*scores.chunk(2), margin=gap, centering=centering).mean()
+    a, b = scores.chunk(2)
+    loss = (bradley_terry_loss(a, b, margin=gap) + centering * centering_penalty(a, b)).mean()
     loss.backward()
     theirs = ask("reward", scores=scores, margin=gap, centering=centering or None)
     assert close(loss, theirs["loss"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heedful.core.policy_gradient import clipped_policy_loss, clipped_value_loss
+from heedful.core.policy_gradient import Whole, aggregate, clipped_policy_loss, clipped_value_loss
 
 LOG = math.log
 ALL = torch.ones(1, 4, dtype=torch.bool)
@@ -97,3 +97,57 @@ class TestValue:
     def test_refuses_a_clip_of_zero(self) -> None:
         with pytest.raises(ValueError, match="clip"):
             clipped_value_loss(row(0, 0, 0, 0), row(0, 0, 0, 0), row(0, 0, 0, 0), ALL, clip=0.0)
+
+
+class TestRatioOfACompletion:
+    # ratios 2 and 1.125 in the first row (one hole), 0.5 in the second, which has one token
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    logprobs = torch.tensor([[LOG(2.0), 5.0, LOG(1.125)], [9.0, LOG(0.5), 9.0]], dtype=torch.float64)
+    old = torch.tensor([[0.0, math.nan, 0.0], [0.0, 0.0, math.nan]], dtype=torch.float64)
+    gain = torch.tensor([[3.0, 9.0, 3.0], [9.0, -1.0, 9.0]], dtype=torch.float64)
+
+    def test_product_and_geometric_mean(self) -> None:
+        whole = clipped_policy_loss(self.logprobs, self.old, self.gain, self.mask, clip=0.9, level="sequence")
+        assert whole.ratio.flatten().tolist() == pytest.approx([2.25, 0.5])
+        assert whole.per_token.flatten().tolist() == pytest.approx([-3 * 1.9, 0.5])
+        mean = clipped_policy_loss(self.logprobs, self.old, self.gain, self.mask, clip=0.9, level="sequence_mean")
+        assert mean.ratio.flatten().tolist() == pytest.approx([1.5, 0.5])
+        assert mean.per_token.flatten().tolist() == pytest.approx([-4.5, 0.5])
+        assert mean.mask.tolist() == [[True], [True]]
+
+    def test_gradient_of_the_geometric_mean_is_shared_by_its_tokens(self) -> None:
+        logprobs = self.logprobs.clone().requires_grad_()
+        loss = clipped_policy_loss(logprobs, self.old, self.gain, self.mask, clip=0.9, level="sequence_mean")
+        loss.per_token.sum().backward()
+        # -A s / |y| at each token: -3 * 1.5 / 2 and 1 * 0.5 / 1
+        assert logprobs.grad.flatten().tolist() == pytest.approx([-2.25, 0, -2.25, 0, 0.5, 0])
+
+    def test_a_row_without_a_token_counts_nothing(self) -> None:
+        empty = torch.zeros_like(self.mask)
+        for level in ("token", "sequence", "sequence_mean"):
+            loss = clipped_policy_loss(self.logprobs, self.old, self.gain, empty, clip=0.2, level=level)
+            assert loss.per_token.abs().sum().item() == 0
+            assert not loss.mask.any()
+
+    def test_the_upper_clip_stands_apart(self) -> None:
+        ratios = row(LOG(1.25), LOG(1.25), LOG(0.75), LOG(0.75))
+        loss = clipped_policy_loss(ratios, row(0, 0, 0, 0), row(1, -1, 1, -1), ALL, clip=0.2, clip_high=0.28)
+        assert loss.per_token[0].tolist() == pytest.approx([-1.25, 1.25, -0.75, 0.8])
+        assert loss.clipped[0].tolist() == [False, False, False, True]
+        with pytest.raises(ValueError, match="clip_high must be above 0"):
+            clipped_policy_loss(ratios, row(0, 0, 0, 0), row(1, -1, 1, -1), ALL, clip=0.2, clip_high=0.0)
+
+
+class TestAggregate:
+    # a completion of three tokens and one of one; the longest may have five
+    values = torch.tensor([[1.0, 2.0, 3.0], [8.0, 0.0, 0.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+
+    @pytest.mark.parametrize(
+        ("how", "mean"), [("token", 14 / 4), ("sequence", 5.0), ("constant", 1.4), ("completion", 7.0)]
+    )
+    def test_by_hand(self, how: str, mean: float) -> None:
+        whole = Whole(rows=2, tokens=4, longest=5)
+        assert aggregate(self.values, self.mask, how, whole).item() == pytest.approx(mean)
+        parts = [aggregate(self.values[i : i + 1], self.mask[i : i + 1], how, whole).item() for i in range(2)]
+        assert sum(parts) == pytest.approx(mean)

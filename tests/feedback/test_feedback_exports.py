@@ -10,7 +10,14 @@ from feedback.hostile import hostile_texts
 from feedback_factories import account, batch, item, programme, rater
 from feedback_programmes import agents, held_back, lines, mixed, say
 from feedback_quality import answer, take
-from heedful.data.load import DataSpec, load_demonstrations, load_labelled, load_preferences, load_prompts
+from heedful.data.load import (
+    DataSpec,
+    load_demonstrations,
+    load_labelled,
+    load_preferences,
+    load_prompts,
+    load_rankings,
+)
 from heedful.errors import HeedfulError
 from heedful.feedback import adjudication, content, submission
 from heedful.feedback.exports import NAMES, export
@@ -102,7 +109,7 @@ def test_what_is_for_checking_or_gold_enters_no_training_format(name: str, tmp_p
     more = {"best": True} if name == "sft" else {}
     export(of, name, tmp_path / "out.jsonl", **more)  # type: ignore[arg-type]
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir()).decode()
-    assert "one" in written
+    assert ("ranked" if name == "ranking" else "one") in written
     for text in texts:
         assert text not in written
     only = programme()
@@ -256,3 +263,26 @@ def test_hostile_texts_come_out_as_they_went_in(tmp_path: Path) -> None:
     rows = lines(tmp_path / "raw.jsonl")
     for kind, wanted in (("completion", [*texts, *["other"] * len(texts)]), ("rationale", [t[:1000] for t in texts])):
         assert sorted(row["text"] for row in rows if row.get("record") == kind) == sorted(wanted)
+
+
+@pytest.mark.django_db
+def test_whole_rankings_and_strengths(tmp_path: Path) -> None:
+    of = mixed()
+    first, second = agents(of, 2)
+    more = item(batch(of, quota=3), text="more", answers=["s0", "s1", "s2"], kind="ranking")
+    say(more, first, {"ranks": [1, 1, 3]})
+    say(more, second, {"ranks": [3, 2, 1]})
+    report = export(of, "ranking", tmp_path / "rankings.jsonl")
+    loaded = load_rankings(DataSpec(str(tmp_path / "rankings.jsonl")))
+    assert loaded.format == "ranking"
+    assert [(r.prompt[0].content, r.completions, r.ranks, r.weight) for r in loaded.records] == [
+        ("ranked", ("r0", "r1", "r2"), (2.0, 1.0, 3.0), 1.0),
+        ("more", ("s0", "s1", "s2"), (1.0, 1.0, 3.0), 0.5),
+        ("more", ("s0", "s1", "s2"), (3.0, 2.0, 1.0), 0.5),
+    ]
+    assert (report.items, report.rows) == (2, 3)
+    export(of, "heedful", tmp_path / "pairs.jsonl")
+    strengths = {
+        r.prompt[0].content: r.strength for r in load_preferences(DataSpec(str(tmp_path / "pairs.jsonl"))).records
+    }
+    assert strengths == {"one": 0.0, "tie": 0.0, "ranked": None, "more": None, "edit": None}

@@ -65,6 +65,18 @@ def test_scores_do_not_depend_on_company_order_or_batching(policy) -> None:
     torch.testing.assert_close(reward.score_tokens(sequences, budget=40), together, atol=1e-5, rtol=0)
 
 
+def test_scores_do_not_depend_on_the_padding_side(policy, tmp_path: Path) -> None:
+    reward = new_reward_model(policy)
+    together = reward(asked(), ANSWERS)
+    for side in ("left", "right"):
+        reward.tokenizer.padding_side = side
+        reward.save(tmp_path / side)
+        again = load_reward_model(tmp_path / side)
+        again.tokenizer.padding_side = side
+        torch.testing.assert_close(again(asked(), ANSWERS), together, atol=1e-5, rtol=0)
+        torch.testing.assert_close(again(asked(2), ANSWERS[2:4]), together[2:4], atol=1e-5, rtol=0)
+
+
 def test_a_pass_stays_within_its_budget_of_tokens(llama, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = new_reward_model(llama)
     shapes = []

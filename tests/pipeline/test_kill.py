@@ -13,14 +13,23 @@ from typing import Any
 import pytest
 
 from heedful.files import read_manifest, sha256_file
-from stage_runs import STAGES, config, run_in_child, write_inputs, write_model
+from stage_runs import STAGES, WITHOUT_CRITIC, config, run_in_child, write_inputs, write_model
 
 KILLS = 10
+OTHERS = [pytest.param(stage, marks=pytest.mark.slow) for stage in WITHOUT_CRITIC]
+"""Alike in all that a kill can meet; tests/pipeline/test_online_stages.py stops each of them once, quickly."""
+PREFERENCES: dict[str, dict[str, Any]] = {
+    "bco": {"loss": "bco"},
+    "tr-dpo": {"reference": {"update": "soft", "every": 2}},
+}
+"""Forms of dpo that have more to keep; tests/pipeline/test_preference_stage.py stops each of them once, quickly."""
 
 
 def start(stage: str, settings: Any) -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["heedful.pipeline.stages"])
+    context.set_forkserver_preload(
+        ["heedful.pipeline.stages.online", "heedful.pipeline.stages.preference", "heedful.pipeline.stages.reward"]
+    )
     process = context.Process(target=run_in_child, args=(stage, settings))
     process.start()
     return process
@@ -33,15 +42,19 @@ def results(out: Path) -> dict[str, str]:
     return {str(p.relative_to(out)): sha256_file(p) for p in found}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [*STAGES, *OTHERS, *(pytest.param(name, marks=pytest.mark.slow) for name in PREFERENCES)]
+)
 def test_a_stage_killed_at_ten_random_points_ends_bit_equal(stage: str, tmp_path: Path) -> None:
+    over = PREFERENCES.get(stage, {})
+    stage = "dpo" if over else stage
     inputs, model, reward = tmp_path / "inputs", tmp_path / "model", tmp_path / "reward"
     write_inputs(inputs)
     write_model(model)
     write_model(reward, kind="reward")
     whole = tmp_path / "whole"
     began = time.monotonic()
-    process = start(stage, config(stage, inputs, model, reward, whole))
+    process = start(stage, config(stage, inputs, model, reward, whole, **over))
     process.join()
     assert process.exitcode == 0
     length = time.monotonic() - began
@@ -51,7 +64,7 @@ def test_a_stage_killed_at_ten_random_points_ends_bit_equal(stage: str, tmp_path
     killed = 0
     for attempt in range(10 * KILLS):
         out = tmp_path / f"killed-{attempt}"
-        settings = config(stage, inputs, model, reward, out)
+        settings = config(stage, inputs, model, reward, out, **over)
         ended = False
         while (
             not ended

@@ -11,7 +11,11 @@ from rich.console import Console
 
 from heedful.files import read_manifest
 from heedful.pipeline.embedded import merge, read_settings
-from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.quickstart import QuickstartConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.progress import Display
 from heedful.training.settings import from_mapping
 

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from heedful.pipeline.stages import run_dpo, run_ppo, run_reward, run_sft
-from heedful.training.config import (
-    DPOConfig,
-    PPOConfig,
-    RecordsConfig,
-    RewardConfig,
-    RolloutConfig,
-    RunConfig,
-    SFTConfig,
-)
+from heedful.pipeline.stages.online import run_ppo
+from heedful.pipeline.stages.preference import run_dpo
+from heedful.pipeline.stages.reward import run_reward
+from heedful.pipeline.stages.sft import run_sft
+from heedful.training.config.common import RecordsConfig, RunConfig
+from heedful.training.config.online import PPOConfig, RolloutConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.progress import Display
 
 pytestmark = pytest.mark.real_data

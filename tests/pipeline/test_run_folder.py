@@ -9,7 +9,7 @@ import pytest
 from heedful.errors import HeedfulError
 from heedful.files import artifact, read_manifest
 from heedful.pipeline.run_folder import begin, finish, locked, same_inputs
-from heedful.training.config import SFTConfig
+from heedful.training.config.sft import SFTConfig
 
 
 def settings(out: Path, data: str = "a.jsonl") -> SFTConfig:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from heedful.training.config import OptimiserConfig
+from heedful.training.config.common import OptimiserConfig
 from heedful.training.optimiser import Diverged, Optimiser, learning_rate
 
 

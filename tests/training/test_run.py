@@ -14,7 +14,7 @@ from torch import nn
 
 from heedful.errors import HeedfulError
 from heedful.training.checkpoint import load_checkpoint
-from heedful.training.config import OptimiserConfig, RunConfig
+from heedful.training.config.common import OptimiserConfig, RunConfig
 from heedful.training.folders import checkpoints
 from heedful.training.optimiser import Optimiser
 from heedful.training.progress import Display

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedful.errors import HeedfulError
-from heedful.training.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.settings import all_keys, from_mapping, load_yaml_config, to_yaml
 
 

@@ -94,8 +94,9 @@ class ExportConfig:
     """The file to write: .jsonl or .jsonl.gz."""
     programme: str
     """The programme's short name, as in its address."""
-    format: Literal["trl-preference", "heedful", "unpaired", "sft", "prompt-only", "raw"] = "trl-preference"
-    """heedful: for `heedful reward` and `dpo`, with ties and votes. raw: the whole programme, to be imported again."""
+    format: Literal["trl-preference", "heedful", "ranking", "unpaired", "sft", "prompt-only", "raw"] = "trl-preference"
+    """heedful: for `heedful reward` and `dpo`, with ties and votes. ranking: whole rankings, a row a rater. raw: the
+    whole programme, to be imported again."""
     batches: tuple[str, ...] = ()
     """Only these, by name or id."""
     rounds: tuple[int, ...] = ()

@@ -51,15 +51,39 @@ COMMANDS: dict[str, Command] = {
         "Train",
         resumes=True,
     ),
+    "rloo": Command(
+        "heedful.cli.stages:rloo",
+        "As ppo, without a critic: completions of a prompt against each other.",
+        "Train",
+        resumes=True,
+    ),
+    "grpo": Command(
+        "heedful.cli.stages:grpo",
+        "As rloo, by groups: GRPO, Dr. GRPO, DAPO or GSPO.",
+        "Train",
+        resumes=True,
+    ),
+    "reinforce": Command(
+        "heedful.cli.stages:reinforce",
+        "As ppo, without a critic: REINFORCE++, the batch as the baseline.",
+        "Train",
+        resumes=True,
+    ),
     "dpo": Command(
         "heedful.cli.stages:dpo",
         "Train the policy on comparisons directly, without a reward model.",
         "Train",
         resumes=True,
     ),
+    "average": Command(
+        "heedful.cli.average:average", "One reward model whose weights are the mean of several's.", "Train"
+    ),
     "sample": Command("heedful.cli.sample:sample", "Answers to prompts, to a file or the screen.", "Look"),
     "evaluate": Command(
         "heedful.cli.evaluate:evaluate", "Win rate of a policy over a baseline, with its interval.", "Look"
+    ),
+    "accuracy": Command(
+        "heedful.cli.accuracy:accuracy", "How well a reward orders pairs that were judged, and by how much.", "Look"
     ),
     "compare": Command(
         "heedful.cli.compare:compare", "Two policies side by side; judge them blind if you like.", "Look"

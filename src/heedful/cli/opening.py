@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedful.data.records import Conversation, Message
 from heedful.errors import HeedfulError
-from heedful.training.config import BadRow, Precision
+from heedful.training.config.common import BadRow, Precision
 
 if TYPE_CHECKING:
     from heedful.evaluation.compare import Answer
@@ -106,7 +106,7 @@ class DecodingOptions:
 def open_policy(name: str, loading: LoadingOptions) -> Policy:
     """A policy from a folder or a hub id, ready to answer."""
     from heedful.models.policy import load_policy
-    from heedful.pipeline.stages import resolve_device, resolve_precision
+    from heedful.pipeline.stages.common import resolve_device, resolve_precision
 
     policy = load_policy(
         name,
@@ -139,7 +139,7 @@ def read_prompts(
     if data is None:
         return [(Message("user", text),) for text in texts]
     from heedful.data.load import DataSpec, fit, load_prompts
-    from heedful.pipeline.stages import report_findings, require_records
+    from heedful.pipeline.stages.common import report_findings, require_records
 
     spec = DataSpec(data, options.format, options.split, options.on_bad_row, options.limit)
     loaded = load_prompts(spec)

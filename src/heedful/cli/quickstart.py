@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heedful.cli.command import parse, print_json, stdout_for_results
-from heedful.training.config import QuickstartConfig
+from heedful.training.config.quickstart import QuickstartConfig
 
 
 def quickstart(arguments: list[str]) -> int:

@@ -6,19 +6,22 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from heedful.cli.command import parse, print_json, print_result, stdout_for_results
-from heedful.training.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 
 NOTES = """A block may be left out where the rest names one flag: --learning-rate. Defaults suit models of
 0.5B to 8B parameters; their sources: [T] TRL, [O] OpenRLHF, [V] verl, [N] arXiv 2403.17031, [L] Tülu 3."""
 
-C = TypeVar("C", SFTConfig, RewardConfig, PPOConfig, DPOConfig)
+C = TypeVar("C", SFTConfig, RewardConfig, PPOConfig, RLOOConfig, GRPOConfig, ReinforceConfig, DPOConfig)
 
 
 def sft(arguments: list[str]) -> int:
     """`heedful sft`."""
 
     def run(config: SFTConfig) -> dict[str, Any]:
-        from heedful.pipeline.stages import run_sft
+        from heedful.pipeline.stages.sft import run_sft
 
         return run_sft(config)
 
@@ -29,7 +32,7 @@ def reward(arguments: list[str]) -> int:
     """`heedful reward`."""
 
     def run(config: RewardConfig) -> dict[str, Any]:
-        from heedful.pipeline.stages import run_reward
+        from heedful.pipeline.stages.reward import run_reward
 
         return run_reward(config)
 
@@ -40,18 +43,51 @@ def ppo(arguments: list[str]) -> int:
     """`heedful ppo`."""
 
     def run(config: PPOConfig) -> dict[str, Any]:
-        from heedful.pipeline.stages import run_ppo
+        from heedful.pipeline.stages.online import run_ppo
 
         return run_ppo(config)
 
     return _train(PPOConfig, "ppo", arguments, run)
 
 
+def rloo(arguments: list[str]) -> int:
+    """`heedful rloo`."""
+
+    def run(config: RLOOConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_rloo
+
+        return run_rloo(config)
+
+    return _train(RLOOConfig, "rloo", arguments, run)
+
+
+def grpo(arguments: list[str]) -> int:
+    """`heedful grpo`."""
+
+    def run(config: GRPOConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_grpo
+
+        return run_grpo(config)
+
+    return _train(GRPOConfig, "grpo", arguments, run)
+
+
+def reinforce(arguments: list[str]) -> int:
+    """`heedful reinforce`."""
+
+    def run(config: ReinforceConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_reinforce
+
+        return run_reinforce(config)
+
+    return _train(ReinforceConfig, "reinforce", arguments, run)
+
+
 def dpo(arguments: list[str]) -> int:
     """`heedful dpo`."""
 
     def run(config: DPOConfig) -> dict[str, Any]:
-        from heedful.pipeline.stages import run_dpo
+        from heedful.pipeline.stages.preference import run_dpo
 
         return run_dpo(config)
 

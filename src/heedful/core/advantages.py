@@ -1,6 +1,6 @@
-"""From scores to advantages: rewards per token, GAE, whitening, masked means.
+"""From scores to advantages: rewards per token, GAE, groups, whitening, masked means.
 
-Everything is [B, T] under the package's one alignment: index `t` describes token `t`, and `value[t]` is
+Everything but the groups is [B, T] under the package's one alignment: index `t` describes token `t`, and `value[t]` is
 the value of the prefix *before* token `t`. The mask is boolean, True at the policy's own tokens. What
 stands outside the mask is never read (it may be NaN) and comes back as zero.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from heedful.core.masks import check_mask, last_place
 
 
 @torch.no_grad()
@@ -30,16 +32,14 @@ def shape_rewards(scores: Tensor, penalty: Tensor, mask: Tensor) -> Tensor:
     Raises:
         ValueError: a row without a single masked token (no place for its score), or shapes that differ.
     """
-    _check(mask, penalty=penalty)
+    check_mask(mask, penalty=penalty)
     if scores.shape != mask.shape[:1]:
         raise ValueError(f"scores must be [{mask.shape[0]}], got {list(scores.shape)}")
     if not bool(mask.any(1).all()):
         rows = (~mask.any(1)).nonzero().flatten().tolist()
         raise ValueError(f"rows {rows} have no masked token to carry their score")
     rewards = torch.where(mask, -penalty, 0.0)
-    place = torch.arange(mask.shape[1], device=mask.device)
-    last = torch.where(mask, place, -1).amax(1, keepdim=True)
-    return rewards.scatter_add_(1, last, scores.to(rewards.dtype).unsqueeze(1))
+    return rewards + torch.where(last_place(mask), scores.to(rewards.dtype).unsqueeze(1), 0.0)
 
 
 @torch.no_grad()
@@ -63,7 +63,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
     Raises:
         ValueError: shapes differ, or gamma or lam lies outside 0..1.
     """
-    _check(mask, rewards=rewards, values=values)
+    check_mask(mask, rewards=rewards, values=values)
     if not (0 <= gamma <= 1 and 0 <= lam <= 1):
         raise ValueError(f"gamma and lam must lie in 0..1, got {gamma} and {lam}")
     values = torch.where(mask, values, 0.0)
@@ -77,6 +77,106 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
         next_value = torch.where(here, values[:, t], next_value)
         advantages[:, t] = torch.where(here, next_advantage, 0.0)
     return advantages, advantages + values
+
+
+@torch.no_grad()
+def returns_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
+    """What each token and those after it earn: R_t = r_t + gamma R_{t+1} along a row's masked tokens.
+
+    GAE with lambda 1 and no critic, which is what it is computed by.
+
+    Args:
+        rewards: [B, T].
+        mask: [B, T] bool.
+        gamma: discount, 0..1.
+
+    Returns:
+        [B, T]; zero outside the mask; without gradient.
+
+    Raises:
+        ValueError: as `gae`.
+    """
+    return gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, lam=1.0)[0]
+
+
+@torch.no_grad()
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """RLOO's advantage: a completion's reward less the mean of the others' of its prompt.
+
+    A_i = r_i - mean_{j != i} r_j = K / (K - 1) (r_i - mean r): the baseline does not depend on completion i, so the
+    policy gradient stays unbiased (Kool et al. 2019; Ahmadian et al. 2024, equation 7).
+
+    Args:
+        rewards: [P, K], K completions of each of P prompts.
+
+    Returns:
+        [P, K]; each row sums to zero.
+
+    Raises:
+        ValueError: not two dimensions, or K < 2.
+    """
+    samples = _group_size(rewards)
+    return samples / (samples - 1) * (rewards - rewards.mean(1, keepdim=True))
+
+
+GROUP_EPSILON = 1e-4
+"""Added to a group's standard deviation, as in TRL. verl adds 1e-6, OpenRLHF 1e-9."""
+
+
+@torch.no_grad()
+def group_advantages(rewards: Tensor, *, scale: bool) -> Tensor:
+    """GRPO's advantage: a completion's reward less the mean of its prompt's, itself included, over their spread.
+
+    A_i = (r_i - mean r) / (std r + 1e-4), the deviation with K - 1 below (Shao et al. 2024, section 4.1.2). Without
+    `scale` it is r_i - mean r (Dr. GRPO: Liu et al. 2025), which is (K - 1) / K times `leave_one_out`. Where all
+    rewards of a prompt are equal, its advantages are 0.
+
+    Args:
+        rewards: [P, K], K completions of each of P prompts.
+
+    Returns:
+        [P, K]; each row sums to zero.
+
+    Raises:
+        ValueError: not two dimensions, or K < 2.
+    """
+    _group_size(rewards)
+    centred = rewards - rewards.mean(1, keepdim=True)
+    centred = torch.where(flat_groups(rewards).unsqueeze(1), 0.0, centred)
+    return centred / (rewards.std(1, keepdim=True) + GROUP_EPSILON) if scale else centred
+
+
+def flat_groups(rewards: Tensor) -> Tensor:
+    """[P] bool: prompts whose K completions [P, K] earned the same, up to the rounding of one float32 score (1e-6)."""
+    width = rewards.amax(1) - rewards.amin(1)
+    return width <= 1e-6 * rewards.abs().amax(1).clamp(min=1.0)
+
+
+def _group_size(rewards: Tensor) -> int:
+    if rewards.ndim != 2 or rewards.shape[1] < 2:
+        raise ValueError(f"rewards must be [prompts, K] with K at least 2, got {list(rewards.shape)}")
+    return rewards.shape[1]
+
+
+def overlong_penalty(lengths: Tensor, longest: int, buffer: int) -> Tensor:
+    """DAPO's soft punishment of length: 0 up to `longest - buffer` tokens, from there down to 1 at `longest`.
+
+    Yu et al. 2025, equation 13, as something to subtract: (length - (longest - buffer)) / buffer held in 0..1.
+
+    Args:
+        lengths: [B] tokens of each completion.
+        longest: tokens at which the penalty is whole.
+        buffer: tokens over which it grows, 1..longest.
+
+    Returns:
+        [B] float32, 0..1.
+
+    Raises:
+        ValueError: the buffer lies outside 1..longest.
+    """
+    if not 1 <= buffer <= longest:
+        raise ValueError(f"the buffer must lie in 1..{longest}, got {buffer}")
+    return ((lengths.float() - (longest - buffer)) / buffer).clamp(0.0, 1.0)
 
 
 def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool) -> Tensor:
@@ -94,7 +194,7 @@ def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool) -> Tensor:
     Raises:
         ValueError: fewer than two masked values, or shapes that differ.
     """
-    _check(mask, values=values)
+    check_mask(mask, values=values)
     count = mask.sum()
     if int(count) < 2:
         raise ValueError(f"whitening needs at least two masked values, got {int(count)}")
@@ -118,7 +218,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     Raises:
         ValueError: an empty mask, or shapes that differ.
     """
-    _check(mask, values=values)
+    check_mask(mask, values=values)
     count = mask.sum()
     if int(count) == 0:
         raise ValueError("the mask is empty: there is nothing to average")
@@ -142,18 +242,10 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     Raises:
         ValueError: an empty mask, or shapes that differ.
     """
-    _check(mask, values=values, returns=returns)
+    check_mask(mask, values=values, returns=returns)
     if not bool(mask.any()):
         raise ValueError("the mask is empty: there is nothing to explain")
     actual = returns[mask]
     total = actual.var(correction=0)
     left = (actual - values[mask]).var(correction=0)
     return torch.where(total > 0, 1 - left / total, torch.nan)
-
-
-def _check(mask: Tensor, **tensors: Tensor) -> None:
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask must be bool, got {mask.dtype}")
-    wrong = {name: list(tensor.shape) for name, tensor in tensors.items() if tensor.shape != mask.shape}
-    if wrong:
-        raise ValueError(f"mask is {list(mask.shape)}, but {wrong}")

@@ -7,10 +7,14 @@ not of taste: see docs/formulas.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from heedful.core.masks import check_mask, last_place
 
 
 def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
@@ -40,6 +44,36 @@ def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """
     ratio = logprobs - reference
     return torch.expm1(-ratio) + ratio
+
+
+Estimator = Literal["k1", "k2", "k3"]
+Level = Literal["token", "sequence"]
+
+_ESTIMATORS: dict[Estimator, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
+
+
+def estimate(logprobs: Tensor, reference: Tensor, mask: Tensor, estimator: Estimator, level: Level) -> Tensor:
+    """An estimate of the KL along each row, to price in rewards or to add to a loss.
+
+    Args:
+        logprobs, reference: [B, T] log-probabilities of the same sampled tokens.
+        mask: [B, T] bool. Nothing outside it is read.
+        estimator: k1, k2 or k3.
+        level: "token" estimates from each token's own log-ratio; "sequence" from their sum, and stands on the last
+            masked token. For k1 a row's sum is the same either way; for k2 and k3 it is another quantity.
+
+    Returns:
+        [B, T], nats; zero outside the mask; differentiable. Its row sums are the estimate of a whole completion.
+
+    Raises:
+        ValueError: shapes differ, or the mask is no bool.
+    """
+    check_mask(mask, logprobs=logprobs, reference=reference)
+    logprobs, reference = torch.where(mask, logprobs, 0.0), torch.where(mask, reference, 0.0)
+    if level == "token":
+        return torch.where(mask, _ESTIMATORS[estimator](logprobs, reference), 0.0)
+    whole = _ESTIMATORS[estimator](logprobs.sum(1), reference.sum(1))
+    return torch.where(last_place(mask), whole.unsqueeze(1), 0.0)
 
 
 def full_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:

@@ -101,6 +101,50 @@ def linear_logprob(
     return logprobs, entropy
 
 
+@torch.no_grad()
+def linear_collision(
+    hidden: Tensor,
+    weight: Tensor,
+    *,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    banned: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """log sum_v pi(v)^2 of the head's distribution at every state, without gradient, a few rows at a time.
+
+    It is the log of the chance that two draws agree, and so the log of the mean probability of a draw. Arguments as
+    those of `linear_logprob`.
+
+    Returns:
+        [N] in nats, float32 (float64 for float64 input), from minus log V to 0.
+
+    Raises:
+        ValueError: shapes do not fit, or the temperature is not positive.
+    """
+    rows, vocabulary = hidden.shape[0], weight.shape[0]
+    _check_head(hidden, weight, torch.zeros(rows, dtype=torch.int64), bias, softcap, chunk)
+    _check_distribution(vocabulary, temperature, banned)
+    if chunk is None:
+        chunk = max(CHUNK_ROWS, CHUNK_LOGITS // vocabulary)
+    head = _Head(scale, softcap, temperature, banned, _matmul_dtype(hidden), chunk, keep=False)
+    collision = hidden.new_empty(rows, dtype=_exact_dtype(head.dtype))
+    with torch.autocast(hidden.device.type, enabled=False):
+        matrix, offset = weight.to(head.dtype), None if bias is None else bias.to(head.dtype)
+        scratch = _Scratch(hidden, min(chunk, rows), vocabulary, head.dtype)
+        for part in head.slices(rows):
+            states = hidden[part].to(head.dtype)
+            out = scratch.first[: states.shape[0]]
+            logits = head.logits_(states, matrix, offset, out, scratch.product(states.shape[0], out))
+            top = logits.amax(-1, keepdim=True)
+            share = torch.exp(torch.sub(logits, top, out=out), out=out)
+            collision[part] = -2 * share.sum(-1).log()
+            collision[part] += share.square_().sum(-1).log()
+    return collision
+
+
 @dataclass(frozen=True)
 class _Head:
     """What the head does besides its matrix, and how many rows at a time it does it for."""

@@ -40,7 +40,7 @@ def cluster_bootstrap(
     Raises:
         ValueError: no values, lengths that differ, a value that is not finite, fewer than two clusters.
     """
-    numbers = _finite(values)
+    numbers = finite_numbers(values)
     ids = np.asarray(clusters)
     _check_level(level)
     if ids.shape != numbers.shape:
@@ -91,7 +91,7 @@ def outcomes(scores: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
     Raises:
         ValueError: no values, lengths that differ, a value that is not finite.
     """
-    ours, theirs = _finite(scores), _finite(baseline)
+    ours, theirs = finite_numbers(scores), finite_numbers(baseline)
     if ours.shape != theirs.shape:
         raise ValueError(f"scores and baseline differ in length: {ours.shape} and {theirs.shape}")
     return (np.sign(ours - theirs) + 1) / 2
@@ -106,7 +106,7 @@ def win_rate(wins: ArrayLike, *, level: float = 0.95) -> Interval:
     Raises:
         ValueError: no comparisons, or an outcome other than 1, 0.5 and 0.
     """
-    numbers = _finite(wins)
+    numbers = finite_numbers(wins)
     if not np.isin(numbers, (0.0, 0.5, 1.0)).all():
         raise ValueError("an outcome is 1 for a win, 0.5 for a tie, 0 for a loss")
     return wilson(float(numbers.sum()), len(numbers), level=level)
@@ -120,7 +120,7 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """
     from scipy.special import stdtrit
 
-    numbers = _finite(values)
+    numbers = finite_numbers(values)
     _check_level(level)
     if len(numbers) < 2:
         raise ValueError("one figure alone says nothing about the spread")
@@ -157,7 +157,12 @@ def pairwise_agreement(votes: ArrayLike) -> float:
     return same / pairs
 
 
-def _finite(values: ArrayLike) -> NDArray[np.float64]:
+def finite_numbers(values: ArrayLike) -> NDArray[np.float64]:
+    """[n] numbers, at least one.
+
+    Raises:
+        ValueError: another shape, or a number that is not finite.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or not len(numbers):
         raise ValueError(f"need a list of at least one number, got the shape {numbers.shape}")

@@ -10,7 +10,17 @@ import itertools
 import math
 from typing import Any
 
-from heedful.data.records import Conversation, Demonstration, Labelled, Message, Origin, Preference, Prompt, Record
+from heedful.data.records import (
+    Conversation,
+    Demonstration,
+    Labelled,
+    Message,
+    Origin,
+    Preference,
+    Prompt,
+    Ranking,
+    Record,
+)
 from heedful.data.turns import (
     DIFFERING_PROMPTS,
     EMPTY_PROMPT,
@@ -30,6 +40,9 @@ from heedful.data.turns import (
 from heedful.errors import HeedfulError
 
 Row = dict[str, Any]
+
+STRONGEST = 3.0
+"""The largest strength of a preference, either way."""
 
 
 def number(row: Row, key: str, origin: Origin, *, default: float | None = None) -> float:
@@ -56,7 +69,7 @@ def _oriented(prompt: Conversation, a: str, b: str, probability: float, origin: 
 
 
 def heedful_preference(row: Row, origin: Origin) -> list[Record]:
-    """Heedful's own: prompt (messages), a, b, probability, votes, margin, weight. Unknown keys are errors."""
+    """Heedful's own: prompt (messages), a, b, probability, votes, margin, weight, strength. Other keys are errors."""
     probability = number(row, "probability", origin, default=1.0)
     votes = number(row, "votes", origin, default=1)
     weight = number(row, "weight", origin, default=1.0)
@@ -76,8 +89,28 @@ def heedful_preference(row: Row, origin: Origin) -> list[Record]:
             margin=number(row, "margin", origin, default=0.0),
             weight=weight,
             origin=origin,
+            strength=None if row.get("strength") is None else _strength(row, "strength", origin),
         )
     ]
+
+
+def _strength(row: Row, key: str, origin: Origin) -> float:
+    strength = number(row, key, origin)
+    if abs(strength) > STRONGEST:
+        raise HeedfulError(f"{key!r} is {strength:g}.", where=str(origin), mend="It lies between -3 and 3.")
+    return strength
+
+
+def helpsteer_preference(row: Row, origin: Origin) -> list[Record]:
+    """prompt, response_1, response_2, preference_strength: -3 is response 1 by far, 0 a tie, 3 response 2 by far."""
+    prompt = prompt_of(row["prompt"], "prompt", origin)
+    first, second = (text_of(row[key], key, origin) for key in ("response_1", "response_2"))
+    if row["preference_strength"] is None:
+        raise BadContentError(NO_VERDICT)
+    strength = -_strength(row, "preference_strength", origin)
+    if strength < 0:
+        return [Preference(prompt, second, first, origin=origin, strength=-strength)]
+    return [Preference(prompt, first, second, 1.0 if strength > 0 else 0.5, origin=origin, strength=abs(strength))]
 
 
 def explicit_preference(row: Row, origin: Origin) -> list[Record]:
@@ -280,22 +313,36 @@ def ultrafeedback(row: Row, origin: Origin) -> list[Record]:
     An answer's score is the mean of its aspects' ratings (`overall_score` is known to hold errors). The
     C(K,2) pairs of one prompt share the weight 1; equal scores are a tie.
     """
+    return ranked_pairs(ultrafeedback_ranking(row, origin))
+
+
+def ultrafeedback_ranking(row: Row, origin: Origin) -> Ranking:
+    """The same as one ranking of the completions, with the ratings of each aspect."""
     prompt = _instruction({"instruction": row["instruction"]}, origin)
-    rated: list[tuple[str, float]] = []
+    rated: list[tuple[str, dict[str, list[float]]]] = []
     for index, item in enumerate(json_list(row["completions"], "completions", origin)):
         place = f"completions[{index}]"
         if not isinstance(item, dict) or "response" not in item:
             raise wrong_type(origin, place, item, "an object with a 'response'")
-        score = mean_rating(item.get("annotations"), place, origin)
-        if score is not None:
-            rated.append((text_of(item["response"], f"{place}.response", origin), score))
-    pairs = list(itertools.combinations(rated, 2))
-    if not pairs:
+        ratings = _ratings(item.get("annotations"), place, origin)
+        if ratings:
+            rated.append((text_of(item["response"], f"{place}.response", origin), ratings))
+    if len(rated) < 2:
         raise BadContentError(NO_VERDICT)
-    return [
-        _oriented(prompt, a, b, 0.5 if x == y else float(x > y), origin, weight=1.0 / len(pairs))
-        for (a, x), (b, y) in pairs
-    ]
+    scores = [_mean([value for values in ratings.values() for value in values]) for _, ratings in rated]
+    names = sorted({name for _, ratings in rated for name in ratings})
+    return Ranking(
+        prompt,
+        tuple(text for text, _ in rated),
+        ranked(scores),
+        tuple((name, tuple(_mean(ratings.get(name)) for _, ratings in rated)) for name in names),
+        origin=origin,
+    )
+
+
+def ranked(scores: list[float]) -> tuple[float, ...]:
+    """Ranks of scores, the best 1, as in 1, 2, 2, 4."""
+    return tuple(1.0 + sum(other > score for other in scores) for score in scores)
 
 
 def mean_rating(annotations: Any, place: str, origin: Origin) -> float | None:
@@ -304,13 +351,87 @@ def mean_rating(annotations: Any, place: str, origin: Origin) -> float | None:
     Raises:
         HeedfulError: they are no object of aspects, or a rating is no number.
     """
+    values = [value for values in _ratings(annotations, place, origin).values() for value in values]
+    return _mean(values) if values else None
+
+
+def _ratings(annotations: Any, place: str, origin: Origin) -> dict[str, list[float]]:
+    """The ratings of each aspect that has any."""
     if not isinstance(annotations, dict):
         raise wrong_type(origin, f"{place}.annotations", annotations, "an object of aspects")
-    ratings = []
+    ratings: dict[str, list[float]] = {}
     for aspect, value in annotations.items():
         parts = value if isinstance(value, list) else [value]
         for part in parts:
             rating = part.get("Rating") if isinstance(part, dict) else None
             if rating not in (None, "N/A"):
-                ratings.append(number({aspect: rating}, aspect, origin))
-    return sum(ratings) / len(ratings) if ratings else None
+                ratings.setdefault(aspect, []).append(number({aspect: rating}, aspect, origin))
+    return ratings
+
+
+def _mean(values: list[float] | None) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def ranking(row: Row, origin: Origin) -> Ranking:
+    """prompt, completions, ranks (1 the best, equal ranks a tie), and optional attributes and weight.
+
+    Raises:
+        HeedfulError: fewer than two completions, another number of ranks or ratings, or one that is no finite number.
+    """
+    prompt = prompt_of(row["prompt"], "prompt", origin)
+    given = json_list(row["completions"], "completions", origin)
+    completions = tuple(_completion(value, f"completions[{i}]", origin) for i, value in enumerate(given))
+    if len(completions) < 2:
+        raise HeedfulError(
+            f"{len(completions)} completions make no ranking.", where=str(origin), mend="Give two or more."
+        )
+    ranks = _numbers(row["ranks"], "ranks", len(completions), origin)
+    attributes = row.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        raise wrong_type(origin, "attributes", attributes, "an object of lists")
+    weight = number(row, "weight", origin, default=1.0)
+    if weight <= 0:
+        raise HeedfulError(f"'weight' is {weight}.", where=str(origin), mend="It must be above 0.")
+    rated = tuple(
+        (str(name), _numbers(values, f"attributes.{name}", len(completions), origin, missing=True))
+        for name, values in sorted(attributes.items())
+    )
+    return Ranking(prompt, completions, ranks, rated, weight, origin)
+
+
+def _completion(value: Any, key: str, origin: Origin) -> str:
+    """An answer as text, or as one message of the assistant."""
+    if not isinstance(value, list):
+        return text_of(value, key, origin)
+    turns = message_turns(value, key, origin, answers=True)
+    if len(turns) != 1 or turns[0].role != "assistant":
+        raise HeedfulError(f"{key} is no single answer.", where=str(origin), mend="Give one assistant message.")
+    return turns[0].content
+
+
+def _numbers(value: Any, key: str, count: int, origin: Origin, *, missing: bool = False) -> tuple[float, ...]:
+    found = json_list(value, key, origin)
+    if len(found) != count:
+        raise HeedfulError(
+            f"{count} completions, but {len(found)} {key}.", where=str(origin), mend="Give one for each completion."
+        )
+    return tuple(
+        math.nan if missing and one is None else number({f"{key}[{i}]": one}, f"{key}[{i}]", origin)
+        for i, one in enumerate(found)
+    )
+
+
+def ranking_preferences(row: Row, origin: Origin) -> list[Record]:
+    """The pairs of a `ranking` row."""
+    return ranked_pairs(ranking(row, origin))
+
+
+def ranked_pairs(record: Ranking) -> list[Record]:
+    """A preference of each two answers of a ranking; they share its weight. Equal ranks are a tie."""
+    pairs = list(itertools.combinations(zip(record.completions, record.ranks, strict=True), 2))
+    weight = record.weight / len(pairs)
+    return [
+        _oriented(record.prompt, a, b, 0.5 if x == y else float(x < y), record.origin, weight=weight)
+        for (a, x), (b, y) in pairs
+    ]

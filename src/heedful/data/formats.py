@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from heedful.data import convert
-from heedful.data.records import Origin, Record
+from heedful.data.records import Origin, Ranking, Record
 from heedful.data.turns import is_hh
 from heedful.errors import HeedfulError, nearest
 
@@ -35,6 +35,8 @@ class Format:
     may: tuple[str, ...] = ()
     looks: Callable[[Row], bool] = _any_row
     strict: bool = False
+    ranking: Callable[[Row, Origin], Ranking] | None = None
+    """Of a format of preferences that come from rankings: a row's ranking."""
 
     def check_keys(self, row: Row, origin: Origin) -> None:
         """Refuse a row that lacks a column, or has one that is most likely misspelt.
@@ -83,8 +85,24 @@ FORMATS: tuple[Format, ...] = (
         "heedful's own preferences: prompt, a, b and the probability that a is preferred",
         ("prompt", "a", "b"),
         convert.heedful_preference,
-        may=("probability", "votes", "margin", "weight"),
+        may=("probability", "votes", "margin", "weight", "strength"),
         strict=True,
+    ),
+    Format(
+        "ranking",
+        "preferences",
+        "rankings: completions and their ranks, compared two by two",
+        ("prompt", "completions", "ranks"),
+        convert.ranking_preferences,
+        may=("attributes", "weight"),
+        ranking=convert.ranking,
+    ),
+    Format(
+        "helpsteer-preference",
+        "preferences",
+        "HelpSteer's preferences: two responses and a strength from -3 to 3",
+        ("prompt", "response_1", "response_2", "preference_strength"),
+        convert.helpsteer_preference,
     ),
     Format(
         "ultrafeedback",
@@ -92,6 +110,7 @@ FORMATS: tuple[Format, ...] = (
         "raw UltraFeedback: completions with ratings per aspect, compared two by two",
         ("instruction", "completions"),
         convert.ultrafeedback,
+        ranking=convert.ultrafeedback_ranking,
     ),
     Format(
         "alpaca-eval",

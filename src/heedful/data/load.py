@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from heedful.data.findings import Findings, OnBadRow
 from heedful.data.formats import Format, Kind, Row, detect, format_named
 from heedful.data.read import read_rows
-from heedful.data.records import Conversation, Demonstration, Labelled, Message, Origin, Preference, Prompt, Record
+from heedful.data.records import (
+    Conversation,
+    Demonstration,
+    Labelled,
+    Message,
+    Origin,
+    Preference,
+    Prompt,
+    Ranking,
+    Record,
+)
 from heedful.data.turns import BROKEN_TEXT, EMPTY_ANSWER, EMPTY_PROMPT, EQUAL_ANSWERS, USER_LAST, BadContentError
 from heedful.errors import HeedfulError
 from heedful.files import sha256_file, sha256_json
@@ -99,6 +109,15 @@ def load_preferences(spec: DataSpec) -> Loaded[Preference]:
     return _load(spec, _preferences, {"preferences"}, "preferences")
 
 
+def load_rankings(spec: DataSpec) -> Loaded[Ranking]:
+    """Rankings of several answers, ties included. An empty answer, or one that was there before, leaves its ranking.
+
+    Raises:
+        HeedfulError: as `load_prompts`, or the format ranks nothing.
+    """
+    return _load(spec, _rankings, {"preferences"}, "rankings", _ranking)
+
+
 def load_labelled(spec: DataSpec) -> Loaded[Labelled]:
     """Unpaired feedback; of a preference the better answer counts as good and the other as bad.
 
@@ -113,13 +132,15 @@ def _load(
     wanted: Callable[[list[Record], Origin, Findings, OnBadRow], Iterator[RecordT]],
     kinds: set[Kind],
     name: str,
+    convert: Callable[[Format], Callable[[Row, Origin], list[Record]] | None] = lambda known: known.convert,
 ) -> Loaded[RecordT]:
     rows = read_rows(spec.path, split=spec.split)
     first = list(itertools.islice(rows, _FIRST_ROWS))
     if not first:
         raise HeedfulError("there are no rows at all.", where=spec.path, mend="Check that it is the right file.")
     known, sentence = _format(spec, first)
-    if known.kind not in kinds:
+    read = convert(known)
+    if known.kind not in kinds or read is None:
         raise HeedfulError(
             f"this needs {name}, and the format {known.name!r} holds {known.kind} ({known.says}).",
             where=spec.path,
@@ -135,7 +156,7 @@ def _load(
             hashed.append(sha256_json([repr(item) for item in sorted(row.items())]))
         try:
             known.check_keys(row, origin)
-            found = known.convert(row, origin)
+            found = read(row, origin)
             records += wanted(found, origin, findings, spec.on_bad_row)
         except BadContentError as bad:
             findings.meet(bad.kind, origin, spec.on_bad_row)
@@ -213,6 +234,7 @@ def _demonstrations(
     if isinstance(first, Prompt):
         yield from _without_last_turn(first, findings, on_bad_row)
         return
+    assert not isinstance(first, Ranking)  # every format with rankings gives its pairs here
     if isinstance(first, Labelled) and not first.label:
         findings.add(_THUMB_DOWN, origin, "left out")
         return
@@ -240,6 +262,43 @@ def _preferences(found: list[Record], origin: Origin, findings: Findings, on_bad
             findings.meet(flaw, origin, on_bad_row)
         else:
             yield record
+
+
+def _ranking(known: Format) -> Callable[[Row, Origin], list[Record]] | None:
+    """How a format's rows become rankings, if they do."""
+    read = known.ranking
+    return None if read is None else lambda row, origin: [read(row, origin)]
+
+
+def _rankings(found: list[Record], origin: Origin, findings: Findings, on_bad_row: OnBadRow) -> Iterator[Ranking]:
+    for record in found:
+        assert isinstance(record, Ranking)
+        kept: list[int] = []
+        seen: set[str] = set()
+        flaws: dict[str, None] = {}
+        for index, text in enumerate(record.completions):
+            flaw = _flaw(record.prompt, (text,)) or (EQUAL_ANSWERS if text.strip() in seen else None)
+            seen.add(text.strip())
+            if flaw:
+                flaws[flaw] = None
+            else:
+                kept.append(index)
+        for flaw in flaws:
+            findings.meet(flaw, origin, on_bad_row)
+        if len(kept) > 1:
+            yield _only(record, kept)
+
+
+def _only(record: Ranking, kept: Sequence[int]) -> Ranking:
+    """A ranking of some of its answers."""
+    if len(kept) == len(record.completions):
+        return record
+    return dataclasses.replace(
+        record,
+        completions=tuple(record.completions[i] for i in kept),
+        ranks=tuple(record.ranks[i] for i in kept),
+        attributes=tuple((name, tuple(values[i] for i in kept)) for name, values in record.attributes),
+    )
 
 
 def _labelled(found: list[Record], origin: Origin, findings: Findings, on_bad_row: OnBadRow) -> Iterator[Labelled]:
@@ -295,6 +354,8 @@ def fit(
 def _answers(record: Record) -> tuple[str, ...]:
     if isinstance(record, Preference):
         return record.a, record.b
+    if isinstance(record, Ranking):
+        return record.completions
     return () if isinstance(record, Prompt) else (record.completion,)
 
 
@@ -347,7 +408,14 @@ def load(spec: DataSpec, kind: Kind | Literal["auto"] = "auto") -> Loaded[Any]:
         "preferences": load_preferences,
         "labelled": load_labelled,
     }
-    if kind == "auto":
-        first = list(itertools.islice(read_rows(spec.path, split=spec.split), _FIRST_ROWS))
-        kind = _format(spec, first)[0].kind if first else "prompts"
-    return loaders[kind](spec)
+    return loaders[kind_of(spec) if kind == "auto" else kind](spec)
+
+
+def kind_of(spec: DataSpec) -> Kind:
+    """What the records of a source are, by its format; of an empty one, prompts.
+
+    Raises:
+        HeedfulError: nothing there, or malformed rows.
+    """
+    first = list(itertools.islice(read_rows(spec.path, split=spec.split), _FIRST_ROWS))
+    return _format(spec, first)[0].kind if first else "prompts"

@@ -62,7 +62,8 @@ class Preference:
     """Two answers to one prompt, and how likely a rater of the target population prefers `a`.
 
     `probability` is 1.0 for a plain "chosen, rejected" row; votes of 2 to 1 give 2/3; a tie 1/2.
-    `votes` counts the judgments behind it; `margin` is a stated strength, 0 when none was given.
+    `votes` counts the judgments behind it; `margin` is by how much `a` should win, 0 when none was given;
+    `strength` what raters said of how much better `a` is, from -3 to 3 (their mean), None when they did not.
     `weight` is the pair's share in its prompt's loss: 1/C(K,2) when K ranked answers gave C(K,2) pairs.
     """
 
@@ -72,6 +73,23 @@ class Preference:
     probability: float = 1.0
     votes: int = 1
     margin: float = 0.0
+    weight: float = 1.0
+    origin: Origin = MADE_HERE
+    strength: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Several answers to one prompt in the order that a rater put them in.
+
+    `ranks` has a rank for each completion, the lower the better; equal ranks are ties. `attributes` are ratings by
+    name, a figure for each completion (NaN where it was not rated), the higher the more.
+    """
+
+    prompt: Conversation
+    completions: tuple[str, ...]
+    ranks: tuple[float, ...]
+    attributes: tuple[tuple[str, tuple[float, ...]], ...] = ()
     weight: float = 1.0
     origin: Origin = MADE_HERE
 
@@ -86,7 +104,7 @@ class Labelled:
     origin: Origin = MADE_HERE
 
 
-Record: TypeAlias = Prompt | Demonstration | Preference | Labelled
+Record: TypeAlias = Prompt | Demonstration | Preference | Ranking | Labelled
 
 
 def normalised(prompt: Conversation) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from heedful.data.records import Conversation, Demonstration, Labelled, Preference, Prompt, Record
+from heedful.data.records import Conversation, Demonstration, Labelled, Preference, Prompt, Ranking, Record
 from heedful.data.turns import hh_turns
 from heedful.errors import HeedfulError, nearest
 from heedful.files import atomic_write
@@ -21,7 +22,7 @@ _MEND = "Write --format heedful, which keeps everything."
 def write_records(path: Path, records: Sequence[Record], *, format: str = "heedful") -> None:
     """Write records as JSON lines, gzipped where the name ends with `.gz`; whole or not at all.
 
-    Formats: "heedful" (any record; keeps probability, votes, margin and weight), "trl" (any record; of a
+    Formats: "heedful" (any record; keeps probability, votes, margin, strength and weight), "trl" (any record; of a
     preference its chosen and rejected side), "hh", "arena" and "alpaca-eval" (preferences). A format that
     cannot say what a record says refuses it: a tie has no chosen side, and HH-RLHF knows no system message.
     In "trl" and "hh" a soft probability becomes its majority, in "arena" too, where ties are kept.
@@ -55,6 +56,12 @@ def _heedful(record: Record) -> Row:
     if isinstance(record, Preference):
         row |= {"a": record.a, "b": record.b, "probability": record.probability}
         row |= {"votes": record.votes, "margin": record.margin, "weight": record.weight}
+        row |= {} if record.strength is None else {"strength": record.strength}
+    elif isinstance(record, Ranking):
+        row |= {"completions": list(record.completions), "ranks": list(record.ranks), "weight": record.weight}
+        row["attributes"] = {
+            name: [None if math.isnan(value) else value for value in values] for name, values in record.attributes
+        }
     elif isinstance(record, Demonstration | Labelled):
         row["completion"] = record.completion
         if isinstance(record, Labelled):
@@ -86,6 +93,8 @@ def _trl(record: Record) -> Row:
         return row | {"chosen": _answer(chosen), "rejected": _answer(rejected)} | margin
     if isinstance(record, Prompt):
         return row
+    if isinstance(record, Ranking):
+        raise HeedfulError("a ranking cannot be said in the format 'trl'.", where=str(record.origin), mend=_MEND)
     row["completion"] = _answer(record.completion)
     return row | {"label": record.label} if isinstance(record, Labelled) else row
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.calibration import calibration_error, favoured, reliability
 from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.data.records import Preference, prompt_key
 from heedful.evaluation.winrate import Floats, cluster_index, vector
+
+if TYPE_CHECKING:
+    from heedful.models.rewards import Reward
+
+CALIBRATION_SAMPLES = 1000
+"""Most resamples for the interval of a calibration error, each of which is sorted and cut anew."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ class RewardAccuracy:
     pairs: int
     truth_ties: int
     score_ties: int
+    ece: Interval
+    """The calibration error with an interval that resamples clusters."""
     calibration: Calibration
     slices: tuple[Slice, ...]
 
@@ -97,14 +108,49 @@ def reward_accuracy(
     gap, longer = direction * (a - b)[kept], direction * (length_a - length_b)[kept]
     right, by_length = _share(gap), _share(longer)
     index = cluster_index([c for c, k in zip(clusters, kept, strict=True) if k], right.size)
+    everyone = cluster_index(clusters, a.size)
+    confident = favoured(a - b, p)
     return RewardAccuracy(
         accuracy=cluster_bootstrap(right, index, samples=samples, seed=seed),
         length_only=cluster_bootstrap(by_length, index, samples=samples, seed=seed),
         pairs=int(kept.sum()),
         truth_ties=int((~kept).sum()),
         score_ties=int((gap == 0).sum()),
+        ece=calibration_error(*confident, everyone, bins=bins, samples=min(samples, CALIBRATION_SAMPLES), seed=seed),
         calibration=calibration(a - b, p, bins=bins),
         slices=_by_length(right, by_length, longer, slices),
+    )
+
+
+def scored(reward: Reward, records: Sequence[Preference]) -> tuple[Floats, Floats]:
+    """[n], [n]: what a reward says of both answers of each pair."""
+    prompts = [record.prompt for record in records]
+    both = reward([*prompts, *prompts], [*(record.a for record in records), *(record.b for record in records)])
+    scores = np.asarray([float(score) for score in both])
+    return scores[: len(records)], scores[len(records) :]
+
+
+def accuracy_on(
+    scores_a: ArrayLike, scores_b: ArrayLike, records: Sequence[Preference], *, slices: int = 4, bins: int = 10
+) -> RewardAccuracy:
+    """`reward_accuracy` on judged pairs, with lengths in words and prompts as clusters.
+
+    Args:
+        scores_a, scores_b: [n] as `scored` gives them.
+        records: the n pairs.
+
+    Raises:
+        ValueError: as `reward_accuracy`.
+    """
+    return reward_accuracy(
+        scores_a,
+        scores_b,
+        [record.probability for record in records],
+        lengths_a=[len(record.a.split()) for record in records],
+        lengths_b=[len(record.b.split()) for record in records],
+        clusters=[prompt_key(record.prompt) for record in records],
+        slices=slices,
+        bins=bins,
     )
 
 
@@ -121,19 +167,15 @@ def calibration(score_difference: ArrayLike, truth: ArrayLike, *, bins: int = 10
     Raises:
         ValueError: lengths differ, a number is not finite, or bins is below 1.
     """
-    difference, p = vector(score_difference, "score_difference"), vector(truth, "truth")
-    if difference.size != p.size or bins < 1:
-        raise ValueError(f"{difference.size} differences, {p.size} truths, {bins} bins")
-    confidence = 0.5 * (1 + np.tanh(np.abs(difference) / 2))
-    favourite = np.where(difference > 0, p, np.where(difference < 0, 1 - p, 0.5))
-    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, p.size))
-    means = [(float(confidence[part].mean()), float(favourite[part].mean())) for part in parts]
-    ece = sum(len(part) * abs(said - came) for part, (said, came) in zip(parts, means, strict=True)) / p.size
+    if bins < 1:
+        raise ValueError(f"{bins} bins")
+    confidence, favourite = favoured(score_difference, truth)
+    found = reliability(confidence, favourite, bins=bins)
     return Calibration(
-        ece=float(ece),
+        ece=found.error,
         brier=float(np.mean((confidence - favourite) ** 2)),
-        confidence=tuple(said for said, _ in means),
-        outcome=tuple(came for _, came in means),
+        confidence=found.confidence,
+        outcome=found.outcome,
     )
 
 

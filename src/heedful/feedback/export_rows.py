@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from heedful.feedback.export_votes import Judged, Pair, Text, best, labels, margin_named, pairs
+from heedful.feedback.export_votes import Judged, Pair, Text, best, labels, margin_named, orders, pairs
 
 Row = dict[str, Any]
 TIES = "ties"
@@ -100,7 +100,8 @@ def preference(one: Compared, options: Options) -> tuple[str, Row]:
 
 
 def heedful(one: Compared, options: Options) -> tuple[str, Row]:
-    """Heedful's own preference, which says ties too."""
+    """Heedful's own preference, which says ties too, and of the pairwise task the strength."""
+    strength = {"strength": one.pair.strength} if one.judged.kind == "pairwise" and one.judged.votes else {}
     return "", {
         "prompt": prompt_of(one.judged),
         "a": one.first.text,
@@ -109,7 +110,7 @@ def heedful(one: Compared, options: Options) -> tuple[str, Row]:
         "votes": one.pair.votes,
         "margin": _margin(one, options),
         "weight": one.pair.weight,
-    }
+    } | strength
 
 
 def _margin(one: Compared, options: Options) -> float:
@@ -126,6 +127,22 @@ def _preferences(
             yield say(one, options)
 
     return rows
+
+
+def ranking(judged: Judged, options: Options, tally: Tally) -> Iterator[tuple[str, Row]]:
+    """A ranking a vote, which share the weight 1; of the attributes task with its points, ranked by the one named."""
+    if judged.kind == "attributes" and not options.attribute:
+        tally.left_out["attributes, and none is named"] += 1
+        return
+    if any(answer.erased for answer in judged.answers):
+        tally.left_out["erased"] += 1
+        return
+    found = [ordered for vote in judged.votes if (ordered := orders(judged, vote, options.attribute)) is not None]
+    for ordered in found:
+        row: Row = {"prompt": prompt_of(judged), "completions": [answer.text for answer in judged.answers]}
+        row |= {"ranks": ordered.ranks, "weight": 1 / len(found)}
+        row |= {"attributes": ordered.attributes} if ordered.attributes else {}
+        yield "", row | {"item": judged.item}
 
 
 def unpaired(judged: Judged, options: Options, tally: Tally) -> Iterator[tuple[str, Row]]:
@@ -163,6 +180,7 @@ Rows = Callable[[Judged, Options, Tally], Iterator[tuple[str, Row]]]
 FORMATS: dict[str, Rows] = {
     "trl-preference": _preferences(preference),
     "heedful": _preferences(heedful),
+    "ranking": ranking,
     "unpaired": unpaired,
     "sft": sft,
 }

@@ -130,6 +130,37 @@ def pairs(judged: Judged, attribute: str = "") -> Iterator[Pair]:
         )
 
 
+@dataclass(frozen=True)
+class Order:
+    """How one vote ranks an item's completions: 1 the best, equal ranks a tie; and the points behind it, if any."""
+
+    ranks: list[int]
+    attributes: dict[str, list[float]]
+
+
+def orders(judged: Judged, vote: Vote, attribute: str = "") -> Order | None:
+    """The ranking that a vote gives; None where it ranks nothing. Payloads of one vote count as their mean.
+
+    Args:
+        judged: a ranking item, or, with an attribute named, an attributes item.
+        attribute: its name, or `MEAN`.
+    """
+    count = range(len(judged.answers))
+    if judged.kind == "ranking":
+        return Order(_competition([-_mean(p["ranks"][i] for p in vote.payloads) for i in count]), {})
+    if judged.kind != "attributes" or not all(_speaks(p, judged.kind, attribute) for p in vote.payloads):
+        return None
+    names = sorted(set.intersection(*({*row} for p in vote.payloads for row in p["scores"])))
+    points = {name: [_mean(p["scores"][i][name] for p in vote.payloads) for i in count] for name in names}
+    by = [_mean(_score(p, i, attribute) for p in vote.payloads) for i in count]
+    return Order(_competition(by), points)
+
+
+def _competition(scores: Sequence[float]) -> list[int]:
+    """Ranks as in 1, 2, 2, 4 of scores, the highest 1."""
+    return [1 + sum(other > score for other in scores) for score in scores]
+
+
 def _mean(values: Any) -> float:
     found = list(values)
     return sum(found) / len(found)

@@ -34,9 +34,9 @@ NAMED = 20
 _PREFERENCES = ("trl-preference", "heedful")
 _OPTIONS = {
     "margin": _PREFERENCES,
-    "attribute": (*_PREFERENCES, "unpaired"),
+    "attribute": (*_PREFERENCES, "ranking", "unpaired"),
     "best": ("sft",),
-    "adjudicated": (*_PREFERENCES, "unpaired", "sft"),
+    "adjudicated": (*_PREFERENCES, "ranking", "unpaired", "sft"),
     "include_surplus": tuple(FORMATS),
     "raters": tuple(FORMATS),
     "batches": (*FORMATS, PROMPTS),

@@ -42,6 +42,37 @@ def hidden_states(model: Any, tokens: Tensor, attention: Tensor) -> Tensor:
     return underlying(model).base_model(input_ids=tokens, use_cache=False).last_hidden_state
 
 
+def branched_hidden_states(model: Any, tokens: Tensor, positions: Tensor, branch: Tensor) -> Tensor:
+    """Last hidden states of rows in which several answers stand one behind another after the prompt that they share.
+
+    A token attends to the prompt and to its own branch, and counts its position from the start of the prompt: its
+    state is that of the prompt followed by its own answer alone. Exact for attention with absolute or rotary
+    positions, sliding windows included; `heedful.training.shared_prompt` compares before it relies on it.
+
+    Args:
+        model: as for `hidden_states`.
+        tokens: [B, T] int64, padded on the right.
+        positions: [B, T] int64, where a token stands in its own sequence.
+        branch: [B, T] int64, 0 for the prompt, then a number for each answer; padding has one of its own.
+
+    Returns:
+        [B, T, H]; meaningless at padding.
+    """
+    inner = underlying(model)
+    before = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
+    own = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    seen = (before & own)[:, None]  # [B, 1, T queries, T keys]
+    config = inner.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None)
+    near = seen if window is None else seen & (positions[:, :, None] - positions[:, None, :] < window)[:, None]
+    mask: Any = seen if window is None or kinds == {"full_attention"} else near
+    if "sliding_attention" in kinds:
+        mask = {kind: near if kind == "sliding_attention" else seen for kind in kinds}
+    out = inner.base_model(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False)
+    return out.last_hidden_state
+
+
 def masked_positions(mask: Tensor) -> Tensor:
     """[N] int64: flat positions (row * T + t) of the masked tokens, in reading order.
 

@@ -14,6 +14,7 @@ from heedful.errors import HeedfulError
 from heedful.files import sha256_file, sha256_json
 from heedful.models.adapters import underlying
 from heedful.models.policy import Policy
+from heedful.models.rewards import aggregation
 from heedful.models.scalar import ScalarModel
 
 _NAMES = (
@@ -51,8 +52,13 @@ def source_fingerprint(source: str, *, revision: str | None = None) -> str:
 
     Of a folder or a hub id: the model's content, as `model_fingerprint`; of a `.yaml` description: the file; of
     `module:function`: the file of that module. Empty where there is no file to hash: a built-in module, a model that
-    was made in memory.
+    was made in memory. Of an ensemble: the hashes of its members together; of one label of a classifier, the model's.
     """
+    aggregated = aggregation(source)
+    if aggregated is not None:
+        return sha256_json([source_fingerprint(member, revision=revision) for member in aggregated.members])
+    if "#" in source and not Path(source).exists():
+        source = source.rpartition("#")[0]
     path = Path(source)
     if path.is_dir():
         return model_fingerprint(path)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.core.logprob import linear_logprob
+from heedful.core.logprob import linear_collision, linear_logprob
 from heedful.errors import HeedfulError
 from heedful.models.adapters import effective_weight, underlying
 from heedful.models.alignment import hidden_states
@@ -53,6 +53,19 @@ def head_logprobs(
         scale=rule.scale,
         softcap=rule.softcap,
         temperature=temperature,
+        banned=banned,
+    )
+
+
+def head_collisions(model: Any, rule: HeadRule, hidden: Tensor, banned: Tensor | None) -> Tensor:
+    """log sum_v pi(v)^2 [N], float32, of what follows hidden states [N, H]; without gradient."""
+    head = underlying(model).get_output_embeddings()
+    return linear_collision(
+        hidden,
+        effective_weight(head),
+        bias=getattr(head, "bias", None),
+        scale=rule.scale,
+        softcap=rule.softcap,
         banned=banned,
     )
 

@@ -15,7 +15,7 @@ from heedful.data.chat import end_of_turn_ids, prepare_tokenizer
 from heedful.errors import HeedfulError, nearest
 from heedful.models.adapters import LoRA, attach, is_adapted, underlying, without_adapters
 from heedful.models.alignment import hidden_states, masked_positions, place, previous
-from heedful.models.head import check_head, head_logprobs, head_rule
+from heedful.models.head import check_head, head_collisions, head_logprobs, head_rule
 from heedful.models.storage import (
     Precision,
     check_source,
@@ -145,6 +145,19 @@ class Policy:
         targets = tokens.flatten().index_select(0, positions)
         logprobs, entropy = head_logprobs(self.model, self._rule, states, targets, temperature, self._banned_tensor)
         return place(logprobs, mask), place(entropy, mask)
+
+    def collisions_from(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """log sum_v pi(v)^2 where each masked token was chosen (`heedful.core.logprob.linear_collision`).
+
+        Args:
+            hidden: [B, T, H] of `hidden_states`. Call it inside `autocast()`.
+            mask: [B, T] bool, the tokens asked for; False in the first column.
+
+        Returns:
+            [B, T] float32 in nats, zero outside the mask, without gradient.
+        """
+        states = previous(hidden.detach(), mask)
+        return place(head_collisions(self.model, self._rule, states, self._banned_tensor), mask)
 
     def num_parameters(self) -> int:
         """How many weights the model has, tied ones counted once, adapters included."""
@@ -338,5 +351,17 @@ def reference_of(policy: Policy) -> Policy:
     else:
         model = copy.deepcopy(policy.model)
     model.requires_grad_(False)
+    model.eval()
+    return Policy(model, policy.tokenizer, precision=policy.precision, banned=policy.banned)
+
+
+def moving_reference_of(policy: Policy) -> Policy:
+    """A reference that can follow the policy: a second copy of the weights that training changes.
+
+    What training leaves alone (the base under LoRA) is shared. The copies keep `requires_grad`, which tells a
+    checkpoint that they change; no gradient is ever taken.
+    """
+    kept = (*policy.model.parameters(), *policy.model.buffers())
+    model = copy.deepcopy(policy.model, {id(tensor): tensor for tensor in kept if not tensor.requires_grad})
     model.eval()
     return Policy(model, policy.tokenizer, precision=policy.precision, banned=policy.banned)

@@ -1,25 +1,27 @@
-"""A reward is a function of prompts and completions: a reward model or a Python callable."""
+"""A reward is a function of prompts and completions: a reward model, several of them, or a Python callable."""
 
 from __future__ import annotations
 
-import importlib
+import math
 import re
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from heedful.core.ensembles import mean_score, uncertainty_penalised, worst_case
 from heedful.data.records import Conversation
-from heedful.errors import HeedfulError, nearest
+from heedful.errors import HeedfulError
+from heedful.models.callables import import_function, names_function
+from heedful.models.classifier import ClassifierReward, load_classifier, reads_last_token
+from heedful.models.head_bank import ENSEMBLE
 from heedful.models.scalar import RewardModel, load_reward_model
 
 Reward: TypeAlias = Callable[[Sequence[Conversation], Sequence[str]], Tensor | Sequence[float]]
 """Scores [B] of B completions, the higher the better; `prompts[i]` belongs to `completions[i]`."""
-
-_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class CheckedReward:
@@ -67,47 +69,117 @@ def _described(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def load_reward(spec: str, **settings: Any) -> RewardModel | CheckedReward:
+class EnsembleReward:
+    """Several rewards of the same answers, made one by a rule. It is a `Reward`.
+
+    Scores of unlike scale do not average: members are to be normalised alike, as `heedful reward` leaves them.
+
+    Attributes:
+        name: for messages and reports.
+        members: prompts and completions -> scores [M, B], a row a member.
+        rule: scores [M, B] -> [B].
+    """
+
+    def __init__(
+        self,
+        name: str,
+        members: Callable[[Sequence[Conversation], Sequence[str]], Tensor],
+        rule: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.name = name
+        self.members = members
+        self.rule = rule
+
+    def __call__(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
+        """Scores [B] float32 of completions, without gradient, in the order given."""
+        return self.rule(self.members(prompts, completions))
+
+
+_AGGREGATED = re.compile(r"(mean|worst|penalised)(?:=([^:,]*))?:(.+)")
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """What a setting like `penalised=0.5:runs/a,runs/b` says."""
+
+    rule: Callable[[Tensor], Tensor]
+    members: tuple[str, ...]
+
+
+def aggregation(spec: str) -> Aggregation | None:
+    """The rule and the members that a setting names, or None where it names a single reward.
+
+    Raises:
+        HeedfulError: `penalised` without a number that is not negative, another rule with one, or an empty member.
+    """
+    found = _AGGREGATED.fullmatch(spec)
+    if found is None:
+        return None
+    name, number, listed = found.groups()
+    members = tuple(member.strip() for member in listed.split(","))
+    if not all(members):
+        raise HeedfulError("an empty member.", where=spec, mend=f"Write {name}:runs/a,runs/b.")
+    if name != "penalised":
+        if number is not None:
+            raise HeedfulError(f"{name!r} takes no number.", where=spec, mend=f"Write {name}:{listed}.")
+        return Aggregation(mean_score if name == "mean" else worst_case, members)
+    try:
+        coefficient = float(number or "nan")
+    except ValueError:
+        coefficient = math.nan
+    if not 0 <= coefficient < math.inf:
+        raise HeedfulError(
+            "'penalised' needs the weight of the variance, 0 or above.",
+            where=spec,
+            mend=f"Write penalised=0.1:{listed}; 0.5 suits best-of-n, 0.1 PPO.",
+        )
+    return Aggregation(lambda scores: uncertainty_penalised(scores, coefficient), members)
+
+
+def load_reward(spec: str, **settings: Any) -> RewardModel | ClassifierReward | CheckedReward | EnsembleReward:
     """The reward that a setting names.
 
     Args:
-        spec: a folder or hub id of a reward model, or "module:function" of a Python callable that takes
-            prompts and completions. The module is looked for in the current folder too. It runs as your code.
+        spec: one of
+
+            - a folder or hub id of a reward model, or of any sequence classifier of transformers; of one with
+              several labels, `folder#label` names the one whose output is the score;
+            - "module:function", a Python callable that takes prompts and completions. The module is looked for in
+              the current folder too. It runs as your code;
+            - `mean:A,B,...`, `worst:A,B,...` or `penalised=0.1:A,B,...`: several of these, as one by their mean,
+              their lowest, or their mean less so many times their unbiased variance. A single member is a model with
+              an ensemble of heads on one trunk.
         settings: for a reward model, arguments of `load_reward_model`; a callable takes none of them.
 
     Raises:
-        HeedfulError: no such model, module or function.
+        HeedfulError: no such model, label, module or function; an ensemble of one.
     """
-    if _CALLABLE.fullmatch(spec) and not Path(spec).exists():
-        return CheckedReward(spec, _imported(spec))
-    return load_reward_model(spec, **settings)
+    aggregated = aggregation(spec)
+    if aggregated is not None:
+        return _ensemble(spec, aggregated, settings)
+    if names_function(spec):
+        return CheckedReward(spec, import_function(spec))
+    source, _, label = spec.rpartition("#") if "#" in spec and not Path(spec).exists() else (spec, "", "")
+    settings = {**settings, "label": label} if label else settings
+    if reads_last_token(source, settings.get("revision")):
+        return load_reward_model(source, **settings)
+    return load_classifier(source, **settings)
 
 
-def _imported(spec: str) -> Reward:
-    module_name, _, function_name = spec.partition(":")
-    here = str(Path.cwd())
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
+def _ensemble(spec: str, aggregated: Aggregation, settings: dict[str, Any]) -> EnsembleReward:
+    rewards = [load_reward(member, **settings) for member in aggregated.members]
+    if len(rewards) > 1:
+
+        def apart(prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
+            scores = [torch.as_tensor(reward(prompts, completions), dtype=torch.float32) for reward in rewards]
+            return torch.stack([score.to(scores[0].device) for score in scores])
+
+        return EnsembleReward(spec, apart, aggregated.rule)
+    alone = rewards[0]
+    if not isinstance(alone, RewardModel) or alone.bank is None or alone.bank.kind != ENSEMBLE:
         raise HeedfulError(
-            f"cannot import the module {module_name!r}: {error}.",
+            "an ensemble needs several members, or a model that was trained with --heads.kind ensemble.",
             where=spec,
-            mend="Run the command in the module's folder, or install it.",
-        ) from error
-    finally:
-        if added:
-            sys.path.remove(here)
-    for part in function_name.split("."):
-        if not hasattr(found, part):
-            raise HeedfulError(
-                f"{module_name} has no {part!r}.",
-                where=spec,
-                mend=nearest(part, dir(found)) or "Check the name.",
-            )
-        found = getattr(found, part)
-    if not callable(found):
-        raise HeedfulError(f"{function_name!r} is no function.", where=spec, mend="Name a function.")
-    return found
+            mend="Name the folders with commas between them.",
+        )
+    return EnsembleReward(spec, lambda prompts, texts: alone.head_scores(prompts, texts).T, aggregated.rule)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from heedful.data.chat import end_of_turn_ids, prepare_tokenizer, render_completion
 from heedful.data.packing import micro_batches
@@ -23,13 +22,13 @@ from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.models.adapters import LoRA, attach, merged_state, underlying, without_adapters
 from heedful.models.alignment import hidden_states, place, previous
+from heedful.models.head_bank import HEADS, HeadBank, float_linear, open_bank
+from heedful.models.labels import chosen_label, classifier_config, finite, keep_label
 from heedful.models.modes import evaluating
 from heedful.models.policy import Policy, autocast
 from heedful.models.storage import (
     Precision,
-    check_source,
     fit_vocabulary,
-    open_config,
     open_model,
     open_tokenizer,
     torch_dtype,
@@ -114,28 +113,55 @@ class ScalarModel:
     def _head(self, states: Tensor) -> Tensor:
         """[N] float32 of states [N, H]; never in lower precision."""
         score = underlying(self.model).score
-        with torch.autocast(states.device.type, enabled=False):
-            bias = None if score.bias is None else score.bias.float()
-            return linear(states.float(), score.weight.float(), bias).squeeze(-1)
+        return float_linear(states, score.weight, score.bias).squeeze(-1)
 
 
 class RewardModel(ScalarModel):
-    """How good an answer is, one number. Called with prompts and completions it is a `Reward`."""
+    """How good an answer is, one number. Called with prompts and completions it is a `Reward`.
 
-    def raw_scores(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """The head's output at the last real token of each row, which must be its end-of-turn token.
+    Attributes:
+        bank: further heads on the same trunk (`heedful.models.head_bank`), or None.
+    """
+
+    bank: HeadBank | None = None
+
+    def to(self, device: torch.device | str) -> RewardModel:
+        """Move the weights, further heads included; returns the model itself."""
+        super().to(device)
+        if self.bank is not None:
+            self.bank.to(device)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """As `ScalarModel.save`; further heads lie beside the weights."""
+        if self.bank is not None:
+            setattr(underlying(self.model).config, HEADS, self.bank.describe())
+        super().save(folder)
+        if self.bank is not None:
+            self.bank.save(folder)
+
+    def last_states(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """The trunk's states at the last real token of each row, which must be its end-of-turn token.
 
         Args:
             tokens: [B, T] int64, padded on the right.
             attention: [B, T] bool, True at real tokens; at least one in each row.
 
         Returns:
-            [B] float32, differentiable, not normalised: what plain transformers gives.
+            [B, H], differentiable.
         """
         with self.autocast():
             hidden = hidden_states(self.model, tokens, attention)
         last = attention.sum(1) - 1
-        return self._head(hidden[torch.arange(len(tokens), device=tokens.device), last])
+        return hidden[torch.arange(len(tokens), device=tokens.device), last]
+
+    def head(self, states: Tensor) -> Tensor:
+        """[N] float32: the raw scores of states [N, H], differentiable."""
+        return self._head(states)
+
+    def raw_scores(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """[B] float32, differentiable, not normalised: what plain transformers gives. Arguments as `last_states`."""
+        return self._head(self.last_states(tokens, attention))
 
     def normalised(self, raw: Tensor) -> Tensor:
         """(raw - offset) / scale."""
@@ -161,6 +187,24 @@ class RewardModel(ScalarModel):
         pairs = zip(prompts, completions, strict=True)
         return self.score_tokens([self.render(prompt, completion) for prompt, completion in pairs])
 
+    def head_scores(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
+        """[B, heads] float32: what the further heads say of completions, without gradient.
+
+        Raises:
+            HeedfulError: the model has no further heads, or a score is not finite.
+        """
+        bank = self.bank
+        if bank is None:
+            raise HeedfulError(
+                "this reward model has one head alone.",
+                where=str(self.tokenizer.name_or_path),
+                mend="Give several models, or one that was trained with --heads.kind ensemble or attributes.",
+            )
+        pairs = zip(prompts, completions, strict=True)
+        sequences = [self.render(prompt, completion) for prompt, completion in pairs]
+        raw = self._over(sequences, SCORING_TOKENS, lambda tokens, mask: bank(self.last_states(tokens, mask)))
+        return bank.said(raw)
+
     def score_tokens(self, sequences: Sequence[Sequence[int]], *, budget: int = SCORING_TOKENS) -> Tensor:
         """Normalised scores [B] float32 of token sequences that end with end-of-turn, without gradient.
 
@@ -169,7 +213,13 @@ class RewardModel(ScalarModel):
         Raises:
             HeedfulError: a score is not finite.
         """
-        scores = torch.empty(len(sequences), device=self.device)
+        return self.normalised(self._over(sequences, budget, self.raw_scores))
+
+    def _over(
+        self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """What `read` gives of each sequence's tokens and attention, in the order given, without gradient."""
+        found: list[Tensor] = [torch.empty(0, device=self.device)] * len(sequences)
         with evaluating(self.model):
             for rows in micro_batches([len(sequence) for sequence in sequences], budget):
                 lengths = torch.tensor([len(sequences[row]) for row in rows], device=self.device)
@@ -177,14 +227,10 @@ class RewardModel(ScalarModel):
                 padded = [[*sequences[row], *([self.pad] * (width - len(sequences[row])))] for row in rows]
                 tokens = torch.tensor(padded, device=self.device)
                 attention = torch.arange(width, device=self.device)[None, :] < lengths[:, None]
-                scores[torch.tensor(rows, device=self.device)] = self.raw_scores(tokens, attention)
-        if not bool(torch.isfinite(scores).all()):
-            raise HeedfulError(
-                "the reward model gives scores that are no finite numbers.",
-                where=str(self.tokenizer.name_or_path),
-                mend="Its weights are damaged, or its training diverged: train it again.",
-            )
-        return self.normalised(scores)
+                for row, score in zip(rows, read(tokens, attention), strict=True):
+                    found[row] = score
+        scores = torch.stack(found) if found else torch.empty(0, device=self.device)
+        return finite(scores, str(self.tokenizer.name_or_path))
 
 
 class Critic(ScalarModel):
@@ -298,28 +344,18 @@ def _load(
     device: torch.device | str,
     revision: str | None,
     seed: int,
+    label: str | None = None,
 ) -> ScalarT:
     from transformers import AutoModelForSequenceClassification
 
     source = str(name_or_path)
-    check_source(source)
-    config = open_config(source, revision)
-    if not any("ForSequenceClassification" in name for name in config.architectures or ()):
-        raise HeedfulError(
-            "this is not a reward model: its configuration names no sequence classifier.",
-            where=source,
-            mend="Train one with heedful reward, or give the folder of one.",
-        )
-    if config.num_labels != 1:
-        raise HeedfulError(
-            f"a reward model has one label, and this classifier has {config.num_labels}.",
-            where=source,
-            mend="Give a model with num_labels 1.",
-        )
+    config = classifier_config(source, revision)
+    chosen = chosen_label(config, label, source)
     tokenizer = prepare_tokenizer(open_tokenizer(source, revision), template=template, pad_token=pad_token)
     model = open_model(AutoModelForSequenceClassification, source, revision, dtype, config=config)
     if not hasattr(getattr(model, "score", None), "weight"):
         raise HeedfulError(f"{type(model).__name__} has no linear score.", where=source, mend="Give another model.")
+    keep_label(model, chosen)
     fit_vocabulary(model, tokenizer)
     model.score.float()
     if lora is not None:
@@ -338,15 +374,21 @@ def load_reward_model(
     device: torch.device | str = "cpu",
     revision: str | None = None,
     seed: int = 0,
+    label: str | None = None,
 ) -> RewardModel:
-    """Open a reward model by folder or hub id: one of ours, or any one-label sequence classifier.
+    """Open a reward model by folder or hub id: one of ours, or a classifier with a linear `score` at the last token.
 
-    A classifier that heedful did not make has offset 0 and scale 1. Arguments as in `load_policy`.
+    A classifier that heedful did not make has offset 0 and scale 1. Arguments as in `load_policy`, and:
+
+    Args:
+        label: of a classifier with several labels, the one whose output is the score: its name or number.
 
     Raises:
-        HeedfulError: as `load_policy`, and for a model that is no sequence classifier with one label.
+        HeedfulError: as `load_policy`, and for a model that is no such classifier.
     """
-    return _load(RewardModel, name_or_path, template, pad_token, lora, dtype, precision, device, revision, seed)
+    model = _load(RewardModel, name_or_path, template, pad_token, lora, dtype, precision, device, revision, seed, label)
+    model.bank = open_bank(str(name_or_path), underlying(model.model).config, revision)
+    return model.to(device)
 
 
 def load_critic(

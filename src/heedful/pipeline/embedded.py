@@ -16,11 +16,12 @@ from heedful.data.write import write_records
 from heedful.evaluation.compare import Answer
 from heedful.files import artifact, read_manifest, sha256_json
 from heedful.models.policy import Policy, load_policy, new_policy
-from heedful.pipeline.stages import fine_tune, opened
+from heedful.pipeline.stages.common import opened
+from heedful.pipeline.stages.sft import fine_tune
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import RolloutParams
 from heedful.training.batching import Example, records_between
-from heedful.training.config import SFTConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.progress import Display
 from heedful.training.settings import from_mapping
 from heedful.training.state import mix

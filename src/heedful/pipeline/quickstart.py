@@ -29,9 +29,16 @@ from heedful.pipeline.embedded_evaluation import SPLITS, Examined, Standing, exa
 from heedful.pipeline.quickstart_report import assemble
 from heedful.pipeline.report import build_report, render_terminal
 from heedful.pipeline.run_folder import claim, locked
-from heedful.pipeline.stages import run_dpo, run_ppo, run_reward, run_sft
+from heedful.pipeline.stages.online import run_ppo
+from heedful.pipeline.stages.preference import run_dpo
+from heedful.pipeline.stages.reward import run_reward
+from heedful.pipeline.stages.sft import run_sft
 from heedful.rollout.types import RolloutParams
-from heedful.training.config import DPOConfig, PPOConfig, QuickstartConfig, RewardConfig, SFTConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.quickstart import QuickstartConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.ppo import PPOModels
 from heedful.training.progress import Display
 from heedful.training.run import Watch

@@ -27,7 +27,7 @@ from heedful.pipeline.report_data import (
     write,
 )
 from heedful.pipeline.run_folder import code_version
-from heedful.pipeline.stages import peak_memory
+from heedful.pipeline.stages.common import peak_memory
 
 if TYPE_CHECKING:
     from heedful.pipeline.quickstart import Results

@@ -114,6 +114,8 @@ def _sections(data: ReportData) -> list[tuple[str, str, Safe]]:
     parts: list[tuple[str, str, Safe]] = []
     if data.methods:
         parts.append(("methods", "Methods compared", sections.methods(data)))
+    if data.explanations:
+        parts.append(("meaning", "What this means", sections.explanations(data.explanations)))
     if data.samples:
         parts.append(("samples", "Answers side by side", sections.samples(data)))
     if data.controls:

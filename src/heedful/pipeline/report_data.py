@@ -164,6 +164,14 @@ class FindingRow:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """What a run's figures mean, in plain words: a heading and its paragraphs."""
+
+    heading: str
+    paragraphs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StageRow:
     """What a stage cost and what it was made from.
 
@@ -187,6 +195,7 @@ class ReportData:
         figures: the large figures beneath it.
         methods: the table of methods by split, in the order to show; splits appear as they first come.
         interval_note: what the intervals are ("95%, bootstrap over 54 facts").
+        explanations: what the figures mean, in words.
         curves, samples, controls, findings, stages: the other sections.
         sample_note: how the samples were picked.
         lineage: versions, seeds, commands and the like, by name.
@@ -198,6 +207,7 @@ class ReportData:
     figures: tuple[Figure, ...] = ()
     methods: tuple[MethodRow, ...] = ()
     interval_note: str = ""
+    explanations: tuple[Explanation, ...] = ()
     curves: tuple[Curve, ...] = ()
     samples: tuple[SampleRow, ...] = ()
     sample_note: str = ""

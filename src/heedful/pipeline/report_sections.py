@@ -9,6 +9,7 @@ from heedful.pipeline.report_data import (
     COLUMNS,
     ControlRow,
     Curve,
+    Explanation,
     Figure,
     FindingRow,
     Kind,
@@ -123,6 +124,12 @@ def _shown(value: Number | str | None, kind: Kind = "number") -> list[Safe | str
     if isinstance(value, Interval):
         return [write(value.mean, kind), element("span", bounds(value, kind), class_="bounds")]
     return [write(float(value), kind)]
+
+
+def explanations(rows: tuple[Explanation, ...]) -> Safe:
+    """What the figures mean, in words."""
+    blocks = [(element("h3", row.heading), [element("p", text) for text in row.paragraphs]) for row in rows]
+    return element("div", blocks)
 
 
 def curves(data: ReportData) -> Safe:

@@ -1,18 +1,20 @@
-"""From sampled completions to what PPO learns from: one type per stage, no optional fields."""
+"""From sampled completions to what a policy learns from: one type per stage, no optional fields."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from heedful.core.advantages import gae, shape_rewards, whiten
-from heedful.core.kl import k1
+from heedful.core.kl import estimate
 from heedful.data.packing import micro_batches
 from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout
+from heedful.training.config.online import BaseKLConfig, OnlineConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class CriticExperience(Experience):
     returns: Tensor  # [B, T] float32
 
 
+ExperienceT = TypeVar("ExperienceT", bound=Experience)
+
+
 def select(rollout: Rollout, rows: Sequence[int] | Tensor) -> Rollout:
     """Some rows of a rollout, cut to the longest of them."""
     index = torch.as_tensor(rows, device=rollout.tokens.device)
@@ -47,18 +52,12 @@ def select(rollout: Rollout, rows: Sequence[int] | Tensor) -> Rollout:
     )
 
 
-def select_experience(experience: CriticExperience, rows: Sequence[int]) -> CriticExperience:
+def select_experience(experience: ExperienceT, rows: Sequence[int]) -> ExperienceT:
     """Some rows of an experience, cut to the longest of them."""
     rollout = select(experience.rollout, rows)
     index, width = torch.as_tensor(rows, device=rollout.tokens.device), rollout.tokens.shape[1]
-    return CriticExperience(
-        rollout,
-        experience.logprobs[index, :width],
-        experience.reference_logprobs[index, :width],
-        experience.advantages[index, :width],
-        experience.values[index, :width],
-        experience.returns[index, :width],
-    )
+    columns = {f.name: getattr(experience, f.name) for f in fields(experience) if f.name != "rollout"}
+    return type(experience)(rollout, **{name: column[index, :width] for name, column in columns.items()})
 
 
 def in_micro_batches(rollout: Rollout, budget: int, compute: Callable[[Rollout], tuple[Tensor, ...]]) -> list[Tensor]:
@@ -86,6 +85,37 @@ def logprobs_of(policy: Policy, rollout: Rollout, temperature: float, budget: in
     return in_micro_batches(rollout, budget, compute)[0]
 
 
+def old_logprobs(policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
+    """[B, T]: log-probabilities under the policy that sampled: the sampler's own, or computed again if asked."""
+    if not config.rollout.recompute_logprobs:
+        return rollout.logprobs
+    policy.model.eval()
+    return logprobs_of(policy, rollout, config.rollout.temperature, config.memory.micro_batch_tokens)
+
+
+@torch.no_grad()
+def kl_price(kl: BaseKLConfig, coefficient: float, logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """[B, T]: what the KL takes from each token's reward; nothing where it is paid in the loss."""
+    if kl.place == "loss":
+        return torch.zeros_like(logprobs)
+    return coefficient * estimate(logprobs, reference, mask, kl.estimator, kl.level)
+
+
+def over_tokens(values: Tensor, mask: Tensor) -> Tensor:
+    """[B, T]: each completion's own value [B] at all its tokens; 0 outside the mask."""
+    return torch.where(mask, values.unsqueeze(1), 0.0)
+
+
+def describe(rollout: Rollout, logprobs: Tensor, reference: Tensor, kl_coefficient: float) -> dict[str, float]:
+    """How far the policy that sampled is from the reference, and how it ends its answers."""
+    return {
+        "kl": float((logprobs - reference).sum(1).mean()),
+        "kl_coefficient": kl_coefficient,
+        "length": float(rollout.lengths.float().mean()),
+        "finished": float(rollout.finished.float().mean()),
+    }
+
+
 def judge(
     rollout: Rollout,
     scores: Tensor,
@@ -93,18 +123,22 @@ def judge(
     reference_logprobs: Tensor,
     values: Tensor,
     *,
+    kl: BaseKLConfig,
     kl_coefficient: float,
     gamma: float,
     lam: float,
+    whiten_rewards: bool,
     whiten_advantages: bool,
 ) -> CriticExperience:
-    """Rewards per token (score on the last real token, minus β times the k1 estimate), then GAE.
+    """Rewards per token (score on the last real token, less the price of the KL), then GAE.
 
     Args:
         scores: [B], already normalised and penalised.
     """
-    penalty = kl_coefficient * k1(logprobs, reference_logprobs)
+    penalty = kl_price(kl, kl_coefficient, logprobs, reference_logprobs, rollout.mask)
     rewards = shape_rewards(scores, penalty, rollout.mask)
+    if whiten_rewards:
+        rewards = whiten(rewards, rollout.mask, shift_mean=False)
     advantages, returns = gae(rewards, values, rollout.mask, gamma=gamma, lam=lam)
     if whiten_advantages:
         advantages = whiten(advantages, rollout.mask, shift_mean=True)

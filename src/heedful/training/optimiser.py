@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from heedful.training.config import OptimiserConfig
+from heedful.training.config.common import OptimiserConfig
 
 
 class Diverged(Exception):  # noqa: N818  (an outcome of training, not a mistake in the program)

@@ -1,14 +1,17 @@
-"""Preference pairs as tokens, shared by the reward model and DPO."""
+"""What people said of answers, as tokens: pairs, which the reward model reads too, and single labelled answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
 
 from heedful.data.chat import render_completion
 from heedful.data.packing import micro_batches
-from heedful.data.records import Preference
+from heedful.data.records import Conversation, Labelled, Preference
+from heedful.errors import HeedfulError
 from heedful.training.batching import Example
 
 if TYPE_CHECKING:
@@ -26,9 +29,37 @@ class Pair:
     weight: float
 
     @property
+    def answers(self) -> tuple[Example, ...]:
+        """Both answers."""
+        return self.a, self.b
+
+    @property
     def longest(self) -> int:
         """Tokens of the longer side."""
         return max(len(self.a.tokens), len(self.b.tokens))
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """One answer rendered behind its prompt, and how likely it is good."""
+
+    answer: Example
+    probability: float
+    weight: float = 1.0
+
+    @property
+    def answers(self) -> tuple[Example, ...]:
+        """The one answer."""
+        return (self.answer,)
+
+    @property
+    def longest(self) -> int:
+        """Its tokens."""
+        return len(self.answer.tokens)
+
+
+JudgedAnswers: TypeAlias = Sequence[Pair | LabelledAnswer]
+"""Records, all of one kind: what a trainer of preference losses reads."""
 
 
 def make_pairs(
@@ -45,23 +76,93 @@ def make_pairs(
         closing: a token to end an answer with that had to be cut, in the place of its last token: a reward model
             is read at the end-of-turn token. None leaves it cut.
     """
-
-    def side(record: Preference, completion: str) -> Example:
-        rendered = render_completion(tokenizer, record.prompt, completion, max_length=max_length)
-        if rendered.truncated and closing is not None:
-            return Example([*rendered.tokens[:-1], closing], rendered.mask)
-        return Example(rendered.tokens, rendered.mask)
-
     pairs = []
     for record in records:
         probability = record.probability
         if labels == "majority":
             probability = 0.5 if probability == 0.5 else float(probability > 0.5)
-        a, b = side(record, record.a), side(record, record.b)
+        a, b = (_example(record.prompt, text, tokenizer, max_length, closing) for text in (record.a, record.b))
         pairs.append(Pair(a, b, probability, record.margin, record.weight))
     return pairs
 
 
-def pair_micro_batches(pairs: Sequence[Pair], budget: int) -> list[list[int]]:
-    """Group pairs so that both sides of a group, padded, stay within `budget` tokens."""
-    return micro_batches([2 * pair.longest for pair in pairs], budget)
+def make_labelled(
+    records: Sequence[Labelled], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[LabelledAnswer]:
+    """Render unpaired feedback."""
+    return [
+        LabelledAnswer(_example(record.prompt, record.completion, tokenizer, max_length), float(record.label))
+        for record in records
+    ]
+
+
+def _example(
+    prompt: Conversation,
+    completion: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    closing: int | None = None,
+) -> Example:
+    rendered = render_completion(tokenizer, prompt, completion, max_length=max_length)
+    if rendered.truncated and closing is not None:
+        return Example([*rendered.tokens[:-1], closing], rendered.mask)
+    return Example(rendered.tokens, rendered.mask)
+
+
+def preferred_first(pairs: Sequence[Pair], where: str) -> list[Pair]:
+    """Pairs fit for margins: hard labels only, the preferred answer first.
+
+    Raises:
+        HeedfulError: a soft label or a tie; `where` is the setting that asks for margins.
+    """
+    if any(pair.probability not in (0.0, 1.0) for pair in pairs):
+        raise HeedfulError(
+            "margins and soft labels do not go together, and some pairs have votes on both sides.",
+            where=where,
+            mend=f"Leave {where} out, or give hard labels (and no ties) with --labels majority.",
+        )
+    return [p if p.probability == 1.0 else Pair(p.b, p.a, 1.0, p.margin, p.weight) for p in pairs]
+
+
+def mismatched(records: JudgedAnswers, pool: JudgedAnswers, seed: int, max_length: int) -> list[Pair | LabelledAnswer]:
+    """For each record its prompt with the answers of another record of `pool`, one that answers another prompt.
+
+    Who is whose partner is a function of the records and the seed alone.
+
+    Raises:
+        HeedfulError: all records of the pool answer the prompt of one of the records.
+    """
+    order = np.random.default_rng([seed, len(pool)]).permutation(len(pool))
+    prompts = [_prompt(record.answers[0]) for record in pool]
+    moved: list[Pair | LabelledAnswer] = []
+    for number, record in enumerate(records):
+        own = _prompt(record.answers[0])
+        place = next((k for k in range(len(pool)) if prompts[order[(number + k) % len(pool)]] != own), None)
+        if place is None:
+            raise HeedfulError(
+                "all records answer one prompt, and this loss compares answers with those to another.",
+                where="loss",
+                mend="Give data with two different prompts or more.",
+            )
+        partner = pool[order[(number + place) % len(pool)]]
+        answers = [_behind(own, answer, max_length) for answer in partner.answers]
+        if isinstance(record, Pair):
+            moved.append(Pair(answers[0], answers[1], record.probability, record.margin, record.weight))
+        else:
+            moved.append(LabelledAnswer(answers[0], record.probability, record.weight))
+    return moved
+
+
+def _prompt(answer: Example) -> list[int]:
+    return answer.tokens[: answer.mask.index(True)]
+
+
+def _behind(prompt: list[int], answer: Example, max_length: int) -> Example:
+    tokens = prompt + answer.tokens[answer.mask.index(True) :]
+    mask = [False] * len(prompt) + [True] * (len(tokens) - len(prompt))
+    return Example(tokens[:max_length], mask[:max_length])
+
+
+def pair_micro_batches(records: JudgedAnswers, budget: int) -> list[list[int]]:
+    """Group pairs (or single answers) so that all answers of a group, padded, stay within `budget` tokens."""
+    return micro_batches([len(record.answers) * record.longest for record in records], budget)

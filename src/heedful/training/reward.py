@@ -1,71 +1,199 @@
-"""The reward model: a scalar learns which of two answers people prefer (Bradley–Terry)."""
+"""The reward model: a scalar learns what raters said of answers, by any of `LOSSES` and with any of `HEADS`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from heedful.core.losses import bradley_terry_loss
 from heedful.models.scalar import RewardModel
 from heedful.training.batching import batch_at, collate, total_steps
-from heedful.training.config import RewardConfig
+from heedful.training.config.reward import RewardConfig
 from heedful.training.optimiser import Optimiser, learning_rate
-from heedful.training.pairs import Pair, pair_micro_batches
+from heedful.training.reward_data import Judged, Layout, item_micro_batches
+from heedful.training.reward_heads import HEADS, Heads
+from heedful.training.reward_losses import LOSSES, Learnt, RewardLoss, centering
 from heedful.training.state import Step, TrainState
 
 
-def reward_state(model: RewardModel, config: RewardConfig, total: int) -> TrainState:
+@dataclass(frozen=True)
+class Learner:
+    """A reward model with its heads, the loss, and what the loss learns beside it."""
+
+    model: RewardModel
+    heads: Heads
+    loss: RewardLoss
+    learnt: Learnt
+
+
+def learner(model: RewardModel, items: Sequence[Judged], config: RewardConfig) -> Learner:
+    """What a configuration asks for, at its start. `items` are all that it will be trained on, in their order.
+
+    Raises:
+        HeedfulError: the heads cannot be fitted to these items.
+    """
+    loss = LOSSES[config.loss]
+    heads = HEADS[config.heads.kind](model, config, items)
+    return Learner(model, heads, loss, loss.learns().to(model.device))
+
+
+def reward_state(learner: Learner, config: RewardConfig, total: int) -> TrainState:
     """The state of a run that trains one reward model."""
-    modules = {"reward": model.model}
-    return TrainState(modules, {"reward": Optimiser(modules, config.optimiser, total)}, config.seed)
+    weights = {"reward": learner.model.model, "heads": learner.heads.weights}
+    scalars = {"loss": learner.learnt, "mixture": learner.heads.learnt}
+    optimisers = {"reward": Optimiser(weights, config.optimiser, total)}
+    if any(True for module in scalars.values() for _ in module.parameters()):
+        own = dataclasses.replace(config.optimiser, learning_rate=config.loss_learning_rate)
+        optimisers["loss"] = Optimiser(scalars, own, total)
+    return TrainState(weights | scalars, optimisers, config.seed)
 
 
-def _scores(model: RewardModel, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
-    """[N], [N]: raw scores of both sides, from one forward pass."""
-    batch = collate([p.a for p in pairs] + [p.b for p in pairs], model.pad, model.device)
-    scores = model.raw_scores(batch.tokens, batch.attention)
-    return scores[: len(pairs)], scores[len(pairs) :]
+@dataclass(frozen=True)
+class Batch:
+    """The items of one optimiser step, and what their parts have to know of the whole."""
+
+    items: Sequence[Judged]
+    shares: Sequence[Sequence[float]]
+    """Of each item, its weight in each of the heads' losses."""
+    totals: Sequence[float]
+    """Of each loss, the weights of all items."""
+    rated: int
+    """Ratings of attributes in all answers."""
+
+    @staticmethod
+    def of(items: Sequence[Judged], chosen: Sequence[int], heads: Heads) -> Batch:
+        """The batch of the items that are chosen by their numbers."""
+        found = [items[i] for i in chosen]
+        shares = [[item.weight * share for share in heads.shares(i)] for i, item in zip(chosen, found, strict=True)]
+        rated = sum(value == value for item in found for row in item.ratings for value in row)
+        return Batch(found, shares, [sum(row[v] for row in shares) for v in range(len(shares[0]))], rated)
 
 
-def reward(state: TrainState, model: RewardModel, pairs: Sequence[Pair], config: RewardConfig) -> Iterator[Step]:
-    """Minimise the weighted mean Bradley–Terry loss; yields after every optimiser step."""
-    total = total_steps(len(pairs), config.batch_size, config.epochs)
-    model.model.train()
+def read(learner: Learner, layout: Layout) -> Tensor:
+    """[S, outputs]: what the heads say of a layout's answers, from one forward pass."""
+    model = learner.model
+    batch = collate(layout.examples(), model.pad, model.device)
+    return learner.heads.read(model.last_states(batch.tokens, batch.attention))
+
+
+def objective(learner: Learner, outputs: Tensor, batch: Batch, rows: Sequence[int], config: RewardConfig) -> Tensor:
+    """The share of a batch's loss that these of its items have: the weighted mean loss, and the heads' penalty."""
+    layout = Layout([batch.items[row] for row in rows])
+    votes = learner.heads.votes(outputs)
+    parts = []
+    for v in range(votes.shape[1]):
+        scores = votes[:, v]
+        losses = learner.loss.value(layout, scores, learner.learnt, config.use_margin)
+        if config.centering:
+            losses = losses + config.centering * centering(layout, scores)
+        weight = torch.tensor([batch.shares[row][v] for row in rows], device=scores.device)
+        parts.append((losses * weight).sum() / (batch.totals[v] or 1.0))
+    value = parts[0] if len(parts) == 1 else torch.stack(parts).mean()
+    penalty = learner.heads.penalty(outputs, layout, batch.rated)
+    return value if penalty is None else value + penalty
+
+
+def descend(learner: Learner, batch: Batch, config: RewardConfig) -> tuple[float, list[tuple[Layout, Tensor]]]:
+    """Add the gradient of a batch's loss; returns the loss, and each part's layout with its answers' scores [S]."""
+    parts = item_micro_batches(batch.items, config.memory.micro_batch_tokens)
+    layouts = [Layout([batch.items[row] for row in rows]) for rows in parts]
+    slopes: list[Tensor] = []
+    loss = 0.0
+    if learner.heads.whole_batch:
+        loss, slopes = _slopes(learner, batch, parts, layouts, config)
+    seen = []
+    for number, (rows, layout) in enumerate(zip(parts, layouts, strict=True)):
+        outputs = read(learner, layout)
+        if learner.heads.whole_batch:
+            (outputs * slopes[number]).sum().backward()
+        else:
+            part = objective(learner, outputs, batch, rows, config)
+            part.backward()
+            loss += float(part.detach())
+        seen.append((layout, learner.heads.score(outputs.detach()).detach()))
+    return loss, seen
+
+
+def _slopes(
+    learner: Learner, batch: Batch, parts: Sequence[Sequence[int]], layouts: Sequence[Layout], config: RewardConfig
+) -> tuple[float, list[Tensor]]:
+    """The loss of a whole batch, and its slopes [S, outputs] by every output of its parts.
+
+    A correlation over the batch is no sum over its parts, so a first pass without gradients collects all outputs, and
+    the second pass goes backward from the slopes. Both draw the same dropout.
+    """
+    with torch.random.fork_rng(devices=_cuda(learner.model)), torch.no_grad():
+        outputs = [read(learner, layout) for layout in layouts]
+    rows = [row for part in parts for row in part]
+    whole = Layout([batch.items[row] for row in rows])
+    starts = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0).tolist()
+    places = {
+        (starts[number] + row, place): (number, index)
+        for number, layout in enumerate(layouts)
+        for index, (row, place) in enumerate(layout)
+    }
+    ends = torch.tensor([0, *(len(part) for part in outputs)]).cumsum(0).tolist()
+    order = [ends[number] + index for number, index in (places[where] for where in whole)]
+    leaves = torch.cat(outputs).requires_grad_()
+    value = objective(learner, leaves[order], batch, rows, config)
+    value.backward()
+    assert leaves.grad is not None
+    return float(value.detach()), list(leaves.grad.split([len(part) for part in outputs]))
+
+
+def _cuda(model: RewardModel) -> list[torch.device]:
+    return [model.device] if model.device.type == "cuda" else []
+
+
+def reward(state: TrainState, learner: Learner, items: Sequence[Judged], config: RewardConfig) -> Iterator[Step]:
+    """Minimise the weighted mean loss; yields after every optimiser step."""
+    total = total_steps(len(items), config.batch_size, config.epochs)
+    learner.model.model.train()
     while state.step < total:
         state.begin_step()
-        batch = [pairs[i] for i in batch_at(state.step, len(pairs), config.batch_size, config.epochs, state.seed)]
-        weights = sum(pair.weight for pair in batch)
-        loss, right, decided, spread = 0.0, 0.0, 0, 0.0
-        for rows in pair_micro_batches(batch, config.memory.micro_batch_tokens):
-            group = [batch[row] for row in rows]
-            score_a, score_b = _scores(model, group)
-            probability = torch.tensor([pair.probability for pair in group], device=score_a.device)
-            weight = torch.tensor([pair.weight for pair in group], device=score_a.device)
-            if config.use_margin:
-                margin = torch.tensor([pair.margin for pair in group], device=score_a.device)
-                losses = bradley_terry_loss(score_a, score_b, margin=margin, centering=config.centering)
-            else:
-                losses = bradley_terry_loss(score_a, score_b, probability=probability, centering=config.centering)
-            micro_loss = (losses * weight).sum() / weights
-            micro_loss.backward()
-            loss += float(micro_loss.detach())
-            with torch.no_grad():
-                clear = probability != 0.5
-                right += float(_agreement(score_a - score_b, probability)[clear].sum())
-                decided += int(clear.sum())
-                spread += float((score_a - score_b).abs().sum())
-        norm = state.optimisers["reward"].step(state.step)
+        chosen = batch_at(state.step, len(items), config.batch_size, config.epochs, state.seed)
+        batch = Batch.of(items, chosen, learner.heads)
+        loss, seen = descend(learner, batch, config)
+        norms = [optimiser.step(state.step) for optimiser in state.optimisers.values()]
         figures = {
             "loss": loss,
-            "accuracy": right / max(1, decided),
-            "score_gap": spread / len(batch),
-            "gradient_norm": norm,
+            **_agreements(seen),
+            "gradient_norm": norms[0],
             "learning_rate": learning_rate(state.step, total, config.optimiser),
+            **learner.learnt.figures(),
+            **learner.heads.figures(),
         }
         state.step += 1
         yield Step(state.step, figures)
+
+
+def _agreements(seen: Sequence[tuple[Layout, Tensor]]) -> dict[str, float]:
+    """How often the scores name the preferred answer, and how far apart they are, over all pairs."""
+    right, decided, spread, pairs = 0.0, 0, 0.0, 0
+    for layout, scores in seen:
+        gap, probability = pair_gaps(layout, scores)
+        clear = probability != 0.5
+        right += float(_agreement(gap, probability)[clear].sum())
+        decided += int(clear.sum())
+        spread += float(gap.abs().sum())
+        pairs += len(gap)
+    return {"accuracy": right / max(1, decided), "score_gap": spread / pairs}
+
+
+def pair_gaps(layout: Layout, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """[P], [P]: of every two answers of an item, the scores' gap and the probability that the first is better."""
+    where = {place: index for index, place in enumerate(layout)}
+    found = [
+        (where[row, i], where[row, j], probability)
+        for row, item in enumerate(layout.items)
+        for i, j, probability in item.pairs()
+    ]
+    first, second, probabilities = zip(*found, strict=True)
+    gap = scores[list(first)] - scores[list(second)]
+    return gap, torch.tensor(probabilities, dtype=torch.float32, device=scores.device)
 
 
 def _agreement(gap: Tensor, probability: Tensor) -> Tensor:
@@ -74,34 +202,49 @@ def _agreement(gap: Tensor, probability: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score_pairs(model: RewardModel, pairs: Sequence[Pair], micro_batch_tokens: int) -> tuple[Tensor, Tensor]:
-    """[N], [N] float32 on the CPU: raw scores of both sides of every pair, in the order given."""
+def score_items(
+    model: RewardModel,
+    items: Sequence[Judged],
+    micro_batch_tokens: int,
+    head: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """[S] float32 on the CPU: raw scores of all answers, in the order of `Layout(items)`.
+
+    Args:
+        head: states [N, H] -> scores [N]; None: the model's own head.
+    """
     training = model.model.training
     model.model.eval()
-    a, b = torch.empty(len(pairs)), torch.empty(len(pairs))
-    for rows in pair_micro_batches(pairs, micro_batch_tokens):
-        score_a, score_b = _scores(model, [pairs[row] for row in rows])
-        a[rows], b[rows] = score_a.float().cpu(), score_b.float().cpu()
+    where = {place: index for index, place in enumerate(Layout(items))}
+    scores = torch.empty(len(where))
+    for rows in item_micro_batches(items, micro_batch_tokens):
+        layout = Layout([items[row] for row in rows])
+        batch = collate(layout.examples(), model.pad, model.device)
+        found = (head or model.head)(model.last_states(batch.tokens, batch.attention))
+        scores[[where[rows[row], place] for row, place in layout]] = found.float().cpu()
     model.model.train(training)
-    return a, b
+    return scores
 
 
-def evaluate_reward(model: RewardModel, pairs: Sequence[Pair], micro_batch_tokens: int) -> dict[str, float]:
-    """Accuracy (tied scores count half, tied labels are left out) and loss on held-out pairs."""
-    if not pairs:
+def evaluate_reward(learner: Learner, items: Sequence[Judged], micro_batch_tokens: int) -> dict[str, float]:
+    """Accuracy (tied scores count half, tied labels are left out) and loss, without margins, on held-out items."""
+    if not items:
         return {}
-    a, b = score_pairs(model, pairs, micro_batch_tokens)
-    probability = torch.tensor([pair.probability for pair in pairs])
-    clear = probability != 0.5
-    loss = float(bradley_terry_loss(a, b, probability=probability).mean())
+    learner.heads.settle()
+    layout, scores = Layout(items), score_items(learner.model, items, micro_batch_tokens)
+    with torch.no_grad():
+        learnt = learner.learnt.to("cpu")
+        loss = float(learner.loss.value(layout, scores, learnt, False).mean())
+        learnt.to(learner.model.device)
+    gap, probability = pair_gaps(layout, scores)
     figures = {"held_out_loss": loss}
+    clear = probability != 0.5
     if clear.any():
-        figures["held_out_accuracy"] = float(_agreement(a - b, probability)[clear].mean())
+        figures["held_out_accuracy"] = float(_agreement(gap, probability)[clear].mean())
     return figures
 
 
-def normalisation(model: RewardModel, pairs: Sequence[Pair], micro_batch_tokens: int) -> tuple[float, float]:
-    """Mean and spread of the raw scores of the training answers: the offset, and the scale where one is asked for."""
-    scores = torch.cat(score_pairs(model, pairs, micro_batch_tokens))
+def normalisation(scores: Tensor) -> tuple[float, float]:
+    """Mean and spread of raw scores of some answers: the offset, and the scale where one is asked for."""
     spread = float(scores.std()) if len(scores) > 1 else 1.0
     return float(scores.mean()), spread if spread > 1e-6 else 1.0

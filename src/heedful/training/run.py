@@ -15,7 +15,7 @@ from typing import IO, Any, TypeAlias
 from heedful.errors import HeedfulError
 from heedful.files import atomic_write
 from heedful.training.checkpoint import save_checkpoint
-from heedful.training.config import RunConfig
+from heedful.training.config.common import RunConfig
 from heedful.training.folders import EVENTS, METRICS, SAMPLES, checkpoints
 from heedful.training.optimiser import Diverged
 from heedful.training.progress import Display

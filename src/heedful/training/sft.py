@@ -9,7 +9,8 @@ import torch
 from heedful.data.packing import micro_batches
 from heedful.models.policy import Policy
 from heedful.training.batching import Example, batch_at, collate, total_steps
-from heedful.training.config import OptimiserConfig, SFTConfig
+from heedful.training.config.common import OptimiserConfig
+from heedful.training.config.sft import SFTConfig
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.state import Step, TrainState
 
@@ -32,27 +33,29 @@ def sft(state: TrainState, policy: Policy, examples: Sequence[Example], config: 
     while state.step < total:
         state.begin_step()
         batch = [examples[i] for i in batch_at(state.step, len(examples), config.batch_size, config.epochs, state.seed)]
-        count = sum(sum(example.mask) for example in batch)
-        loss = 0.0
-        entropy = 0.0
-        for rows in micro_batches([len(example.tokens) for example in batch], config.memory.micro_batch_tokens):
-            micro = collate([batch[row] for row in rows], policy.pad, policy.device)
-            logprobs, entropies = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
-            micro_loss = -logprobs.sum() / count
-            micro_loss.backward()
-            loss += float(micro_loss.detach())
-            entropy += float(entropies.detach().sum()) / count
+        figures = imitate(policy, batch, config.memory.micro_batch_tokens)
         norm = optimiser.step(state.step)
         rate = learning_rate(state.step, total, config.optimiser)
         state.step += 1
-        figures = {
-            "loss": loss,
-            "entropy": entropy,
-            "gradient_norm": norm,
-            "learning_rate": rate,
-            "tokens": count,
-        }
-        yield Step(state.step, figures)
+        yield Step(state.step, figures | {"gradient_norm": norm, "learning_rate": rate})
+
+
+def imitate(policy: Policy, batch: Sequence[Example], micro_batch_tokens: int, weight: float = 1.0) -> dict[str, float]:
+    """Add the gradient of `weight` times the mean negative log-likelihood per masked token; returns what it is.
+
+    The mean runs over all masked tokens of the batch, at least one, however it is cut into micro-batches. The loss
+    and entropy told are without the weight.
+    """
+    count = sum(sum(example.mask) for example in batch)
+    loss, entropy = 0.0, 0.0
+    for rows in micro_batches([len(example.tokens) for example in batch], micro_batch_tokens):
+        micro = collate([batch[row] for row in rows], policy.pad, policy.device)
+        logprobs, entropies = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
+        micro_loss = -logprobs.sum() / count
+        (weight * micro_loss).backward()
+        loss += float(micro_loss.detach())
+        entropy += float(entropies.detach().sum()) / count
+    return {"loss": loss, "entropy": entropy, "tokens": count}
 
 
 @torch.no_grad()

@@ -108,7 +108,7 @@ def get_snapshot(request: HttpRequest, slug: str, snapshot: uuid.UUID) -> Any:
     return wire.json_of(services.snapshot_row(services.snapshot_of(programme_of(request, slug), snapshot)))
 
 
-Format = Literal["trl-preference", "heedful", "unpaired", "sft", "prompt-only", "raw"]
+Format = Literal["trl-preference", "heedful", "ranking", "unpaired", "sft", "prompt-only", "raw"]
 
 
 @router.get(

@@ -1,0 +1,268 @@
+"""What every stage does alike: hold its folder, open its model, read its records, go on, and conclude."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from heedful.data.chat import render_completion, render_prompt
+from heedful.data.load import DataSpec, Loaded, fit
+from heedful.data.records import Conversation, Demonstration, Labelled, Preference, Prompt, Ranking
+from heedful.data.splits import split
+from heedful.errors import HeedfulError
+from heedful.models.adapters import LoRA
+from heedful.models.fingerprint import source_fingerprint
+from heedful.models.modes import checkpoint_activations
+from heedful.models.policy import Policy, load_policy
+from heedful.models.scalar import Critic, RewardModel
+from heedful.pipeline.run_folder import INPUTS, begin, clear, finish, lineage, locked, same_inputs
+from heedful.pipeline.scratch import open_scratch
+from heedful.rollout.engine import NativeEngine, decode
+from heedful.rollout.types import DecodingParams
+from heedful.training.batching import Example
+from heedful.training.checkpoint import load_checkpoint
+from heedful.training.config.common import Precision, RecordsConfig
+from heedful.training.config.online import OnlineConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
+from heedful.training.config.stage import StageConfig
+from heedful.training.folders import METRICS
+from heedful.training.progress import Display
+from heedful.training.state import TrainState
+
+RecordT = TypeVar("RecordT", Prompt, Demonstration, Preference, Ranking, Labelled)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A stage that is not finished yet: where it writes and how it shows progress."""
+
+    out: Path
+    display: Display
+
+
+@contextmanager
+def opened(stage: str, config: StageConfig, display: Display | None) -> Iterator[Opened | dict[str, Any]]:
+    """Hold the run's folder; yields the manifest of a run that is finished already, else where to work."""
+    display = display or Display()
+    out = Path(config.out)
+    made_here = not out.exists()
+    try:
+        with locked(out):
+            done = begin(out, stage, config)
+            if done is not None:
+                display.say(f"{stage}: {out} is finished already; delete it, or choose another --out, to run again.")
+                yield done
+                return
+            try:
+                yield Opened(out, display)
+            except HeedfulError:
+                if not (out / METRICS).exists():  # refused before the first step: leave no trace
+                    clear(out)
+                raise
+    finally:
+        if made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
+            shutil.rmtree(out)
+
+
+def data_spec(path: str, records: RecordsConfig) -> DataSpec:
+    """Where and how to read records."""
+    return DataSpec(path, records.format, records.split, records.on_bad_row, records.limit)
+
+
+def open_policy(model: str, config: StageConfig, out: Path, texts: Iterator[str], *, adapters: bool = True) -> Policy:
+    """The model that a stage starts from: loaded, or made new from a .yaml description."""
+    loading = config.loading
+    device = resolve_device(loading.device)
+    if model.endswith((".yaml", ".yml")):
+        if loading.lora_rank:
+            raise HeedfulError(
+                "adapters on a model with random weights would train nothing useful.",
+                where="loading.lora_rank",
+                mend="Leave it at 0 for a new model.",
+            )
+        policy = open_scratch(model, texts, out, seed=config.seed, device=device)
+    else:
+        policy = load_policy(
+            model,
+            template=loading.template,
+            pad_token=loading.pad_token,
+            lora=lora_of(config) if adapters else None,
+            device=device,
+            revision=loading.revision,
+            seed=config.seed,
+        )
+    policy.precision = resolve_precision(loading.precision, policy)
+    return policy
+
+
+def lora_of(config: StageConfig) -> LoRA | None:
+    """The adapters that a stage asks for, if any."""
+    loading = config.loading
+    if not loading.lora_rank:
+        return None
+    targets = loading.lora_targets
+    return LoRA(
+        loading.lora_rank,
+        loading.lora_alpha,
+        loading.lora_dropout,
+        targets if targets == "all-linear" else tuple(name.strip() for name in targets.split(",")),
+    )
+
+
+def resolve_precision(precision: Precision, policy: Policy) -> Literal["float32", "bfloat16"]:
+    """`auto` is bfloat16 on a GPU that has it; on a CPU float32, which is the faster there below large sizes."""
+    if precision != "auto":
+        return precision
+    cuda = policy.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if cuda else "float32"
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        HeedfulError: CUDA is asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise HeedfulError("this machine has no CUDA device.", where="loading.device", mend="Use cpu or auto.")
+    return device
+
+
+def texts_of(records: Sequence[Prompt | Demonstration | Preference | Ranking | Labelled]) -> Iterator[str]:
+    """All the text in some records, for training a tokenizer."""
+    for record in records:
+        yield from (message.content for message in record.prompt)
+        if isinstance(record, Demonstration | Labelled):
+            yield record.completion
+        elif isinstance(record, Preference):
+            yield from (record.a, record.b)
+        elif isinstance(record, Ranking):
+            yield from record.completions
+
+
+def prompts_of(records: Sequence[Demonstration | Preference | Labelled]) -> list[Conversation]:
+    """The first few prompts, to watch the samples of."""
+    return [record.prompt for record in records[:4]]
+
+
+def prepared(
+    loaded: Loaded[RecordT], policy: Policy, config: SFTConfig | RewardConfig | DPOConfig, display: Display
+) -> tuple[list[RecordT], list[RecordT]]:
+    """Records that fit the window, as (train, held out)."""
+    settings = config.records
+    records = fit(loaded.records, policy.tokenizer, settings.max_length, settings.on_bad_row, loaded.findings)
+    require_records(records, loaded)
+    report_findings(loaded, display)
+    train, held_out = split(records, settings.held_out, settings.split_seed)
+    require_records(train, loaded)
+    return train, held_out
+
+
+def require_records(records: Sequence[object], loaded: Loaded[Any]) -> None:
+    """Refuse to train on nothing."""
+    if not records:
+        raise HeedfulError(
+            "no usable record is left.",
+            where=loaded.source,
+            mend="See the findings above: raise records.max_length, or lower records.held_out.",
+        )
+
+
+def report_findings(loaded: Loaded[Any], display: Display) -> None:
+    """Say what was read and what was found wrong with it."""
+    display.say(loaded.summary())
+
+
+def demonstration_example(record: Demonstration, policy: Policy, max_length: int) -> Example:
+    """A demonstration as tokens; the model learns the completion and its end of turn."""
+    rendered = render_completion(policy.tokenizer, record.prompt, record.completion, max_length=max_length)
+    return Example(rendered.tokens, rendered.mask)
+
+
+def watched_samples(policy: Policy, prompts: Sequence[Conversation], max_length: int) -> list[dict[str, Any]]:
+    """Greedy answers to a few prompts, to read along while training."""
+    rendered = [render_prompt(policy.tokenizer, prompt) for prompt in prompts]
+    if not rendered:
+        return []
+    longest = max(1, min(128, max_length - max(len(tokens) for tokens in rendered)))
+    rollout = NativeEngine(policy).generate(rendered, DecodingParams(max_new_tokens=longest, temperature=0.0))
+    texts = decode(policy, rollout)
+    return [{"prompt": p[-1].content if p else "", "completion": t} for p, t in zip(prompts, texts, strict=True)]
+
+
+def checkpointing(model: Policy | RewardModel | Critic, config: StageConfig) -> None:
+    """Turn gradient checkpointing on where it is asked for."""
+    if config.memory.gradient_checkpointing:
+        checkpoint_activations(model.model)
+
+
+def resume(
+    stage: Opened,
+    config: StageConfig,
+    data: Mapping[str, Any],
+    state: TrainState,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Go on from the newest checkpoint, if there is one, on the inputs that the run was begun with.
+
+    Args:
+        more: content hashes of what else the run reads, by name.
+
+    Raises:
+        HeedfulError: the data or a model that the run reads has changed since.
+    """
+    revision = config.loading.revision
+    made_of = {
+        role: source_fingerprint(name, revision=revision if role == "model" else None)
+        for role, name in parents(config).items()
+    }
+    same_inputs(stage.out, {"data": data["sha256"], **made_of, **(more or {})})
+    if load_checkpoint(stage.out, state):
+        stage.display.say(f"going on from step {state.step}")
+
+
+def parents(config: StageConfig) -> dict[str, str]:
+    """The models that a stage's result is made from, by role."""
+    return {"model": config.model} | ({"reward": config.reward} if isinstance(config, OnlineConfig) else {})
+
+
+def conclude(
+    stage: Opened,
+    name: str,
+    config: StageConfig,
+    state: TrainState,
+    save: Callable[[Path], None],
+    figures: dict[str, float],
+    data: dict[str, Any],
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the result with its lineage (and `more`), and drop the checkpoints that are no longer needed."""
+    inputs = json.loads((stage.out / INPUTS).read_text(encoding="utf-8"))
+    made_from = {role: {"name": source, "fingerprint": inputs[role]} for role, source in parents(config).items()}
+    manifest = lineage(name, config, made_from, data)
+    manifest |= {"figures": figures, **(more or {})}
+    manifest["steps"] = state.step
+    manifest["seconds"] = state.scalars.get("seconds", 0.0)
+    manifest["peak_memory_bytes"] = peak_memory()
+    if "stopped" in state.scalars:
+        manifest["stopped"] = state.scalars["stopped"]
+    return finish(stage.out, save, manifest)
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

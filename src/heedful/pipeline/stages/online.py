@@ -1,0 +1,225 @@
+"""`heedful ppo`, `rloo`, `grpo` and `reinforce`: learning from a reward on the policy's own samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heedful.data.load import DataSpec, Loaded, fit, load_demonstrations, load_prompts
+from heedful.data.read import read_rows
+from heedful.data.records import Prompt
+from heedful.data.splits import split
+from heedful.errors import HeedfulError
+from heedful.files import sha256_json
+from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
+from heedful.models.policy import Policy, reference_of
+from heedful.models.rewards import load_reward
+from heedful.models.scalar import Critic, RewardModel
+from heedful.pipeline.stages.common import (
+    Opened,
+    checkpointing,
+    conclude,
+    data_spec,
+    demonstration_example,
+    lora_of,
+    open_policy,
+    opened,
+    report_findings,
+    require_records,
+    resume,
+    texts_of,
+)
+from heedful.training.batching import Example
+from heedful.training.config.online import GRPOConfig, OnlineConfig, PPOConfig, ReinforceConfig, RLOOConfig
+from heedful.training.grpo import grpo, grpo_state
+from heedful.training.ppo import PPOModels, ppo, ppo_state
+from heedful.training.progress import Display
+from heedful.training.reinforce import reinforce, reinforce_state
+from heedful.training.rloo import rloo, rloo_state
+from heedful.training.rollouts import OnlineModels
+from heedful.training.run import Watch, run
+from heedful.training.state import Step, TrainState
+
+ConfigT = TypeVar("ConfigT", bound=OnlineConfig)
+MakeWatch = Callable[[OnlineModels], Watch]
+"""Makes what looks on while a run goes, from its models."""
+
+
+def run_ppo(
+    config: PPOConfig, display: Display | None = None, watch: Callable[[PPOModels], Watch] | None = None
+) -> dict[str, Any]:
+    """`heedful ppo`: PPO against a reward under a KL penalty; returns the manifest of the run.
+
+    Args:
+        watch: makes what looks on while the run goes, from its models.
+    """
+    with opened("ppo", config, display) as stage:
+        if isinstance(stage, dict):
+            return stage
+        loaded = load_prompts(data_spec(config.data, config.records))
+        policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
+        prompts = fitting_prompts(stage, loaded, policy, config)
+        kept, kept_data = kept_text(stage, policy, config)
+        models = open_ppo_models(policy, config)
+        state = ppo_state(models.actor_critic, config)
+        warn(stage, config, state)
+        resume(stage, config, loaded.describe(), state, {name: one["sha256"] for name, one in kept_data.items()})
+        checkpointing(policy, config)
+        if isinstance(models.actor_critic, SeparateActorCritic):
+            checkpointing(models.actor_critic.critic, config)
+        trainer = ppo(state, models, prompts, config, kept)
+        figures = run_online(stage, "ppo", config, state, trainer, watch(models) if watch else None)
+
+        def save(folder: Path) -> None:
+            policy.save(folder)
+            models.actor_critic.save_value(folder / "critic")
+
+        more = {"reward": config.reward, **kept_data}
+        return conclude(stage, "ppo", config, state, save, figures, loaded.describe(), more)
+
+
+def run_rloo(config: RLOOConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
+    """`heedful rloo`: REINFORCE leave-one-out against a reward; returns the manifest of the run."""
+    return run_without_critic("rloo", config, display, watch, rloo_state, rloo)
+
+
+def run_grpo(config: GRPOConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
+    """`heedful grpo`: group relative policy optimisation; returns the manifest of the run, its form written out."""
+    return run_without_critic("grpo", config, display, watch, grpo_state, grpo, {"form": vars(config.form)})
+
+
+def run_reinforce(
+    config: ReinforceConfig, display: Display | None = None, watch: MakeWatch | None = None
+) -> dict[str, Any]:
+    """`heedful reinforce`: REINFORCE++ against a reward; returns the manifest of the run."""
+    return run_without_critic("reinforce", config, display, watch, reinforce_state, reinforce)
+
+
+def run_without_critic(
+    name: str,
+    config: ConfigT,
+    display: Display | None,
+    watch: MakeWatch | None,
+    begin: Callable[[OnlineModels, ConfigT], TrainState],
+    train: Callable[[TrainState, OnlineModels, Sequence[Prompt], ConfigT], Iterator[Step]],
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A stage that trains a policy on a reward and nothing else; returns the manifest of the run.
+
+    Args:
+        begin: makes the state of a run that starts.
+        train: the trainer.
+        more: entries of the manifest.
+    """
+    with opened(name, config, display) as stage:
+        if isinstance(stage, dict):
+            return stage
+        loaded = load_prompts(data_spec(config.data, config.records))
+        policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
+        prompts = fitting_prompts(stage, loaded, policy, config)
+        reward = load_reward(config.reward, device=str(policy.device), precision=policy.precision)
+        models = OnlineModels(policy, reference_of(policy), reward)
+        state = begin(models, config)
+        warn(stage, config, state)
+        resume(stage, config, loaded.describe(), state)
+        checkpointing(policy, config)
+        trainer = train(state, models, prompts, config)
+        figures = run_online(stage, name, config, state, trainer, watch(models) if watch else None)
+        entries = {"reward": config.reward, **(more or {})}
+        return conclude(stage, name, config, state, policy.save, figures, loaded.describe(), entries)
+
+
+def fitting_prompts(stage: Opened, loaded: Loaded[Prompt], policy: Policy, config: OnlineConfig) -> list[Prompt]:
+    """The prompts to train on: those that leave room for a completion, less those held out.
+
+    Raises:
+        HeedfulError: no room, or no prompt left.
+    """
+    room = config.records.max_length - config.rollout.max_new_tokens
+    if room <= 0:
+        raise HeedfulError(
+            f"max_new_tokens ({config.rollout.max_new_tokens}) leaves no room for a prompt.",
+            where="records.max_length",
+            mend="Raise records.max_length or lower rollout.max_new_tokens.",
+        )
+    fitting = fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
+    require_records(fitting, loaded)
+    report_findings(loaded, stage.display)
+    prompts, _ = split(fitting, config.records.held_out, config.records.split_seed)
+    require_records(prompts, loaded)
+    return prompts
+
+
+def warn(stage: Opened, config: OnlineConfig, state: TrainState) -> None:
+    """Say what the KL descends, where it is something else than people expect and has a price."""
+    said = config.kl.warning()
+    if said and (state.scalars["kl_coefficient"] > 0 or config.kl.adaptive):
+        stage.display.say(f"warning: kl.estimator {config.kl.estimator}, kl.place {config.kl.place}: {said}.")
+
+
+def run_online(
+    stage: Opened, name: str, config: OnlineConfig, state: TrainState, trainer: Iterator[Step], watch: Watch | None
+) -> dict[str, float]:
+    """Run an online trainer to its end and return its last figures."""
+    return run(
+        trainer,
+        state,
+        out=stage.out,
+        total=config.steps,
+        title=name,
+        settings=config.run,
+        display=stage.display,
+        shown=("reward", "kl", "entropy", "length"),
+        watch=watch,
+    )
+
+
+def open_ppo_models(policy: Policy, config: PPOConfig) -> PPOModels:
+    """The reference, the reward and the critic that a PPO run needs."""
+    judge = load_reward(config.reward, device=str(policy.device), precision=policy.precision)
+    reference = reference_of(policy)
+    if config.critic == "shared":
+        return PPOModels(SharedActorCritic(policy), reference, judge)
+    if isinstance(judge, RewardModel) and judge.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
+        critic = Critic.from_reward(judge, lora=lora_of(config), seed=config.seed)
+        return PPOModels(SeparateActorCritic(policy, critic), reference, judge, critic_from_reward=True)
+    critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)
+    return PPOModels(SeparateActorCritic(policy, critic), reference, judge)
+
+
+def kept_text(stage: Opened, policy: Policy, config: PPOConfig) -> tuple[list[Example], dict[str, Any]]:
+    """PPO-ptx's text as tokens, and what the manifest says of it; nothing where none is asked for.
+
+    Rows with a column `text` are plain documents, all of whose tokens are learnt; others are demonstrations.
+
+    Raises:
+        HeedfulError: no text that could be learnt from.
+    """
+    source, longest = config.ptx.data, config.records.max_length
+    if source is None:
+        return [], {}
+    first = next(iter(read_rows(source)), None)
+    if first is not None and isinstance(first[1].get("text"), str):
+        texts = [row.get("text") for _, row in read_rows(source)]
+        examples = [example for text in texts for example in document_examples(text, policy, longest)]
+        without = len(texts) - len(examples)
+        stage.display.say(f"{source}: {len(examples)} documents for PPO-ptx; {without} rows without text left out.")
+        described = {"source": source, "sha256": sha256_json(texts), "documents": len(examples)}
+    else:
+        loaded = load_demonstrations(DataSpec(source, on_bad_row=config.records.on_bad_row))
+        records = fit(loaded.records, policy.tokenizer, longest, config.records.on_bad_row, loaded.findings)
+        report_findings(loaded, stage.display)
+        examples = [demonstration_example(record, policy, longest) for record in records]
+        described = loaded.describe()
+    if not examples:
+        raise HeedfulError("no usable text is left.", where=f"ptx.data ({source})", mend="Give another file.")
+    return examples, {"ptx_data": described}
+
+
+def document_examples(text: Any, policy: Policy, longest: int) -> list[Example]:
+    """A document as tokens, cut to the window, all but the first to be learnt; none where there is nothing to learn."""
+    if not isinstance(text, str):
+        return []
+    tokens = policy.tokenizer(text, add_special_tokens=False)["input_ids"][:longest]
+    return [Example(tokens, [False] + [True] * (len(tokens) - 1))] if len(tokens) > 1 else []

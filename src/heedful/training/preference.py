@@ -1,0 +1,235 @@
+"""Learning from preferences without a reward model: one trainer for every loss of `preference_losses`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heedful.errors import HeedfulError
+from heedful.models.policy import Policy
+from heedful.training.answer_logprobs import chosen, known_logprobs, lengths, side_logprobs, weighed_logprobs
+from heedful.training.batching import batch_at, total_steps
+from heedful.training.config.common import OptimiserConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.optimiser import learning_rate
+from heedful.training.pairs import JudgedAnswers, pair_micro_batches
+from heedful.training.preference_figures import Seen, figures, join
+from heedful.training.preference_losses import Judged, Measured, Mixture
+from heedful.training.reference import MovingReference
+from heedful.training.sft import sft_state
+from heedful.training.state import Step, TrainState
+
+
+@dataclass(frozen=True)
+class PreferenceData:
+    """Records of one kind with what is known of them before training.
+
+    Args:
+        records: pairs, or single answers with labels.
+        moved: each record's prompt behind which another's answers stand; empty where no loss asks for `kl`.
+        known: [S, records] float32, log-probabilities under a fixed reference; None where none is needed, or it moves.
+        known_moved: the same of `moved`.
+    """
+
+    records: JudgedAnswers
+    moved: JudgedAnswers = ()
+    known: Tensor | None = None
+    known_moved: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised, and against which reference.
+
+    Args:
+        mixture: the loss.
+        budget: most tokens in one forward and backward pass.
+        moving: the reference where it moves.
+        margins: the loss is asked for the stated margins; every pair has its preferred answer first.
+        wpo: weigh records by how likely their answers are under the policy.
+        share: read the prompt of a pair once, where that pays.
+    """
+
+    mixture: Mixture
+    budget: int
+    moving: MovingReference | None = None
+    margins: bool = False
+    wpo: bool = False
+    share: bool = False
+
+    def judged(self, data: PreferenceData, numbers: list[int], logprob: Tensor) -> Judged:
+        """Some records as the loss sees them, from their log-probabilities [S, N] under the policy."""
+        records = chosen(data.records, numbers)
+        device = logprob.device
+        reference = None
+        if self.mixture.anchored:
+            reference = self._reference(data.records, data.known, numbers).to(device)
+        probability = torch.tensor([record.probability for record in records], device=device)
+        margin = torch.tensor([getattr(record, "margin", 0.0) for record in records], device=device)
+        return Judged(logprob, lengths(records).to(device), reference, probability, margin if self.margins else None)
+
+    def measured(self, data: PreferenceData, numbers: list[int], policy: Policy, state: TrainState) -> Measured:
+        """What the loss asks for beside the answers: measured over the whole batch, without gradient."""
+        kl = ratio = None
+        if self.mixture.asks("kl"):
+            moved = known_logprobs(policy, chosen(data.moved, numbers), self.budget)
+            kl = (moved - self._reference(data.moved, data.known_moved, numbers)).mean().to(policy.device)
+        if self.mixture.asks("shift"):
+            ratio = torch.tensor(state.scalars.get("ratio", 0.0), device=policy.device)
+        return Measured(kl, ratio)
+
+    def _reference(self, records: JudgedAnswers, known: Tensor | None, numbers: list[int]) -> Tensor:
+        if self.moving is not None:
+            return self.moving.logprobs(chosen(records, numbers))
+        assert known is not None
+        return known[:, numbers]
+
+
+def check_records(objective: Objective, records: JudgedAnswers) -> None:
+    """Refuse, before training, records and settings that a loss can make nothing of.
+
+    Raises:
+        HeedfulError: margins that no loss on pairs reads; a loss of the whole batch with soft labels, unequal weights
+            or WPO.
+    """
+    paired = [loss for _, loss in objective.mixture.terms if loss.paired]
+    deaf = [loss.name for loss in paired if "margin" not in loss.asks]
+    if objective.margins and (deaf or not paired):
+        what = f"{deaf[0]} reads no margin" if deaf else "a loss on single answers reads no margin"
+        raise HeedfulError(f"{what}.", where="use_margin", mend="Leave use_margin out, or choose another --loss.")
+    if not objective.mixture.whole_batch:
+        return
+    name = next(loss.name for loss in paired if loss.whole_batch)
+    if objective.wpo:
+        what, mend = "does not go with weights of single pairs", "Leave --weighting out"
+    elif any(record.probability not in (0.0, 0.5, 1.0) for record in records):
+        what, mend = "takes no share of votes", "Give --labels majority"
+    elif len({record.weight for record in records}) > 1:
+        what, mend = "takes no pairs of unequal weight, as of rankings of unequal length", "Give pairs of one weight"
+    else:
+        return
+    raise HeedfulError(
+        f"{name} compares the sorted answers of a whole batch, and {what}.",
+        where="loss",
+        mend=f"{mend}, or choose another --loss.",
+    )
+
+
+def preference_state(
+    policy: Policy, optimiser: OptimiserConfig, total: int, seed: int, moving: MovingReference | None = None
+) -> TrainState:
+    """The state of a run: the policy, and the weights of a reference that moves."""
+    state = sft_state(policy, optimiser, total, seed)
+    if moving is not None:
+        state.modules["reference"] = moving.policy.model
+    return state
+
+
+def dpo(
+    state: TrainState, policy: Policy, objective: Objective, data: PreferenceData, config: DPOConfig
+) -> Iterator[Step]:
+    """Minimise the weighted mean of a preference loss; yields after every optimiser step.
+
+    The mean runs over the step's whole batch, however it is cut into micro-batches. A loss that must see the whole
+    batch at once is taken in two passes: its gradient by every log-probability, then micro-batches that carry it on.
+    """
+    total = total_steps(len(data.records), config.batch_size, config.epochs)
+    policy.model.train()
+    while state.step < total:
+        state.begin_step()
+        numbers = batch_at(state.step, len(data.records), config.batch_size, config.epochs, state.seed)
+        measured = objective.measured(data, numbers, policy, state)
+        weight = torch.tensor([data.records[number].weight for number in numbers])
+        weights = sum(data.records[number].weight for number in numbers)
+        groups = pair_micro_batches(chosen(data.records, numbers), objective.budget)
+        loss, seen, shares = 0.0, [], []
+        if objective.mixture.whole_batch and len(groups) > 1:
+            loss, whole = _in_two_passes(state, policy, objective, data, numbers, groups, measured)
+            seen.append(whole)
+            groups = []
+        for rows in groups:
+            group = [numbers[row] for row in rows]
+            share = weight[rows].to(policy.device)
+            if objective.wpo:
+                logprob, likely = weighed_logprobs(policy, chosen(data.records, group), share=objective.share)
+                share = share * likely
+                shares.append(likely)
+            else:
+                logprob = side_logprobs(policy, chosen(data.records, group), share=objective.share)
+            judged = objective.judged(data, group, logprob)
+            micro_loss = (objective.mixture(judged, measured) * share).sum() / weights
+            micro_loss.backward()
+            loss += float(micro_loss.detach())
+            seen.append(Seen.of(judged))
+        norm = state.optimisers["policy"].step(state.step)
+        everything = join(seen)
+        told = {"loss": loss, "gradient_norm": norm, **figures(everything, objective.mixture.beta)}
+        told["learning_rate"] = learning_rate(state.step, total, config.optimiser)
+        told |= _told(measured, shares)
+        _remember(state, objective.mixture, everything)
+        state.step += 1
+        if objective.moving is not None:
+            objective.moving.follow(policy, state.step)
+        yield Step(state.step, told)
+
+
+def _in_two_passes(
+    state: TrainState,
+    policy: Policy,
+    objective: Objective,
+    data: PreferenceData,
+    numbers: list[int],
+    groups: list[list[int]],
+    measured: Measured,
+) -> tuple[float, Seen]:
+    """The gradient of a loss of the whole batch, one micro-batch at a time; returns the loss and what was seen."""
+    records = chosen(data.records, numbers)
+    logprob = torch.empty(len(records[0].answers), len(records), device=policy.device)
+    with torch.no_grad():
+        for rows in groups:
+            logprob[:, rows] = side_logprobs(policy, chosen(records, rows), share=objective.share)
+    logprob.requires_grad_()
+    judged = objective.judged(data, numbers, logprob)
+    loss = objective.mixture(judged, measured).mean()  # the weights of the records are equal: `check_records`
+    (pull,) = torch.autograd.grad(loss, logprob)
+    state.begin_step()  # the second pass draws the same dropout as the first
+    for rows in groups:
+        (pull[:, rows] * side_logprobs(policy, chosen(records, rows), share=objective.share)).sum().backward()
+    return float(loss.detach()), Seen.of(judged)
+
+
+def _told(measured: Measured, shares: list[Tensor]) -> dict[str, float]:
+    told = {}
+    if measured.kl is not None:
+        told["mismatched_kl"] = float(measured.kl)
+    if measured.ratio is not None:
+        told["mean_ratio"] = float(measured.ratio)
+    if shares:
+        told["wpo_weight"] = float(torch.cat(shares).mean())
+    return told
+
+
+def _remember(state: TrainState, mixture: Mixture, seen: Seen) -> None:
+    """Keep the mean log-ratio of all answers so far, where a loss asks for it (BCO's shift)."""
+    if mixture.asks("shift"):
+        before = state.scalars.get("ratios", 0)
+        count = before + seen.value.numel()
+        mean = state.scalars.get("ratio", 0.0)
+        state.scalars["ratio"] = mean + (float(seen.value.double().sum()) - mean * seen.value.numel()) / count
+        state.scalars["ratios"] = count
+
+
+def evaluate_dpo(policy: Policy, objective: Objective, data: PreferenceData, state: TrainState) -> dict[str, float]:
+    """Loss, implicit-reward accuracy and margin on held-out records."""
+    if not data.records:
+        return {}
+    numbers = list(range(len(data.records)))
+    judged = objective.judged(data, numbers, known_logprobs(policy, data.records, objective.budget))
+    measured = objective.measured(data, numbers, policy, state)
+    cpu = Measured(*(None if value is None else value.cpu() for value in (measured.kl, measured.ratio)))
+    found = figures(Seen.of(judged), objective.mixture.beta)
+    told = {"held_out_loss": float(objective.mixture(judged, cpu).mean())}
+    return told | {f"held_out_{name}": found[name] for name in ("accuracy", "margin") if name in found}

@@ -1,0 +1,208 @@
+"""What every method that samples from its policy does before it learns: prompts, completions, scores, groups.
+
+All of it is a function of (seed, step), so that a resumed run sees the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad as pad_columns
+
+from heedful.data.chat import render_prompt
+from heedful.data.records import Conversation, Prompt
+from heedful.models.policy import Policy
+from heedful.models.rewards import Reward
+from heedful.rollout.engine import NativeEngine, decode
+from heedful.rollout.types import Rollout, RolloutParams
+from heedful.training.batching import records_between
+from heedful.training.config.online import RolloutConfig, ScoreConfig
+from heedful.training.state import TrainState, due, mix
+
+SAMPLES_PURPOSE, REFERENCE_PURPOSE, MINIBATCH_PURPOSE, RESAMPLE_PURPOSE, PTX_PURPOSE = 1, 2, 3, 4, 5
+"""What a seed is mixed with, so that no two draws of a run share their numbers."""
+
+
+class Players(Protocol):
+    """Who takes part in every online method."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that is trained."""
+        ...
+
+    @property
+    def reference(self) -> Policy:
+        """The frozen anchor."""
+        ...
+
+    @property
+    def reward(self) -> Reward:
+        """The judge."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnlineModels:
+    """Who takes part where there is no critic: the trained policy, the frozen anchor, and the judge."""
+
+    policy: Policy
+    reference: Policy
+    reward: Reward
+
+
+class Questions:
+    """The prompts of a run, as conversations for the judge and as tokens for the policy."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        self.conversations: list[Conversation] = [prompt.prompt for prompt in prompts]
+        self.tokens = [render_prompt(policy.tokenizer, conversation) for conversation in self.conversations]
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Completions with their scores, K to a prompt: rows `p * K` to `p * K + K - 1` answer the same one."""
+
+    rollout: Rollout
+    asked: list[Conversation]  # B
+    texts: list[str]  # B
+    rewards: Tensor  # [B] float32, as the judge gave them
+    scores: Tensor  # [B] float32, what is learnt from: normalised, clamped, less what an answer cut off costs
+    samples: int  # K
+
+    def __len__(self) -> int:
+        return len(self.rollout)
+
+    def grouped(self, values: Tensor) -> Tensor:
+        """[B] values as [P, K], a row for each prompt."""
+        return values.view(-1, self.samples)
+
+    def figures(self) -> dict[str, float]:
+        """What the batch earned."""
+        return {"reward": float(self.rewards.mean()), "score": float(self.scores.mean())}
+
+    def shown(self, step: int, every: int) -> tuple[dict[str, Any], ...]:
+        """The first few completions, where samples are due."""
+        rows = range(min(4, len(self.texts))) if due(step, every) else ()
+        return tuple(
+            {"prompt": self.asked[i][-1].content, "completion": self.texts[i], "reward": float(self.rewards[i])}
+            for i in rows
+        )
+
+
+def sample(
+    state: TrainState, models: Players, questions: Questions, rollout: RolloutConfig, score: ScoreConfig
+) -> Batch:
+    """The batch of this step: the next prompts, their completions from the policy's own distribution, scored."""
+    wanted = rollout.prompts_per_step
+    chosen = records_between(state.step * wanted, (state.step + 1) * wanted, len(questions), state.seed)
+    return answer(
+        models, questions, chosen, mix(state.seed, SAMPLES_PURPOSE, state.step), rollout, score, state.scalars
+    )
+
+
+def answer(
+    models: Players,
+    questions: Questions,
+    chosen: Sequence[int],
+    seed: int,
+    settings: RolloutConfig,
+    score: ScoreConfig,
+    statistics: dict[str, Any],
+) -> Batch:
+    """Completions of chosen prompts, and their scores.
+
+    Args:
+        chosen: P numbers of prompts.
+        seed: of the samples.
+        statistics: `reference_statistics`, where scores are normalised.
+    """
+    samples = settings.samples_per_prompt
+    rollout = complete(models.policy, questions, chosen, seed, settings, samples)
+    texts = decode(models.policy, rollout)
+    asked = [questions.conversations[chosen[i]] for i in rollout.prompt_index.tolist()]
+    rewards = as_scores(models.reward(asked, texts), rollout)
+    return Batch(rollout, asked, texts, rewards, shape_scores(rewards, rollout, score, statistics), samples)
+
+
+def complete(
+    policy: Policy, questions: Questions, chosen: Sequence[int], seed: int, settings: RolloutConfig, samples: int
+) -> Rollout:
+    """`samples` completions of each chosen prompt, from the policy's own distribution."""
+    params = RolloutParams(settings.max_new_tokens, settings.temperature, seed, settings.stop)
+    prompts = [questions.tokens[i] for i in chosen]
+    return NativeEngine(policy).generate(prompts, params, samples_per_prompt=samples, max_batch=settings.max_batch)
+
+
+def as_scores(scores: Tensor | Sequence[float], rollout: Rollout) -> Tensor:
+    """[B] float32 on the rollout's device."""
+    return torch.as_tensor(scores, dtype=torch.float32, device=rollout.tokens.device)
+
+
+def shape_scores(raw: Tensor, rollout: Rollout, config: ScoreConfig, statistics: dict[str, Any]) -> Tensor:
+    """[B]: the reward normalised, clamped, and only then less the penalty for a missing end of turn."""
+    scores = (raw - statistics.get("score_mean", 0.0)) / statistics.get("score_spread", 1.0)
+    if config.clip > 0:
+        scores = scores.clamp(-config.clip, config.clip)
+    return scores - config.missing_eos_penalty * (~rollout.finished).float()
+
+
+def fix_scale(
+    state: TrainState, models: Players, questions: Questions, rollout: RolloutConfig, score: ScoreConfig
+) -> None:
+    """Once, at the start of a run that normalises its scores: measure them on the reference's own samples."""
+    if score.normalise == "reference" and "score_mean" not in state.scalars:
+        state.scalars |= reference_statistics(state.seed, models, questions, rollout, score)
+
+
+def reference_statistics(
+    seed: int, models: Players, questions: Questions, rollout: RolloutConfig, score: ScoreConfig
+) -> dict[str, float]:
+    """Mean and spread of the reward over the reference's own samples; a reward that is constant keeps its spread."""
+    wanted = max(2, score.normalise_samples)
+    chosen = records_between(0, wanted, len(questions), mix(seed, REFERENCE_PURPOSE))
+    found = complete(models.reference, questions, chosen, mix(seed, REFERENCE_PURPOSE, 1), rollout, samples=1)
+    asked = [questions.conversations[i] for i in chosen]
+    scores = as_scores(models.reward(asked, decode(models.reference, found)), found)
+    spread = float(scores.std())
+    return {"score_mean": float(scores.mean()), "score_spread": spread if spread > 1e-6 else 1.0}
+
+
+def pick(batch: Batch, groups: Sequence[int]) -> Batch:
+    """Some prompts of a batch with all their completions, in the order given."""
+    rows = [group * batch.samples + k for group in groups for k in range(batch.samples)]
+    index = torch.tensor(rows, dtype=torch.int64, device=batch.rollout.tokens.device)
+    rollout = Rollout(**{name: getattr(batch.rollout, name)[index] for name in Rollout.__dataclass_fields__})
+    asked, texts = [batch.asked[row] for row in rows], [batch.texts[row] for row in rows]
+    return Batch(rollout, asked, texts, batch.rewards[index], batch.scores[index], batch.samples)
+
+
+def join(batches: Sequence[Batch], pad: int) -> Batch:
+    """Batches one below the other, padded on the right to the widest; `prompt_index` counts on."""
+    width = max(batch.rollout.tokens.shape[1] for batch in batches)
+    samples = batches[0].samples
+
+    def column(name: str, value: float) -> Tensor:
+        parts = [getattr(batch.rollout, name) for batch in batches]
+        return torch.cat([pad_columns(part, (0, width - part.shape[1]), value=value) for part in parts])
+
+    finished = torch.cat([batch.rollout.finished for batch in batches])
+    index = torch.arange(len(finished), device=finished.device) // samples
+    rollout = Rollout(
+        column("tokens", pad), column("attention", 0), column("mask", 0), column("logprobs", 0), finished, index
+    )
+    return Batch(
+        rollout,
+        [asked for batch in batches for asked in batch.asked],
+        [text for batch in batches for text in batch.texts],
+        torch.cat([batch.rewards for batch in batches]),
+        torch.cat([batch.scores for batch in batches]),
+        samples,
+    )

@@ -1,0 +1,97 @@
+"""Both answers of a pair in one row behind the prompt that they share, where that is exact and saves enough.
+
+Separately a pair of answers costs twice the prompt; in one row, once. A forward and backward pass on a CPU takes 0.6 of
+the time at prompts eight times as long as an answer and 0.74 at twice (benchmarks/shared_prompt.py); from equal lengths
+on the mask costs what the tokens save.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heedful.models.alignment import branched_hidden_states, hidden_states
+from heedful.models.modes import evaluating
+from heedful.models.policy import Policy
+from heedful.training.batching import TokenBatch, collate
+from heedful.training.pairs import JudgedAnswers, Pair
+
+LONG = 2.0
+"""Prompts are shared that are at least so many times as long as their longer answers, ..."""
+
+ENOUGH = 0.7
+"""... where that leaves at most this share of the tokens, padding counted."""
+
+TOLERANCE = 1e-3
+"""Nats per token by which log-probabilities of a shared prompt may be off for an architecture to count as exact."""
+
+
+def side_by_side(policy: Policy, records: JudgedAnswers) -> TokenBatch:
+    """[S x N rows] the first answers of all records, then the second ones, each behind its prompt."""
+    sides = zip(*(record.answers for record in records), strict=True)
+    return collate([answer for side in sides for answer in side], policy.pad, policy.device)
+
+
+def pays(records: JudgedAnswers) -> bool:
+    """Whether records are pairs whose prompts are long enough, beside their answers, to be worth sharing."""
+    pairs = [record for record in records if isinstance(record, Pair) and _one_prompt(record)]
+    if len(pairs) < len(records):
+        return False
+    prompts = sum(pair.a.mask.index(True) for pair in pairs)
+    answers = sum(max(sum(answer.mask) for answer in pair.answers) for pair in pairs)
+    width = max(_row_length(pair) for pair in pairs)
+    return prompts >= LONG * answers and width <= ENOUGH * 2 * max(pair.longest for pair in pairs)
+
+
+def is_exact(policy: Policy, records: JudgedAnswers, budget: int) -> bool:
+    """Whether a shared prompt gives this model the log-probabilities that separate rows give, tried on one pair.
+
+    It is the longest of those that are worth it and fit `budget` tokens, in float32 without adapters' dropout. An
+    architecture that takes no such mask, or whose state runs through a row (recurrent ones), is told so.
+    """
+    fitting = [record for record in records if 2 * record.longest <= budget and pays([record])]
+    if not fitting:
+        return False
+    pair = [max(fitting, key=lambda record: record.longest)]
+    batch = side_by_side(policy, pair)
+    with evaluating(policy.model):
+        apart = hidden_states(policy.model, batch.tokens, batch.attention)
+        expected, _ = policy.logprobs_from(apart, batch.tokens, batch.mask)
+        try:
+            found, _ = policy.logprobs_from(shared_hidden(policy, pair, batch), batch.tokens, batch.mask)
+        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError):
+            return False
+    return bool((found - expected).abs().max() < TOLERANCE)
+
+
+def shared_hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch) -> Tensor:
+    """[2 N, T, H] hidden states of `side_by_side(policy, records)`, from one row for each pair. In `autocast()`."""
+    starts = [record.answers[0].mask.index(True) for record in records]
+    firsts = [len(record.answers[0].tokens) for record in records]
+    width = max(first + sum(record.answers[1].mask) for record, first in zip(records, firsts, strict=True))
+    tokens = torch.full((len(records), width), policy.pad)
+    positions = torch.zeros(len(records), width, dtype=torch.int64)
+    branch = torch.full((len(records), width), 3)
+    for row, (record, start, first) in enumerate(zip(records, starts, firsts, strict=True)):
+        a, b = record.answers
+        end = first + len(b.tokens) - start
+        tokens[row, :first], tokens[row, first:end] = torch.tensor(a.tokens), torch.tensor(b.tokens[start:])
+        positions[row, :first], positions[row, first:end] = torch.arange(first), torch.arange(start, len(b.tokens))
+        branch[row, :start], branch[row, start:first], branch[row, first:end] = 0, 1, 2
+    device = batch.tokens.device
+    hidden = branched_hidden_states(policy.model, tokens.to(device), positions.to(device), branch.to(device))
+    place = torch.arange(batch.tokens.shape[1])[None, :]
+    later = (torch.tensor(firsts) - torch.tensor(starts))[:, None]
+    of_b = torch.where(place < torch.tensor(starts)[:, None], place, place + later)
+    columns = torch.cat([place.expand(len(records), -1), of_b]).clamp(max=width - 1).to(device)
+    rows = torch.arange(len(records), device=device).repeat(2)[:, None]
+    return hidden[rows, columns]
+
+
+def _row_length(pair: Pair) -> int:
+    return len(pair.a.tokens) + sum(pair.b.mask)
+
+
+def _one_prompt(pair: Pair) -> bool:
+    start = pair.a.mask.index(True)
+    return pair.b.mask.index(True) == start and pair.a.tokens[:start] == pair.b.tokens[:start]

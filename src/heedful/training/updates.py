@@ -1,0 +1,181 @@
+"""What every online method does with its experience: the objective, minibatches, micro-batches, and the leash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heedful.core.kl import AdaptiveKL, FixedKL, estimate
+from heedful.core.policy_gradient import Aggregation, RatioLevel, Whole, aggregate, clipped_policy_loss
+from heedful.data.packing import micro_batches
+from heedful.models.policy import Policy
+from heedful.training.config.online import BaseKLConfig, OnlineConfig
+from heedful.training.experience import Experience, ExperienceT, select_experience
+from heedful.training.optimiser import Optimiser, learning_rate
+from heedful.training.rollouts import MINIBATCH_PURPOSE
+from heedful.training.state import TrainState
+
+Terms = tuple[Tensor, dict[str, Tensor]]
+"""A loss with its gradient, and figures; both add up over the parts of a minibatch."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a policy is to minimise on its experience.
+
+    `clip_low` and `clip_high` bound the ratio at `level`; `aggregation` is the mean over tokens and completions, of
+    which the longest may have `longest` tokens.
+    """
+
+    clip_low: float
+    clip_high: float
+    level: RatioLevel
+    aggregation: Aggregation
+    longest: int
+
+    def terms(
+        self,
+        part: Experience,
+        logprobs: Tensor,
+        entropy: Tensor,
+        whole: Whole,
+        config: OnlineConfig,
+        kl_coefficient: float,
+    ) -> Terms:
+        """The clipped loss, the KL where it is paid in the loss, and the entropy bonus, on a part of a minibatch.
+
+        Args:
+            part: N of the minibatch's completions.
+            logprobs, entropy: [N, T] of the policy in training, with gradient.
+            whole: what the means run over.
+        """
+        mask = part.rollout.mask
+        policy = clipped_policy_loss(
+            logprobs,
+            part.logprobs,
+            part.advantages,
+            mask,
+            clip=self.clip_low,
+            clip_high=self.clip_high,
+            level=self.level,
+        )
+        policy_loss = aggregate(policy.per_token, policy.mask, self.aggregation, whole)
+        loss = policy_loss
+        figures = {"policy_loss": policy_loss.detach()}
+        if config.kl.place == "loss" and kl_coefficient > 0:
+            drift = estimate(logprobs, part.reference_logprobs, mask, config.kl.estimator, config.kl.level)
+            kl_loss = aggregate(drift, mask, self.aggregation, whole)
+            loss = loss + kl_coefficient * kl_loss
+            figures["kl_loss"] = kl_loss.detach()
+        if config.update.entropy_coefficient != 0:  # its backward pass is not free
+            loss = loss - config.update.entropy_coefficient * entropy.sum() / whole.tokens
+        with torch.no_grad():
+            log_ratio = (logprobs - part.logprobs)[mask]
+            units = whole.tokens if self.level == "token" else whole.rows
+            figures |= {
+                "clip_fraction": policy.clipped.sum() / units,
+                "ratio": log_ratio.exp().sum() / whole.tokens,
+                "update_kl": (log_ratio.expm1() - log_ratio).sum() / whole.tokens,
+            }
+        return loss, figures
+
+
+def accumulate(
+    experience: ExperienceT, budget: int, longest: int, terms: Callable[[ExperienceT, Whole], Terms]
+) -> dict[str, float]:
+    """Gather one optimiser step's gradient over length-balanced micro-batches; returns the summed figures.
+
+    The means run over the whole of `experience`, so that micro-batches cannot change the loss.
+    """
+    rollout = experience.rollout
+    whole = Whole(len(rollout), int(rollout.mask.sum()), longest)
+    sums: dict[str, float] = {}
+    for rows in micro_batches(rollout.attention.sum(1).tolist(), budget):
+        loss, figures = terms(select_experience(experience, rows), whole)
+        loss.backward()
+        for name, figure in {"loss": loss.detach(), **figures}.items():
+            sums[name] = sums.get(name, 0.0) + float(figure)
+    return sums
+
+
+def step_optimisers(state: TrainState) -> dict[str, float]:
+    """Take the step; returns the gradient norms."""
+    norms = {f"{name}_gradient_norm": one.step(state.scalars["updates"]) for name, one in state.optimisers.items()}
+    state.scalars["updates"] += 1
+    return norms
+
+
+def epochs(
+    state: TrainState,
+    experience: ExperienceT,
+    config: OnlineConfig,
+    minibatch: Callable[[ExperienceT], dict[str, float]],
+) -> dict[str, float]:
+    """Several passes of optimiser steps over one rollout batch; returns the mean of their figures.
+
+    Each pass is a permutation of (seed, step, pass), cut into equal minibatches. Passes end early once the policy
+    has gone `update_kl_limit` nats a token from the one that sampled.
+    """
+    settings, rows = config.update, len(experience.rollout)
+    seen: list[dict[str, float]] = []
+    for epoch in range(settings.epochs):
+        order = np.random.default_rng([state.seed, MINIBATCH_PURPOSE, state.step, epoch]).permutation(rows)
+        seen += [
+            minibatch(select_experience(experience, chosen.tolist()))
+            for chosen in np.array_split(order, settings.minibatches)
+        ]
+        if 0 < settings.update_kl_limit < seen[-1]["update_kl"]:
+            break
+    figures = {name: float(np.mean([one[name] for one in seen])) for name in seen[0]}
+    rate = learning_rate(state.scalars["updates"], state.optimisers["policy"].total, config.optimiser)
+    return figures | {"first_ratio": seen[0]["ratio"], "updates": len(seen), "learning_rate": rate}
+
+
+def policy_state(policy: Policy, config: OnlineConfig, kl_coefficient: float) -> TrainState:
+    """Optimiser and KL coefficient at the start of a run without a critic."""
+    modules = {"policy": policy.model}
+    optimisers = {"policy": Optimiser(modules, config.optimiser, config.updates)}
+    return TrainState(modules, optimisers, config.seed, scalars={"kl_coefficient": kl_coefficient, "updates": 0})
+
+
+def update_policy(
+    state: TrainState, policy: Policy, experience: Experience, objective: Objective, config: OnlineConfig
+) -> dict[str, float]:
+    """The optimiser steps of one rollout batch, without a critic; returns their mean figures."""
+    policy.model.train()
+    budget, temperature = config.memory.micro_batch_tokens, config.rollout.temperature
+    kl_coefficient, first = state.scalars["kl_coefficient"], state.scalars["updates"]
+    mismatch = 0.0
+
+    def terms(part: Experience, whole: Whole) -> Terms:
+        nonlocal mismatch
+        rollout = part.rollout
+        logprobs, entropy = policy.token_logprobs(
+            rollout.tokens, rollout.attention, rollout.mask, temperature=temperature
+        )
+        if state.scalars["updates"] == first:
+            mismatch = max(mismatch, float((logprobs.detach() - rollout.logprobs).abs().max()))
+        loss, figures = objective.terms(part, logprobs, entropy, whole, config, kl_coefficient)
+        return loss, figures | {"entropy": entropy.detach().sum() / whole.tokens}
+
+    def minibatch(part: Experience) -> dict[str, float]:
+        return accumulate(part, budget, objective.longest, terms) | step_optimisers(state)
+
+    return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
+
+
+def steer(state: TrainState, kl: BaseKLConfig, measured: float, episodes: int) -> None:
+    """Set the KL coefficient for the next step: as it is, or moved towards the target KL."""
+    control = controller(kl, state.scalars["kl_coefficient"]).updated(measured, episodes)
+    state.scalars["kl_coefficient"] = control.coefficient
+
+
+def controller(config: BaseKLConfig, coefficient: float) -> FixedKL | AdaptiveKL:
+    """The KL controller as it stands."""
+    if config.adaptive:
+        return AdaptiveKL(coefficient, config.target, config.horizon)
+    return FixedKL(coefficient)

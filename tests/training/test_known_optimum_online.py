@@ -1,0 +1,188 @@
+"""The strongest test: on a policy small enough to enumerate, every online method reaches the optimum that theory names.
+
+Which optimum depends on where the KL is paid and how it is estimated:
+
+- k1 in the reward: reference × exp(reward / β), for PPO, RLOO and REINFORCE++ and for GRPO with or without its
+  scaling, since there the reward less the price is the same for every completion and all advantages are 0.
+- k2 of the sequence in the loss: the same, with the β that the advantage leaves: GRPO's baseline holds the
+  completion itself, which shrinks the advantage to (K - 1) / K, and so makes of β a price of β K / (K - 1).
+- k3 of the tokens in the loss, as GRPO was published, without scaling: at every prefix reference × β / (λ - Q), the
+  optimum under KL(reference || policy). With scaling the optimum has no closed form: the spread is the policy's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from enumerable import (
+    BETA,
+    LETTERS,
+    PROMPT,
+    completions,
+    optimum,
+    sequence_logprobs,
+    tiny_policy,
+    total_variation,
+    true_reward,
+)
+from heedful.data.records import Prompt
+from heedful.models.actor_critic import SeparateActorCritic
+from heedful.models.policy import Policy, reference_of
+from heedful.models.scalar import Critic
+from heedful.training.config.common import OptimiserConfig
+from heedful.training.config.online import (
+    FormKLConfig,
+    GRPOConfig,
+    GRPOUpdateConfig,
+    KLConfig,
+    PPOConfig,
+    PPOUpdateConfig,
+    ReinforceConfig,
+    ReinforceUpdateConfig,
+    RLOOConfig,
+    RLOOUpdateConfig,
+    RolloutConfig,
+    ScoreConfig,
+)
+from heedful.training.grpo import grpo, grpo_state
+from heedful.training.ppo import PPOModels, ppo, ppo_state
+from heedful.training.reinforce import reinforce, reinforce_state
+from heedful.training.rloo import rloo, rloo_state
+from heedful.training.rollouts import OnlineModels
+
+K = 4
+GROUPS = RolloutConfig(prompts_per_step=48, samples_per_prompt=K, max_new_tokens=2)
+MANY = RolloutConfig(prompts_per_step=256, samples_per_prompt=K, max_new_tokens=2)
+"""For a KL in the loss: at the optimum it balances the advantages on average only, so that noise stays."""
+SINGLES = RolloutConfig(prompts_per_step=192, max_new_tokens=2)
+EXACT = KLConfig(coefficient=BETA, level="sequence")
+COMMON: dict[str, Any] = {
+    "model": "",
+    "reward": "",
+    "data": "",
+    "out": Path(),
+    "steps": 60,
+    "optimiser": OptimiserConfig(learning_rate=2e-3, schedule="linear", final_share=0.02, warmup=0.0, epsilon=1e-5),
+    "score": ScoreConfig(missing_eos_penalty=0.0),
+}
+
+
+def judge(asked: Any, texts: Any) -> list[float]:
+    return [true_reward(text) for text in texts]
+
+
+def reached(policy: Policy, begin: Callable[..., Any], train: Callable[..., Any], config: Any) -> torch.Tensor:
+    """[13] the distribution after training."""
+    models = OnlineModels(policy, reference_of(policy), judge)
+    for _ in train(begin(models, config), models, [Prompt(PROMPT)], config):
+        pass
+    return sequence_logprobs(policy, ended=False).exp()
+
+
+def forward_optimum(reference: torch.Tensor, beta: float) -> torch.Tensor:
+    """[13] what KL(reference || policy) at every prefix leads to: β reference / (λ - Q), from the last token back."""
+    chance = dict(zip(completions(), reference.exp().tolist(), strict=True))
+    whole = {first: chance[(first,)] + sum(chance[first, second] for second in LETTERS) for first in LETTERS}
+
+    def best(prior: list[float], worth: list[float]) -> tuple[list[float], float]:
+        low, high = max(worth), max(worth) + beta + 10.0
+        for _ in range(200):
+            middle = (low + high) / 2
+            mass = sum(beta * p / (middle - q) for p, q in zip(prior, worth, strict=True))
+            low, high = (middle, high) if mass > 1 else (low, middle)
+        found = [beta * p / (high - q) for p, q in zip(prior, worth, strict=True)]
+        return found, sum(p * q for p, q in zip(found, worth, strict=True))
+
+    after = {}
+    for first in LETTERS:
+        ways = [(first,), *((first, second) for second in LETTERS)]
+        after[first] = best([chance[way] / whole[first] for way in ways], [true_reward(" ".join(way)) for way in ways])
+    start, _ = best([chance[()], *whole.values()], [true_reward(""), *(after[first][1] for first in LETTERS)])
+    by_first = dict(zip(LETTERS, start[1:], strict=True))
+    goal = [start[0]] + [by_first[first] * after[first][0][0] for first in LETTERS]
+    goal += [by_first[a] * after[a][0][1 + LETTERS.index(b)] for a in LETTERS for b in LETTERS]
+    return torch.tensor(goal, dtype=torch.float64)
+
+
+def test_ppo() -> None:
+    policy = tiny_policy()
+    before = sequence_logprobs(policy, ended=False)
+    assert math.isclose(float(before.exp().sum()), 1.0, abs_tol=1e-4)
+    config = PPOConfig(
+        **COMMON,
+        critic_learning_rate=3e-3,
+        rollout=SINGLES,
+        kl=KLConfig(coefficient=BETA),
+        update=PPOUpdateConfig(epochs=2, minibatches=2, lam=0.95),
+    )
+    models = PPOModels(SeparateActorCritic(policy, Critic.from_policy(policy)), reference_of(policy), judge)
+    for _ in ppo(ppo_state(models.actor_critic, config), models, [Prompt(PROMPT)], config):
+        pass
+    goal = optimum(before)
+    assert total_variation(before.exp(), goal) > 0.3
+    assert total_variation(sequence_logprobs(policy, ended=False).exp(), goal) < 0.02
+
+
+@pytest.mark.parametrize("ratio", ["sequence", pytest.param("token", marks=pytest.mark.slow)])
+def test_rloo(ratio: Any) -> None:
+    policy = tiny_policy()
+    goal = optimum(sequence_logprobs(policy, ended=False))
+    update = RLOOUpdateConfig(epochs=2, minibatches=2, ratio=ratio)
+    config = RLOOConfig(**COMMON, rollout=GROUPS, kl=EXACT, update=update)
+    assert total_variation(reached(policy, rloo_state, rloo, config), goal) < 0.02
+
+
+@pytest.mark.slow
+def test_rloo_with_k2_of_the_sequence_in_its_loss() -> None:
+    policy = tiny_policy()
+    goal = optimum(sequence_logprobs(policy, ended=False))
+    kl = replace(EXACT, estimator="k2", place="loss")
+    config = RLOOConfig(**COMMON, rollout=MANY, kl=kl, update=RLOOUpdateConfig(minibatches=4))
+    assert total_variation(reached(policy, rloo_state, rloo, config), goal) < 0.02
+
+
+def test_reinforce() -> None:
+    policy = tiny_policy()
+    goal = optimum(sequence_logprobs(policy, ended=False))
+    update = ReinforceUpdateConfig(epochs=2, minibatches=2)
+    config = ReinforceConfig(**COMMON, rollout=SINGLES, kl=KLConfig(coefficient=BETA), update=update)
+    assert total_variation(reached(policy, reinforce_state, reinforce, config), goal) < 0.02
+
+
+@pytest.mark.parametrize("form", ["grpo", pytest.param("dr_grpo", marks=pytest.mark.slow)])
+def test_grpo_with_its_kl_in_the_reward(form: Any) -> None:
+    policy = tiny_policy()
+    goal = optimum(sequence_logprobs(policy, ended=False))
+    kl = FormKLConfig(coefficient=BETA, level="sequence")
+    config = GRPOConfig(**COMMON, rollout=GROUPS, kl=kl, update=GRPOUpdateConfig(epochs=2, minibatches=2, form=form))
+    assert total_variation(reached(policy, grpo_state, grpo, config), goal) < 0.02
+
+
+@pytest.mark.slow
+def test_grpo_with_k2_of_the_sequence_in_its_loss_pays_a_higher_beta() -> None:
+    policy = tiny_policy()
+    before = sequence_logprobs(policy, ended=False)
+    kl = FormKLConfig(coefficient=BETA, estimator="k2", place="loss", level="sequence")
+    update = GRPOUpdateConfig(minibatches=4, form="dr_grpo")
+    found = reached(policy, grpo_state, grpo, GRPOConfig(**COMMON, rollout=MANY, kl=kl, update=update))
+    assert total_variation(optimum(before), optimum(before, BETA * K / (K - 1))) > 0.06
+    assert total_variation(found, optimum(before, BETA * K / (K - 1))) < 0.02
+
+
+@pytest.mark.slow
+def test_grpo_as_published_reaches_the_optimum_of_the_other_kl() -> None:
+    policy = tiny_policy()
+    before = sequence_logprobs(policy, ended=False)
+    kl = FormKLConfig(coefficient=BETA, estimator="k3", place="loss")
+    update = GRPOUpdateConfig(minibatches=4, form="dr_grpo")
+    found = reached(policy, grpo_state, grpo, GRPOConfig(**COMMON, rollout=MANY, kl=kl, update=update))
+    beta = BETA * K / (K - 1)
+    assert total_variation(optimum(before, beta), forward_optimum(before, beta)) > 0.06
+    assert total_variation(found, forward_optimum(before, beta)) < 0.02
