@@ -7,6 +7,7 @@
 #   make oracle             the losses against TRL 1.12, in an environment of its own (.oracle)
 #   make soak                the studio under kills, under load and with a million rows
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
+#   make methods             nine methods side by side on the embedded world: three seeds, about an hour
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study messages lint format clean
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods messages lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -83,6 +84,9 @@ soak: $(READY)
 
 study: $(INSTALLED)
 	$(BIN)/python benchmarks/world_study.py
+
+methods: $(INSTALLED)
+	$(BIN)/python benchmarks/methods_study.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
