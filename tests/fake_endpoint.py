@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.number += 1
             number, mode, delay = self.server.number, self.server.mode, self.server.delay
         if delay:
-            time.sleep(delay * number if mode == "uneven" else delay)
+            time.sleep(delay)
         if mode == "hanging" or (mode == "half hanging" and number % 2 == 0):
             self.server.let_go.wait()
         if mode == "refusing":

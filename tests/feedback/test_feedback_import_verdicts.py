@@ -13,6 +13,7 @@ from feedback_factories import account, programme, rater
 from feedback_files import jsonl, table
 from feedback_quality import answer, take
 from feedback_stores import contents
+from heedful.data.formats import FORMATS
 from heedful.errors import HeedfulError
 from heedful.feedback import adjudication, content, people, progress
 from heedful.feedback.exports import export
@@ -63,6 +64,10 @@ def records(responses: Any) -> dict[str, Any]:
     return {"id": "1", "fields": {"prompt": "Hi", "response1": "x", "response2": "y"}, "responses": responses}
 
 
+def steer(strength: Any) -> dict[str, Any]:
+    return {"prompt": "Hi", "response_1": "x", "response_2": "y", "preference_strength": strength}
+
+
 def pair(**more: Any) -> dict[str, Any]:
     return {"prompt": "Hi", "chosen": "x", "rejected": "y", **more}
 
@@ -88,6 +93,12 @@ ROWS: list[tuple[str, dict[str, Any], list[tuple[str, int]]]] = [
     ("alpaca-eval", {"instruction": "H", "input": "!", "output_1": "x", "output_2": "y", "preference": 1.9}, [("", B)]),
     ("alpaca-eval", {"instruction": "Hi", "output_1": "x", "output_2": "y", "preference": 0}, [("", TIE)]),
     ("ultrafeedback", uf({"truth": "5", "help": "1"}, {"truth": "4", "help": "N/A"}), [("", B)]),
+    ("ranking", {"prompt": "Hi", "completions": ["x", "y"], "ranks": [2, 1]}, [("", B)]),
+    ("ranking", {"prompt": "Hi", "completions": ["x", "y"], "ranks": [1, 1.0]}, [("", TIE)]),
+    ("helpsteer-preference", steer(-3), [("", -3)]),
+    ("helpsteer-preference", steer("1"), [("", 1)]),
+    ("helpsteer-preference", steer(0), [("", TIE)]),
+    ("helpsteer-preference", steer(None), []),
     ("label-studio", studio(side("left")), [("", A)]),
     ("label-studio", studio(side("right", 7), side("left", {"id": 9, "email": "a@b.c"})), [("7", B), ("9", A)]),
     ("label-studio", studio(side("left", 7, was_cancelled=True), side("answer2", 8)), [("8", B)]),
@@ -123,6 +134,7 @@ def test_each_format_says_which_answer_is_better(name: str, row: dict[str, Any],
 
 def test_every_format_with_verdicts_is_known_as_one_and_read_here() -> None:
     assert set(WITH_VERDICTS) == set(READERS) == {name for name, *_ in ROWS}
+    assert {known.name for known in FORMATS if known.kind == "preferences"} <= set(WITH_VERDICTS)
 
 
 def test_ratings_of_several_answers_become_a_ranking_with_ties_and_a_missing_one_none() -> None:
@@ -154,6 +166,8 @@ def test_both_bad_is_kept_and_a_table_is_read_like_a_list_of_objects() -> None:
         ({"instruction": "Hi", "output_1": "x", "output_2": "y", "preference": 3}, "preference", "between 1 and 2"),
         (pair(**{"chosen-rating": "good", "rejected-rating": 2}), "chosen-rating", "no number"),
         (uf({"truth": "five"}, {"truth": "1"}), "completions[0].annotations", "cannot be read"),
+        (steer(4), "preference_strength", "no whole number from -3 to 3"),
+        ({"prompt": "Hi", "completions": ["x", "y"], "ranks": [1]}, "ranks", "do not rank each answer"),
         (studio(side("middle")), "annotations[0].result", "'middle' names no answer"),
         (studio(side("left", 7), side("right", 7)), "", "one person gives two verdicts"),
     ],

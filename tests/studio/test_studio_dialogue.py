@@ -71,12 +71,21 @@ def act(client: Client, own: Assignment, name: str, **given: str) -> Any:
 
 def until(client: Client, own: Assignment, state: str) -> dict[str, Any]:
     """The turns, once they have come to a state."""
-    for _ in range(200):
-        told: dict[str, Any] = client.get(at(own, "dialogue_turns")).json()
-        if told["state"] == state:
-            return told
+    told: dict[str, Any] = {}
+
+    def there() -> bool:
+        told.update(client.get(at(own, "dialogue_turns")).json())
+        return bool(told["state"] == state)
+
+    wait(there)
+    return told
+
+
+def wait(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
         time.sleep(0.02)
-    raise AssertionError(f"{told['state']} is not {state}")
 
 
 # --- over HTTP ---
@@ -117,19 +126,16 @@ def test_a_dialogue_from_beginning_to_end(client: Client, own: Assignment, fake:
 
 
 def test_the_answers_come_together_or_not_at_all(client: Client, own: Assignment, fake: Endpoint) -> None:
-    fake.mode, fake.delay = "uneven", 0.25
+    fake.mode = "half hanging"
     act(client, own, "begin")
     act(client, own, "say", text="Hello?", key="1")
-    seen = []
-    while "choose" not in seen:
-        told = client.get(at(own, "dialogue_turns")).json()
-        answers = len(re.findall(r"Answer \d to", told["html"]))
-        assert answers == (4 if told["state"] == "choose" else 0)  # each formatted, and as written
-        seen.append(told["state"])
-        if DialogueTurn.objects.get().candidates.count() == 1:
-            seen.append("one is there")
-        time.sleep(0.03)
-    assert "one is there" in seen
+    wait(lambda: DialogueTurn.objects.get().candidates.count() == 1)
+    told = client.get(at(own, "dialogue_turns")).json()
+    assert told["state"] == "asking"
+    assert not re.findall(r"Answer \d", told["html"] + client.get(at(own)).content.decode())
+    fake.let_go.set()
+    told = until(client, own, "choose")
+    assert len(re.findall(r"Answer \d to", told["html"])) == 4  # each formatted, and as written
 
 
 def test_a_half_dead_endpoint_is_asked_again_for_what_is_missing(
@@ -151,13 +157,14 @@ def test_a_half_dead_endpoint_is_asked_again_for_what_is_missing(
 def test_a_reload_and_a_second_sending_go_on_with_the_same_turn(
     client: Client, own: Assignment, fake: Endpoint
 ) -> None:
-    fake.delay = 0.3
+    fake.mode = "hanging"
     act(client, own, "begin")
     act(client, own, "say", text="Hello?", key="1")
     act(client, own, "say", text="Hello?", key="1")
     page = Client()
     page.force_login(own.rater.account, backend="django.contrib.auth.backends.ModelBackend")
     assert "data-waiting" in page.get(at(own)).content.decode()
+    fake.let_go.set()
     until(client, own, "choose")
     assert "data-waiting" not in page.get(at(own)).content.decode()
     assert act(client, own, "say", text="Other", key="2").status_code == 409

@@ -51,7 +51,8 @@ _NO_VERDICT: dict[str, Row] = {
 
 WITH_VERDICTS = (
     *("heedful", "trl-preference", "trl-implicit", "hh", "argilla", "ultrafeedback-binarized", "ultrafeedback"),
-    *("arena", "arena-conversations", "alpaca-eval", "label-studio", "argilla-records"),
+    *("arena", "arena-conversations", "alpaca-eval", "label-studio", "argilla-records", "ranking"),
+    "helpsteer-preference",
 )
 """Formats whose rows say which answer is better: `heedful.feedback.import_verdicts` reads that, where it is asked."""
 

@@ -15,6 +15,7 @@ from heedful.feedback.import_columns import LETTERS, key_of, value_of
 from heedful.feedback.import_plan import KEPT_ASIDE, Plan
 from heedful.feedback.import_rows import CONVERTED, verdict_format
 from heedful.feedback.import_source import Problems, Row, read
+from heedful.feedback.payloads import STRENGTH as STRONGEST
 
 STRENGTH = 2
 """Of a verdict that says which answer is better and not by how much: "better", between slightly and much."""
@@ -33,6 +34,8 @@ class Verdict:
     by: str = ""
     """Who said it, as the file names them by an id; empty where it does not."""
     both_bad: bool = False
+    strength: int = STRENGTH
+    """How much better the better one of two is, 1 to 3."""
 
     def payload(self, task: str) -> dict[str, Any]:
         """As a rater of the task would have said it."""
@@ -40,7 +43,7 @@ class Verdict:
             return {"ranks": list(self.ranks)}
         first, second = self.ranks
         sign = (first > second) - (first < second)
-        return {"strength": STRENGTH * sign, "both_bad": self.both_bad, "both_good": False}
+        return {"strength": self.strength * sign, "both_bad": self.both_bad, "both_good": False}
 
 
 Read = Callable[[Row, Sequence[str]], Iterator[Verdict]]
@@ -192,6 +195,28 @@ def _ultrafeedback(row: Row, names: Sequence[str]) -> Iterator[Verdict]:
         yield Verdict(_ranked([score for score in scores if score is not None]))
 
 
+def _ranking(row: Row, names: Sequence[str]) -> Iterator[Verdict]:
+    """Ranks, 1 the best; none where they are missing."""
+    if row.get("ranks") in (None, ""):
+        return
+    try:
+        ranks = convert.ranking(row, Origin("", 0)).ranks
+    except HeedfulError as error:
+        raise HeedfulError("they do not rank each answer.", where="ranks") from error
+    yield Verdict(_ranked([-rank for rank in ranks]))
+
+
+def _helpsteer(row: Row, names: Sequence[str]) -> Iterator[Verdict]:
+    """-3 is response 1 by far, 0 a tie, 3 response 2 by far; none where nobody said."""
+    if row.get("preference_strength") in (None, ""):
+        return
+    strength = _number(row, "preference_strength")
+    if strength not in range(-STRONGEST, STRONGEST + 1):
+        raise HeedfulError("it is no whole number from -3 to 3.", where="preference_strength")
+    better = list(names).index("response_2" if strength > 0 else "response_1")
+    yield Verdict(_won(None if strength == 0 else better), strength=abs(int(strength)))
+
+
 def _label_studio(row: Row, names: Sequence[str]) -> Iterator[Verdict]:
     """The pairwise result, or the choice, of each annotation that was not cancelled."""
     for index, annotation in enumerate(_objects(row.get("annotations"))):
@@ -286,6 +311,8 @@ READERS: dict[str, Read] = {
     "arena": _arena,
     "arena-conversations": _arena_conversations,
     "alpaca-eval": _alpaca_eval,
+    "ranking": _ranking,
+    "helpsteer-preference": _helpsteer,
     "label-studio": _label_studio,
     "argilla-records": _argilla,
 }
