@@ -28,15 +28,26 @@ from typing import Any
 from studio_rows import HEAD, build, hastened
 
 __all__ = ["build", "measure"]
+OTHERS = 5000
 
 
 def _others() -> None:
-    """Other programmes' raters, so that small tables are not read whole, which tells nothing of the large ones."""
-    from heedful.feedback import programmes
-    from heedful.feedback.models import Account, Rater
+    """Another programme's raters, each with a cursor, prompts and answers: small tables would be read whole, which
+    tells nothing of large ones.
+    """
+    from heedful.feedback import content, programmes
+    from heedful.feedback.models import Account, Completion, Prompt, QueueCursor, Rater
 
     of = programmes.create_programme("others", account=Account.objects.create(username="others"))
-    Rater.objects.bulk_create(Rater(programme=of, kind="simulated", name=f"r{i}") for i in range(5000))
+    batch = content.create_batch(of, "others")
+    raters = [Rater(programme=of, kind="simulated", name=f"r{i}") for i in range(OTHERS)]
+    prompts = [Prompt(programme=of, messages=[{"role": "user", "content": f"{i}"}], key=f"{i}") for i in range(OTHERS)]
+    Rater.objects.bulk_create(raters)
+    QueueCursor.objects.bulk_create(
+        QueueCursor(rater=one, batch=batch, lane=1, priority=0, position=i) for i, one in enumerate(raters)
+    )
+    Prompt.objects.bulk_create(prompts)
+    Completion.objects.bulk_create(Completion(prompt=one, text="a") for one in prompts)
 
 
 @contextmanager

@@ -194,8 +194,10 @@ def test_kto_lifts_what_wins_more_often_than_not_and_lowers_the_rest() -> None:
     data = PreferenceData(pairs, moved, *(known_logprobs(policy, some, 8192) for some in (pairs, moved)))
     for _ in optimise(policy, "kto", data, 40, 6e-3):
         pass
-    rises = (logprobs(policy) - before > 0).tolist()
-    assert rises == (WINS > 0.5).tolist()
+    moved_by = logprobs(policy) - before
+    clear = (WINS - 0.5).abs() > 0.05  # answers share one probability: one near a half may be pushed down by the rest
+    assert int(clear.sum()) == 5
+    assert (moved_by[clear] > 0).tolist() == (WINS[clear] > 0.5).tolist()
 
 
 @pytest.mark.parametrize("loss", ["orpo", "cpo", "apo-zero", "aot", "aot-unpaired"])
