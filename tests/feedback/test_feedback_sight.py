@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
+from django.apps import apps
+from django.db import connection
 
 from feedback_factories import account, item, open_batch, programme, rater
 from feedback_quality import at, judge, take
 from heedful.errors import HeedfulError
 from heedful.feedback import adjudication, clock, gold, sight
-from heedful.feedback.assignment import skip
+from heedful.feedback.assignment import next_assignment, skip
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.content import withdraw_item
-from heedful.feedback.models import Account, AuditEvent, Completion, Item, Membership, Programme, Role
+from heedful.feedback.models import Account, AuditEvent, Completion, Item, Membership, OpenedVotes, Programme, Role
 from heedful.feedback.programmes import add_member
 from heedful.feedback.submission import undo
 
@@ -74,6 +78,32 @@ def test_a_manager_who_read_the_votes_is_no_adjudicator_of_them_later() -> None:
     sight.give_up(one, manager)
     add_member(of, manager, Role.ADJUDICATOR, actor=None)
     assert [case.item.pk for case in adjudication.queue_for(manager, of)] == [unread.pk]
+
+
+def test_who_opened_the_votes_is_not_given_the_item_to_judge() -> None:
+    of = programme()
+    who = member(of, Role.MANAGER, Role.RATER)
+    rates = rater(of, account=who)
+    batch = open_batch(of, 0, quota=2)
+    one, other = item(batch), item(batch)
+    judge(rater(of), 1)
+    sight.give_up(one, who)
+    assert sight.sees_votes(one, who)
+    assert judge(rates).item_id == other.pk
+    assert next_assignment(rates) is None
+    assert judge(rater(of)).item_id == one.pk
+
+
+def test_who_opened_the_votes_is_not_given_the_item_as_gold() -> None:
+    of = programme(gold_rate=1.0)
+    who = member(of, Role.MANAGER, Role.RATER)
+    rates, fresh = rater(of, account=who), rater(of)
+    one = voted(of)
+    sight.give_up(one, who)
+    gold.promote(one, [{"strength": [1, 3]}], "b", actor=who)
+    ordinary = item(open_batch(of, 0, quota=2))
+    assert take(rates).item_id == ordinary.pk
+    assert take(fresh).item_id == one.pk
 
 
 def test_a_tab_that_gave_up_wins_over_one_that_is_about_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +172,17 @@ def test_where_there_is_nothing_to_decide_the_votes_stand_open() -> None:
     for one in (promoted, withdrawn, written, tests):
         assert sight.sees_votes(one, admin)
         assert not adjudication.may_adjudicate(one, admin)
+
+
+def test_votes_that_were_opened_before_there_were_rows_of_it_become_rows() -> None:
+    of = programme()
+    one, other = voted(of), voted(of)
+    who = member(of, Role.MANAGER)
+    for opened in (one, other):
+        sight.give_up(opened, who)
+    OpenedVotes.objects.all().delete()
+    forwards = import_module("heedful.feedback.migrations.0006_opened_votes").forwards
+    for _ in range(2):
+        forwards(apps, SimpleNamespace(connection=connection))
+    assert {row.item_id for row in OpenedVotes.objects.filter(account=who)} == {one.pk, other.pk}
+    assert OpenedVotes.objects.count() == 2

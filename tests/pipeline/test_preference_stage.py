@@ -121,15 +121,15 @@ class TestReference:
     def calls(self, monkeypatch: pytest.MonkeyPatch, given: Any) -> int:
         """How many answers went through a model without gradient before the first step."""
         count = 0
-        whole = Policy.token_logprobs
+        whole = Policy.logprobs_from
 
-        def counted(policy: Policy, tokens: torch.Tensor, *arguments: Any, **more: Any) -> Any:
+        def counted(policy: Policy, hidden: torch.Tensor, *arguments: Any, **more: Any) -> Any:
             nonlocal count
-            count += 0 if torch.is_grad_enabled() else len(tokens)
-            return whole(policy, tokens, *arguments, **more)
+            count += 0 if torch.is_grad_enabled() else len(hidden)
+            return whole(policy, hidden, *arguments, **more)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Policy, "token_logprobs", counted)
+            patch.setattr(Policy, "logprobs_from", counted)
             run(given)
         return count
 

@@ -150,7 +150,7 @@ def test_an_item_that_changed_is_explained(of: Programme, go: Any) -> None:
     page.keyboard.press("Enter")
     notice = page.locator("[data-notice=conflict]")
     notice.wait_for()
-    assert "the item has changed since it was shown" in notice.inner_text()
+    assert "The item has changed since it was shown" in notice.inner_text()
     assert page.locator("input[name=choice]:checked").count() == 1, "what was said is still there"
     notice.get_by_role("button", name="Next item").click()
     page.wait_for_selector("[data-notice=conflict]", state="detached")

@@ -63,6 +63,16 @@ def check_shapes(**tensors: Tensor | None) -> None:
         raise ValueError(f"all arguments must be [N], got {shapes}")
 
 
+def agreement(gap: Tensor, probability: Tensor) -> Tensor:
+    """[N]: 1 where a gap in favour of the first answer and its label name the same answer, 1/2 where it is 0, else 0.
+
+    Args:
+        gap: [N] of scores, log-probabilities or implicit rewards.
+        probability: [N] that the first answer is better. Of a tie (1/2) nothing is right: leave it out.
+    """
+    return torch.where(gap == 0, 0.5, ((gap > 0) == (probability > 0.5)).float())
+
+
 def expected(if_preferred: Tensor, if_not: Tensor, probability: Tensor) -> Tensor:
     """[N] the expectation of a loss under a soft label: p times one way round, 1 - p times the other.
 

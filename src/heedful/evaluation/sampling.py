@@ -5,8 +5,7 @@ Torch and the models are imported when something is sampled, not when this file 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,13 +89,13 @@ def divergence(
     Raises:
         ValueError: fewer than two clusters, or not one per completion.
     """
-    import torch
+    from heedful.models.modes import evaluating
 
     index = cluster_index(clusters, len(rollout))
     whole = (rollout.tokens, rollout.attention, rollout.mask)
     kl: list[float] = []
     entropy = sampled = 0.0
-    with torch.inference_mode(), _evaluating(policy), _evaluating(reference):
+    with evaluating(policy.model), evaluating(reference.model):
         for start in range(0, len(rollout), batch):
             rows = slice(start, start + batch)
             width = int(rollout.attention[rows].sum(1).max())
@@ -108,14 +107,3 @@ def divergence(
             sampled += float(mask.sum())
     interval = cluster_bootstrap(kl, index, seed=seed)
     return Divergence(kl=interval, per_token=sum(kl) / max(sampled, 1), entropy=entropy / max(sampled, 1))
-
-
-@contextmanager
-def _evaluating(policy: Policy) -> Iterator[None]:
-    """Dropout off inside, the training flag as it was outside."""
-    was = policy.model.training
-    policy.model.eval()
-    try:
-        yield
-    finally:
-        policy.model.train(was)

@@ -82,9 +82,11 @@ AND NOT EXISTS (SELECT 1 FROM feedback_currentjudgment c WHERE c.item_id = s.ite
 AND NOT EXISTS (SELECT 1 FROM feedback_itemcompletion e JOIN feedback_completion t ON t.id = e.completion_id
   WHERE e.item_id = s.item_id AND {also}t.author_id = %s)
 AND NOT EXISTS (SELECT 1 FROM feedback_adjudication d WHERE d.item_id = s.item_id AND {also}d.adjudicator_id = %s)
+AND NOT EXISTS (SELECT 1 FROM feedback_openedvotes o WHERE o.item_id = s.item_id AND {also}o.account_id = %s)
 """
-"""Without items that a rater had, judged, wrote a part of or adjudicated. `also` keeps SQLite, which keeps no
-statistics here, from going through all that the rater ever did instead of the little that was done with an item."""
+"""Without items that a rater had, judged, wrote a part of, adjudicated or saw the votes of. `also` keeps SQLite, which
+keeps no statistics here, from going through all that the rater ever did instead of the little that was done with an
+item."""
 LEFT_OUT = """
 AND NOT EXISTS (SELECT 1 FROM {each} WHERE k.value IN ({marks}))
 """
@@ -105,6 +107,8 @@ SELECT 'wrote', e.item_id, c.author_id, '', e."index", '', ''
 FROM feedback_itemcompletion e JOIN feedback_completion c ON c.id = e.completion_id WHERE e.item_id IN ({keys})
 UNION ALL
 SELECT 'decided', item_id, adjudicator_id, '', 0, '', '' FROM feedback_adjudication WHERE item_id IN ({keys})
+UNION ALL
+SELECT 'decided', item_id, account_id, '', 0, '', '' FROM feedback_openedvotes WHERE item_id IN ({keys})
 """
 
 
@@ -140,7 +144,7 @@ class About:
     indices: dict[Any, list[int]] = field(default_factory=lambda: defaultdict(list))
     authors: dict[Any, set[Any]] = field(default_factory=lambda: defaultdict(set))
     adjudicators: dict[Any, set[Any]] = field(default_factory=lambda: defaultdict(set))
-    """Accounts."""
+    """Accounts that decided an item, or opened its votes instead."""
     held: dict[Any, set[tuple[Any, str, int]]] = field(default_factory=lambda: defaultdict(set))
     orders: dict[Any, list[list[int]]] = field(default_factory=lambda: defaultdict(list))
     judged: dict[Any, set[tuple[Any, str, int, Any]]] = field(default_factory=lambda: defaultdict(set))
@@ -192,7 +196,7 @@ def _statement(batch: Any, stands: Mapping[Queue, Stand], most: int, new_to: Rat
     if new_to is not None:
         native = connection.features.has_native_uuid_field
         others = OTHERS.format(also="" if native else "+", held=", ".join(f"'{state}'" for state in HELD))
-        who = [new_to.pk, new_to.pk, new_to.pk, new_to.account_id, *new_to.excluded_categories]
+        who = [new_to.pk, new_to.pk, new_to.pk, new_to.account_id, new_to.account_id, *new_to.excluded_categories]
         if new_to.excluded_categories:
             each = "jsonb_array_elements_text(p.categories) AS k(value)" if native else "json_each(p.categories) k"
             others += LEFT_OUT.format(each=each, marks=", ".join(["%s"] * len(new_to.excluded_categories)))
@@ -230,7 +234,7 @@ def about(items: Iterable[Any]) -> About:
     if not keys:
         return found
     sql = ABOUT.format(keys=", ".join(["%s"] * len(keys)))
-    for what, item_key, who_key, purpose, number, more, order in statements.ask(sql, keys * 4):
+    for what, item_key, who_key, purpose, number, more, order in statements.ask(sql, keys * ABOUT.count("{keys}")):
         item, who = _uuid(item_key), who_key and _uuid(who_key)
         if what == "had":
             found.orders[item].append(_json(order))

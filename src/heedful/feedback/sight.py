@@ -1,7 +1,8 @@
 """Who may be shown what raters said of an item, so that whoever decides it judges first.
 
 What raters said is folded away from everybody who leads until they can no longer decide the item: they judged, wrote
-or passed it, decided it, or left its verdict to others. That last step is an event of the trail, and for good.
+or passed it, decided it, or left its verdict to others. That last step is on record (`OpenedVotes`), and for good:
+they are given the item neither to decide nor to judge.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from heedful.feedback.models import (
     Adjudication,
     Assignment,
     AssignmentState,
-    AuditEvent,
     Item,
     ItemCompletion,
     ItemState,
     Judgment,
+    OpenedVotes,
     Programme,
     Purpose,
     Rater,
@@ -56,10 +57,9 @@ def touched(rater: Rater, items: Sequence[UUID], states: Sequence[str] = HELD) -
 
 def settled(account: Account, programme: Programme | UUID) -> set[UUID]:
     """The items that an account decided, or whose verdict it left to others: it judges none of them first again."""
-    trail = AuditEvent.objects.filter(programme=getattr(programme, "pk", programme), kind=GIVEN_UP, actor=account.pk)
-    left = {UUID(key) for key in trail.values_list("ids__item", flat=True)}
+    left = OpenedVotes.objects.filter(item__programme=programme, account=account)
     own = Adjudication.objects.filter(item__programme=programme, adjudicator=account, decided__isnull=False)
-    return left | set(own.values_list("item_id", flat=True))
+    return set(left.values_list("item_id", flat=True)) | set(own.values_list("item_id", flat=True))
 
 
 def judges_no_more(item: Item, account: UUID) -> bool:
@@ -67,10 +67,8 @@ def judges_no_more(item: Item, account: UUID) -> bool:
 
     What it says of the item from then on is no rater's judgment, also where it had the item as a rater before.
     """
-    if Adjudication.objects.filter(item=item, adjudicator=account).exists():
-        return True
-    trail = AuditEvent.objects.filter(programme=item.programme_id, kind=GIVEN_UP, actor=account)
-    return trail.filter(ids__item=str(item.pk)).exists()
+    decided = Adjudication.objects.filter(item=item, adjudicator=account)
+    return decided.exists() or OpenedVotes.objects.filter(item=item, account=account).exists()
 
 
 def sees_votes(item: Item, account: Account) -> bool:
@@ -108,4 +106,5 @@ def give_up(item: Item, account: Account) -> None:
             raise Conflict("this item lies before you to be judged.", where="item", mend="Judge it or skip it first.")
         if Adjudication.objects.filter(item=item, adjudicator=account, decided=None).exists():
             raise Conflict("you judged this item to decide it.", where="item", mend="Decide it; then you see them.")
+        OpenedVotes.objects.create(item=item, account=account)
         events.record(GIVEN_UP, programme=item.programme_id, actor=account, item=item)

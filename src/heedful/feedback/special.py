@@ -22,6 +22,7 @@ from heedful.feedback.models import (
     ItemCompletion,
     ItemState,
     Judgment,
+    OpenedVotes,
     Purpose,
     Rater,
     Slot,
@@ -145,6 +146,7 @@ def _unmet(rater: Rater, kinds: Sequence[str]) -> list[GoldKey]:
     )
     if rater.account_id is not None:
         keys = keys.exclude(Exists(Adjudication.objects.filter(item=item, adjudicator=rater.account_id)))
+        keys = keys.exclude(Exists(OpenedVotes.objects.filter(item=item, account=rater.account_id)))
     shown = Count("item__slots", filter=Q(item__slots__purpose=Purpose.GOLD))
     found = list(keys.select_related("item__prompt", "item__batch").annotate(shown=shown))
     return sorted(found, key=lambda key: (key.shown, _uniform(rater.pk, key.pk)))

@@ -21,7 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 THREADS = 32
-"""Requests at the same time, in one process; a dialogue holds one while its policy writes."""
+"""Requests at the same time, in one process."""
 SHORT = 2
 """Short requests at the same time. More would not be done sooner: they fight over the interpreter, and over SQLite's
 one writer, and the last of them waits ten times as long. Two, so that one computes while the other waits for the disk.

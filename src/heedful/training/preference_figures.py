@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from heedful.core.answers import agreement
 from heedful.training.preference_losses import Judged
 
 
@@ -51,8 +52,7 @@ def _of_pairs(seen: Seen, beta: float) -> dict[str, float]:
     logprob_a, logprob_b = seen.logprob
     prefers_a = seen.probability >= 0.5
     margin = beta * torch.where(prefers_a, value_a - value_b, value_b - value_a)
-    clear = seen.probability != 0.5
-    right = torch.where(margin == 0, 0.5, (margin > 0).float())[clear]
+    right = agreement(value_a - value_b, seen.probability)[seen.probability != 0.5]
     return {
         "margin": float(margin.mean()),
         "accuracy": float(right.mean()) if len(right) else 0.5,

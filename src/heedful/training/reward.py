@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from heedful.core.answers import agreement
+from heedful.models.modes import evaluating
 from heedful.models.scalar import RewardModel
 from heedful.training.batching import batch_at, collate, total_steps
 from heedful.training.config.reward import RewardConfig
@@ -102,12 +104,13 @@ def descend(learner: Learner, batch: Batch, config: RewardConfig) -> tuple[float
     layouts = [Layout([batch.items[row] for row in rows]) for rows in parts]
     slopes: list[Tensor] = []
     loss = 0.0
-    if learner.heads.whole_batch:
+    twice = learner.heads.whole_batch and len(parts) > 1
+    if twice:
         loss, slopes = _slopes(learner, batch, parts, layouts, config)
     seen = []
     for number, (rows, layout) in enumerate(zip(parts, layouts, strict=True)):
         outputs = read(learner, layout)
-        if learner.heads.whole_batch:
+        if twice:
             (outputs * slopes[number]).sum().backward()
         else:
             part = objective(learner, outputs, batch, rows, config)
@@ -176,7 +179,7 @@ def _agreements(seen: Sequence[tuple[Layout, Tensor]]) -> dict[str, float]:
     for layout, scores in seen:
         gap, probability = pair_gaps(layout, scores)
         clear = probability != 0.5
-        right += float(_agreement(gap, probability)[clear].sum())
+        right += float(agreement(gap, probability)[clear].sum())
         decided += int(clear.sum())
         spread += float(gap.abs().sum())
         pairs += len(gap)
@@ -196,12 +199,6 @@ def pair_gaps(layout: Layout, scores: Tensor) -> tuple[Tensor, Tensor]:
     return gap, torch.tensor(probabilities, dtype=torch.float32, device=scores.device)
 
 
-def _agreement(gap: Tensor, probability: Tensor) -> Tensor:
-    """[N]: 1 where the score gap and the label name the same answer, 1/2 where the scores tie, else 0."""
-    return torch.where(gap == 0, 0.5, ((gap > 0) == (probability > 0.5)).float())
-
-
-@torch.no_grad()
 def score_items(
     model: RewardModel,
     items: Sequence[Judged],
@@ -213,16 +210,14 @@ def score_items(
     Args:
         head: states [N, H] -> scores [N]; None: the model's own head.
     """
-    training = model.model.training
-    model.model.eval()
     where = {place: index for index, place in enumerate(Layout(items))}
     scores = torch.empty(len(where))
-    for rows in item_micro_batches(items, micro_batch_tokens):
-        layout = Layout([items[row] for row in rows])
-        batch = collate(layout.examples(), model.pad, model.device)
-        found = (head or model.head)(model.last_states(batch.tokens, batch.attention))
-        scores[[where[rows[row], place] for row, place in layout]] = found.float().cpu()
-    model.model.train(training)
+    with evaluating(model.model):
+        for rows in item_micro_batches(items, micro_batch_tokens):
+            layout = Layout([items[row] for row in rows])
+            batch = collate(layout.examples(), model.pad, model.device)
+            found = (head or model.head)(model.last_states(batch.tokens, batch.attention))
+            scores[[where[rows[row], place] for row, place in layout]] = found.float().cpu()
     return scores
 
 
@@ -240,7 +235,7 @@ def evaluate_reward(learner: Learner, items: Sequence[Judged], micro_batch_token
     figures = {"held_out_loss": loss}
     clear = probability != 0.5
     if clear.any():
-        figures["held_out_accuracy"] = float(_agreement(gap, probability)[clear].mean())
+        figures["held_out_accuracy"] = float(agreement(gap, probability)[clear].mean())
     return figures
 
 

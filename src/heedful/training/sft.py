@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from heedful.data.packing import micro_batches
+from heedful.models.modes import evaluating
 from heedful.models.policy import Policy
 from heedful.training.batching import Example, batch_at, collate, total_steps
 from heedful.training.config.common import OptimiserConfig
@@ -58,19 +59,16 @@ def imitate(policy: Policy, batch: Sequence[Example], micro_batch_tokens: int, w
     return {"loss": loss, "entropy": entropy, "tokens": count}
 
 
-@torch.no_grad()
 def evaluate_sft(policy: Policy, examples: Sequence[Example], micro_batch_tokens: int) -> dict[str, float]:
     """Mean negative log-likelihood per masked token (nats) and next-token perplexity on held-out examples."""
     if not examples:
         return {}
-    training = policy.model.training
-    policy.model.eval()
     total, count = 0.0, 0
-    for rows in micro_batches([len(example.tokens) for example in examples], micro_batch_tokens):
-        micro = collate([examples[row] for row in rows], policy.pad, policy.device)
-        logprobs, _ = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
-        total -= float(logprobs.sum())
-        count += int(micro.mask.sum())
-    policy.model.train(training)
+    with evaluating(policy.model):
+        for rows in micro_batches([len(example.tokens) for example in examples], micro_batch_tokens):
+            micro = collate([examples[row] for row in rows], policy.pad, policy.device)
+            logprobs, _ = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
+            total -= float(logprobs.sum())
+            count += int(micro.mask.sum())
     loss = total / count
     return {"held_out_loss": loss, "held_out_perplexity": float(torch.tensor(loss).exp())}

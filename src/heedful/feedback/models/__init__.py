@@ -30,6 +30,7 @@ from heedful.feedback.models.quality import (
     Adjudication,
     GoldKey,
     GoldOutcome,
+    OpenedVotes,
     Qualification,
     QualificationAttempt,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "ItemState",
     "Judgment",
     "Membership",
+    "OpenedVotes",
     "PayRate",
     "PolicyEndpoint",
     "Programme",

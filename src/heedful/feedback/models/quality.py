@@ -25,6 +25,16 @@ class Adjudication(Row):
     superseded = models.DateTimeField(null=True)
 
 
+class OpenedVotes(Row):
+    """An account that opened what raters said of an item instead of deciding it: it judges that item no more."""
+
+    item = models.ForeignKey(Item, models.PROTECT, related_name="opened_votes")
+    account = models.ForeignKey(Account, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("item", "account"), name="votes_are_opened_once"),)
+
+
 class GoldKey(Row):
     """An item whose right answers are known. It looks like any other item and is shown once to a rater."""
 

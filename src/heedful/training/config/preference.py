@@ -45,9 +45,9 @@ class ReferenceConfig:
     update: Literal["fixed", "soft", "hard"] = "fixed"
     """TR-DPO (Gorbatovski et al. 2024): soft moves the reference towards the policy, hard sets it to the policy."""
     alpha: float | None = None
-    """Share of the policy in a soft move; left out, 0.6."""
+    """Share of the policy in a soft move; left out, 0.6 [T]."""
     every: int | None = None
-    """Optimiser steps between two moves; left out, 512."""
+    """Optimiser steps between two moves; left out, 512 [T]."""
 
     def __post_init__(self) -> None:
         where = "reference."
