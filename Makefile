@@ -73,7 +73,7 @@ test-all: $(READY)
 .oracle/.ready:
 	$(PYTHON) -m venv .oracle
 	.oracle/bin/python -m pip install --quiet '$(TORCH)'
-	.oracle/bin/python -m pip install --quiet trl==1.12.0
+	.oracle/bin/python -m pip install --quiet trl==1.12.0 requests
 	@touch $@
 
 oracle: $(READY) .oracle/.ready

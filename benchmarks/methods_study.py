@@ -121,11 +121,13 @@ def prepare(out: Path, seed: int) -> None:
 
 def carry_out(out: Path, job: Job) -> None:
     """Train one method at one strength and hold it to the SFT model; writes the job's result."""
+    from heedful.errors import HeedfulError
     from heedful.files import write_json
     from heedful.models.policy import load_policy
     from heedful.pipeline import quickstart as qs
     from heedful.pipeline.embedded_evaluation import examine, stand
     from heedful.training.config.quickstart import QuickstartConfig
+    from heedful.training.optimiser import Diverged
     from heedful.training.progress import Display
 
     work = qs.embedded(QuickstartConfig(out=out / f"seed-{job.seed}", seed=job.seed), Display(interval=60))
@@ -134,7 +136,13 @@ def carry_out(out: Path, job: Job) -> None:
     if method.stage == "none":
         rows, figures = best_of_n_rows(work, reference, int(job.strength))
     else:
-        manifest = train(work, method, job)
+        try:
+            manifest = train(work, method, job)
+        except HeedfulError as error:
+            if not isinstance(error.__cause__, Diverged):
+                raise
+            write_json(job.result(out), {"job": asdict(job), "rows": [], "diverged": str(error)})
+            return
         figures = {"seconds": manifest["seconds"], "peak_memory_bytes": manifest["peak_memory_bytes"]}
         policy = load_policy(str(work.out / "methods" / job.name))
         rows = []
@@ -227,7 +235,9 @@ def chosen_rates(out: Path, seed: int) -> dict[str, float]:
     """For each method the learning rate of the best win rate on training prompts; 0 where nothing trains."""
     best: dict[str, tuple[float, float]] = {}
     for job in tuning(seed):
-        row = next(r for r in read(job.result(out))["rows"] if r["split"] == "train")
+        row = next((r for r in read(job.result(out))["rows"] if r["split"] == "train"), None)
+        if row is None:  # it diverged
+            continue
         best[job.method] = max(best.get(job.method, (-1.0, 0.0)), (row["win_rate"]["mean"], job.learning_rate))
     return {name: best[name][1] if name in best else 0.0 for name in METHODS}
 
@@ -279,12 +289,16 @@ def report(out: Path, seeds: Sequence[int], rates: dict[str, float]) -> str:
     from heedful.files import write_json
 
     found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    diverged: list[str] = []
     for seed in seeds:
         for name, method in METHODS.items():
             for strength in method.strengths:
                 path = Job(seed, name, strength, rates[name]).result(out)
-                if path.exists():
-                    found.setdefault((name, strength), []).append(read(path))
+                result = read(path) if path.exists() else {}
+                if "diverged" in result:
+                    diverged.append(f"{name} {strength:g} of seed {seed}")
+                elif result:
+                    found.setdefault((name, strength), []).append(result)
     lines = [f"Seeds {', '.join(map(str, seeds))}; mean over seeds, with its 95% t interval for win rates.", ""]
     lines += [
         "| method | strength | learning rate | win, unseen phrasings | win, facts never judged | right | KL | words |"
@@ -303,6 +317,8 @@ def report(out: Path, seeds: Sequence[int], rates: dict[str, float]) -> str:
         cells += [shown(win) for win in wins] + [f"{right:.1%}", f"{kl:.2f}", f"{words:.1f}"]
         lines.append("| " + " | ".join([*cells, f"{seconds:.0f}", f"{memory:.0f}"]) + " |")
         points.append({"method": name, "strength": strength, "kl": kl, "wins": wins, "seeds": len(results)})
+    if diverged:
+        lines += ["", f"Diverged, and in no mean: {', '.join(diverged)}."]
     text = "\n".join(lines) + "\n"
     (out / "methods.md").write_text(text, encoding="utf-8")
     write_json(out / "methods.json", {"seeds": list(seeds), "learning_rates": rates, "points": points})

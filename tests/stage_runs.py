@@ -11,7 +11,8 @@ from typing import Any
 from architectures import WORDS, tiny_architectures, tiny_tokenizer
 
 STAGES = ("sft", "reward", "ppo", "dpo")
-WITHOUT_CRITIC = ("rloo", "grpo", "reinforce")
+POLICY_GRADIENT = ("rloo", "grpo", "reinforce")
+WITHOUT_CRITIC = (*POLICY_GRADIENT, "raft", "online-dpo")
 HOMES = {"sft": "sft", "reward": "reward", "dpo": "preference"}
 """The module of `heedful.pipeline.stages` that each stage stands in; the rest learn online."""
 
@@ -46,14 +47,16 @@ def write_model(folder: Path, architecture: str = "llama", kind: str = "policy")
 def config(stage: str, inputs: Path, model: Path, reward: Path, out: Path, **over: Any) -> Any:
     """Settings of a run that takes a second or so."""
     from heedful.pipeline.embedded import merge
-    from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
+    from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
+    from heedful.training.config.online_dpo import OnlineDPOConfig
     from heedful.training.config.preference import DPOConfig
     from heedful.training.config.reward import RewardConfig
     from heedful.training.config.sft import SFTConfig
     from heedful.training.settings import from_mapping
 
     classes = {"sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "dpo": DPOConfig}
-    cls = (classes | {"rloo": RLOOConfig, "grpo": GRPOConfig, "reinforce": ReinforceConfig})[stage]
+    classes |= {"rloo": RLOOConfig, "grpo": GRPOConfig, "reinforce": ReinforceConfig}
+    cls = (classes | {"raft": RAFTConfig, "online-dpo": OnlineDPOConfig})[stage]
     given: dict[str, Any] = {
         "model": str(model),
         "out": str(out),
@@ -69,10 +72,11 @@ def config(stage: str, inputs: Path, model: Path, reward: Path, out: Path, **ove
             given |= {"critic_learning_rate": 1e-3}
         elif stage != "reinforce":
             given["rollout"] |= {"prompts_per_step": 2, "samples_per_prompt": 3}
-        given |= {
-            "update": {"epochs": 2, "minibatches": 2},
-            "kl": {"adaptive": True, "target": 0.5, "horizon": 50},
-        }
+        given["update"] = {"epochs": 2, "minibatches": 2}
+        if stage != "online-dpo":
+            given["kl"] = {"adaptive": True, "target": 0.5, "horizon": 50}
+        if stage == "raft":
+            given["kl"]["coefficient"] = 0.01
         given |= {"score": {"normalise": "reference", "normalise_samples": 8}}
     else:
         name = "demonstrations" if stage == "sft" else "preferences"
@@ -88,7 +92,7 @@ def run_stage(stage: str, settings: Any) -> dict[str, Any]:
     from heedful.training.progress import Display
 
     home = import_module(f"heedful.pipeline.stages.{HOMES.get(stage, 'online')}")
-    return getattr(home, f"run_{stage}")(settings, Display(Console(file=io.StringIO())))
+    return getattr(home, f"run_{stage.replace('-', '_')}")(settings, Display(Console(file=io.StringIO())))
 
 
 def run_in_child(stage: str, settings: Any) -> None:

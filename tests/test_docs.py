@@ -14,6 +14,7 @@ import yaml
 
 from heedful.cli.accuracy import AccuracyConfig
 from heedful.cli.average import AverageConfig
+from heedful.cli.best_of_n import BestOfNConfig
 from heedful.cli.chat import ChatConfig
 from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
@@ -24,7 +25,8 @@ from heedful.cli.main import COMMANDS
 from heedful.cli.sample import SampleConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, RestoreConfig
 from heedful.studio.config import StudioConfig
-from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.quickstart import QuickstartConfig
 from heedful.training.config.reward import RewardConfig
@@ -37,6 +39,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGS: dict[str, type] = {
     "accuracy": AccuracyConfig,
     "average": AverageConfig,
+    "best-of-n": BestOfNConfig,
     "chat": ChatConfig,
     "compare": CompareConfig,
     "dpo": DPOConfig,
@@ -45,8 +48,10 @@ CONFIGS: dict[str, type] = {
     "grpo": GRPOConfig,
     "import": ImportConfig,
     "inspect": InspectConfig,
+    "online-dpo": OnlineDPOConfig,
     "ppo": PPOConfig,
     "quickstart": QuickstartConfig,
+    "raft": RAFTConfig,
     "reinforce": ReinforceConfig,
     "reward": RewardConfig,
     "rloo": RLOOConfig,

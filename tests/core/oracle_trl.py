@@ -1,8 +1,8 @@
 """What TRL 1.12 computes, for test_oracle_trl.py. Runs in TRL's own environment, never in heedful's.
 
 Answers requests, one JSON object a line on standard input, with one JSON object a line, all float64.
-DPO and reward losses are TRL's methods, called on a stand-in for the trainer. PPO's formulas stand inside
-one long method: their lines are cut out of its source and executed as they are.
+DPO and reward losses are TRL's methods, called on a stand-in for the trainer. The formulas of PPO, GRPO and RLOO stand
+inside long methods: their lines are cut out of the source and executed as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trl.experimental.bco.bco_trainer import RunningMoments
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.experimental.ppo import ppo_trainer
+from trl.trainer import grpo_trainer, rloo_trainer
 
 torch.set_default_dtype(torch.float64)
 
@@ -153,9 +154,9 @@ def reward(given):
     return {"loss": loss.item(), "gradient": scores.grad.tolist()}
 
 
-def lines_of_ppo(first, last):
-    """The lines of TRL's training loop from the one that holds `first` up to the one that holds `last`."""
-    lines = inspect.getsource(ppo_trainer.PPOTrainer.train).splitlines()
+def lines_of(method, first, last):
+    """The lines of a method of TRL from the one that holds `first` up to the one that holds `last`."""
+    lines = inspect.getsource(method).splitlines()
     start = next(i for i, line in enumerate(lines) if first in line)
     stop = next(i for i, line in enumerate(lines) if i > start and last in line)
     return textwrap.dedent("\n".join(lines[start:stop]))
@@ -176,7 +177,8 @@ def ppo_advantages(given):
             lam=given["lam"],
         ),
     }
-    exec(lines_of_ppo("# be very careful with `padding_mask_p1`", "# Do multiple epochs of PPO"), space)
+    first, last = "# be very careful with `padding_mask_p1`", "# Do multiple epochs of PPO"
+    exec(lines_of(ppo_trainer.PPOTrainer.train, first, last), space)
     return {name: space[name].tolist() for name in ("rewards", "advantages", "returns")}
 
 
@@ -197,7 +199,7 @@ def ppo_losses(given):
         "micro_batch_inds": slice(None),
         "args": SimpleNamespace(cliprange=given["clip"], cliprange_value=given["clip"], vf_coef=1.0),
     }
-    exec(lines_of_ppo("vpredclipped = torch.clamp(", "accelerator.backward(loss)"), space)
+    exec(lines_of(ppo_trainer.PPOTrainer.train, "vpredclipped = torch.clamp(", "accelerator.backward(loss)"), space)
     space["loss"].backward()
     clipped = ((space["pg_losses2"] > space["pg_losses"]) & ~padding).tolist()
     return {
@@ -206,6 +208,94 @@ def ppo_losses(given):
         "policy_gradient": logprobs.grad.tolist(),
         "value_gradient": values.grad.tolist(),
         "clipped": clipped,
+    }
+
+
+def grpo_advantages(given):
+    rewards = torch.tensor(given["rewards"])
+    space = {
+        **vars(grpo_trainer),
+        "self": SimpleNamespace(
+            multi_objective_aggregation="sum_then_normalize",
+            reward_weights=torch.ones(1),
+            scale_rewards="group" if given["scale"] else "none",
+        ),
+        "rewards_per_func": rewards.flatten()[:, None],
+        "num_generations": rewards.shape[1],
+        "device": "cpu",
+    }
+    first, last = "unscorable_mask = torch.isnan", "# Slice to keep only the local part"
+    exec(lines_of(grpo_trainer.GRPOTrainer._generate_and_score_completions, first, last), space)
+    return {"advantages": space["advantages"].view(rewards.shape).tolist()}
+
+
+def grpo_loss(given):
+    logprobs = torch.tensor(given["logprobs"], requires_grad=True)
+    mask = torch.tensor(given["mask"]).double()
+    space = {
+        **vars(grpo_trainer),
+        "self": SimpleNamespace(
+            top_entropy_quantile=1.0,
+            off_policy_mask_threshold=None,
+            importance_sampling_level=given["level"],
+            beta=given["beta"],
+            epsilon_low=given["low"],
+            epsilon_high=given["high"],
+            loss_type=given["loss"],
+            max_completion_length=given["longest"],
+            use_vllm=False,
+            vllm_importance_sampling_correction=False,
+            model=SimpleNamespace(training=True),
+            current_gradient_accumulation_steps=1,
+            accelerator=SimpleNamespace(num_processes=1),
+            args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1),
+        ),
+        "per_token_logps": logprobs * 1.0,
+        "entropies": torch.zeros_like(mask),
+        "mask": mask,
+        "inputs": {
+            "advantages": torch.tensor(given["advantages"]),
+            "old_per_token_logps": torch.tensor(given["old_logprobs"]),
+            "ref_per_token_logps": torch.tensor(given["ref_logprobs"]),
+            "num_items_in_batch": mask.sum(),
+        },
+    }
+    exec(lines_of(grpo_trainer.GRPOTrainer._compute_loss, "if self.top_entropy_quantile", "# Entropy bonus"), space)
+    space["loss"].backward()
+    return {"loss": space["loss"].item(), "gradient": logprobs.grad.tolist()}
+
+
+def rloo(given):
+    """Advantages with the KL in the reward, then the loss on them."""
+    logprobs = torch.tensor(given["logprobs"], requires_grad=True)
+    mask, rewards = torch.tensor(given["mask"]).double(), torch.tensor(given["rewards"])
+    old = torch.tensor(given["old_logprobs"])
+    space = {
+        **vars(rloo_trainer),
+        "self": SimpleNamespace(
+            reward_clip_range=None,
+            beta=given["beta"],
+            normalize_advantages=False,
+            epsilon_low=given["clip"],
+            epsilon_high=given["clip"],
+        ),
+        "gather": lambda x: x,
+        "rewards": rewards.flatten(),
+        "num_generations": rewards.shape[1],
+        "old_per_token_logps": old,
+        "ref_per_token_logps": torch.tensor(given["ref_logprobs"]),
+        "completion_mask": mask,
+        "per_token_logps": logprobs * 1.0,
+    }
+    first, last = "# Apply reward clipping if specified", "is_std_zero = torch.isclose"
+    exec(lines_of(rloo_trainer.RLOOTrainer._generate_and_score_completions, first, last), space)
+    space["inputs"] = {"old_logps": (old * mask).sum(1), "advantages": space["advantages"]}
+    exec(lines_of(rloo_trainer.RLOOTrainer._compute_loss, "logps = (per_token_logps", "# Log the metrics"), space)
+    space["loss"].backward()
+    return {
+        "advantages": space["advantages"].tolist(),
+        "loss": space["loss"].item(),
+        "gradient": logprobs.grad.tolist(),
     }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from heedful.core import pair_losses
 from heedful.core.answer_losses import bco, kto, sft
 from heedful.core.answers import Anchored, Answers
-from heedful.core.logprob import linear_logprob
+from heedful.core.logprob import linear_collision, linear_logprob
 from heedful.core.pair_losses import cpo, orpo, simpo
 from trl_oracle import Oracle, close, draw, needs_oracle
 
@@ -76,6 +76,24 @@ def test_pair_losses(theirs: str, ours: str, settings: dict[str, float], ask: Or
     )
     assert close(loss, found["loss"])
     assert close(given["logits"].grad, found["gradient"])
+
+
+def test_wpo_weighs_a_pair_as_trl_does(ask: Oracle) -> None:
+    """As the trainer has it: exp of the mean over tokens of log pi(y_t) - log sum_v pi(v)^2, of both answers."""
+    a, b, given = anchored()
+    logits, tokens, mask = given["logits"], given["tokens"], given["mask"]
+    flat = mask[:, 1:]
+    identity, states = torch.eye(VOCABULARY, dtype=torch.float64), logits.detach()[:, :-1][flat]
+    taken, _ = linear_logprob(states, identity, tokens[:, 1:][flat])
+    above = torch.zeros(flat.shape, dtype=torch.float64).masked_scatter(
+        flat, taken - linear_collision(states, identity)
+    )
+    weight = (above.sum(1) / flat.sum(1)).view(2, -1).sum(0).exp()
+    loss = (pair_losses.sigmoid(a, b, beta=0.3) * weight).mean()
+    loss.backward()
+    found = ask("dpo", **given, loss="sigmoid", epsilon=0.0, beta=0.3, weighting=True)
+    assert close(loss, found["loss"])
+    assert close(logits.grad, found["gradient"])
 
 
 def test_bco_of_a_pair_without_a_shift(ask: Oracle) -> None:

@@ -12,13 +12,20 @@ from rich.console import Console
 
 from heedful.errors import HeedfulError
 from heedful.files import sha256_file
-from heedful.pipeline.stages.online import run_grpo, run_ppo, run_reinforce, run_rloo
+from heedful.pipeline.stages.online import run_grpo, run_online_dpo, run_ppo, run_raft, run_reinforce, run_rloo
 from heedful.training.progress import Display
 from heedful.training.run import Watch
 from heedful.training.state import Event, SetKLCoefficient, Step
 from stage_runs import WITHOUT_CRITIC, config, run_stage, write_inputs, write_model
 
-RUNS = {"rloo": run_rloo, "grpo": run_grpo, "reinforce": run_reinforce, "ppo": run_ppo}
+RUNS = {
+    "rloo": run_rloo,
+    "grpo": run_grpo,
+    "reinforce": run_reinforce,
+    "ppo": run_ppo,
+    "raft": run_raft,
+    "online-dpo": run_online_dpo,
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +60,12 @@ def test_a_stage_leaves_a_policy_and_its_figures(stage: str, made: Path, tmp_pat
     manifest = run_stage(stage, settings(stage, made, tmp_path / "run"))
     rows = metrics(tmp_path / "run")
     assert (manifest["kind"], manifest["steps"], len(rows)) == (stage, 6, 6)
-    assert rows[0]["first_ratio"] == pytest.approx(1.0, abs=1e-4)
     assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-4)
-    assert rows[0]["logprob_mismatch"] < 1e-3
-    assert rows[-1]["kl"] > 0.01
-    assert rows[-1]["kl_coefficient"] != rows[0]["kl_coefficient"]  # the tests' settings steer it
+    assert abs(rows[-1]["kl"]) > 0.01  # of a few samples, so either side of 0
+    if stage != "online-dpo":
+        assert rows[0]["first_ratio"] == pytest.approx(1.0, abs=1e-4)
+        assert rows[0]["logprob_mismatch"] < 1e-3
+        assert rows[-1]["kl_coefficient"] != rows[0]["kl_coefficient"]  # the tests' settings steer it
     assert set(manifest["parents"]) == {"model", "reward"}
     assert not (tmp_path / "run" / "critic").exists()
     AutoModelForCausalLM.from_pretrained(tmp_path / "run")
@@ -74,7 +82,8 @@ def test_micro_batches_lora_and_log_probs_computed_again(stage: str, made: Path,
     for a, b, c in zip(*(metrics(tmp_path / name)[:2] for name in ("small", "large", "again")), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
         assert a["loss"] == pytest.approx(c["loss"], abs=1e-3)
-    assert metrics(tmp_path / "again")[0]["first_ratio"] == pytest.approx(1.0, abs=1e-6)
+    if stage != "online-dpo":
+        assert metrics(tmp_path / "again")[0]["first_ratio"] == pytest.approx(1.0, abs=1e-6)
     run_stage(stage, settings(stage, made, tmp_path / "lora", loading={"lora_rank": 2}))
     assert (tmp_path / "lora" / "model.safetensors").exists()
 
@@ -102,8 +111,12 @@ PTX = {"ptx": {"data": "demonstrations", "sequences": 3}}
         ("reinforce", {}),
         ("ppo", PTX),
         ("ppo", {"kl": {"estimator": "k2", "place": "loss", "level": "sequence"}}),
+        ("raft", {"ranking": "batch"}),
+        ("online-dpo", {"reference": {"update": "soft", "every": 2}}),
+        ("online-dpo", {"loss": "bco", "loading": {"lora_rank": 2, "lora_dropout": 0.3}}),
+        ("online-dpo", {"loss": "aot + 0.1*sft", "pairs": "all", "loading": {"lora_rank": 2, "lora_dropout": 0.3}}),
     ],
-    ids=["rloo", "dapo", "reinforce", "ppo-ptx", "ppo-k2"],
+    ids=["rloo", "dapo", "reinforce", "ppo-ptx", "ppo-k2", "raft", "moving", "online-bco", "online-aot"],
 )
 def test_a_run_that_stopped_ends_with_the_same_bytes(
     stage: str, over: dict[str, Any], made: Path, tmp_path: Path
@@ -113,7 +126,7 @@ def test_a_run_that_stopped_ends_with_the_same_bytes(
         over["ptx"] = over["ptx"] | {"data": str(made / "inputs" / "demonstrations.jsonl")}
 
     def intervene(step: Step) -> list[Event]:
-        return [SetKLCoefficient(0.3)] if step.number == 3 else []
+        return [SetKLCoefficient(0.3)] if step.number == 3 and stage != "online-dpo" else []
 
     def killed(step: Step) -> list[Event]:
         if step.number == 5:  # after the checkpoint of step 4
@@ -125,9 +138,39 @@ def test_a_run_that_stopped_ends_with_the_same_bytes(
     with pytest.raises(Killed):
         RUNS[stage](given, watch=lambda models: Watch(intervene=killed))
     assert "going on from step 4" in said(stage, given, watch=lambda models: Watch(intervene=intervene))
-    for name in ("model.safetensors", "metrics.jsonl", "samples.jsonl", "events.jsonl"):
+    told = () if stage == "online-dpo" else ("events.jsonl",)
+    for name in ("model.safetensors", "metrics.jsonl", "samples.jsonl", *told):
         assert sha256_file(tmp_path / "whole" / name) == sha256_file(tmp_path / "killed" / name), name
-    assert metrics(tmp_path / "killed")[3]["kl_coefficient"] == 0.3
+    if told:
+        assert metrics(tmp_path / "killed")[3]["kl_coefficient"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"loss": "aot", "labels": "soft"}, "takes no soft labels"),
+        ({"loss": "simpo", "reference": {"update": "hard"}}, "needs no reference"),
+        ({"loss": "sigmoid", "settings": {"gamma": 1.0}}, "reads gamma"),
+        ({"loss": "sigmoit"}, "Did you mean 'sigmoid'"),
+    ],
+)
+def test_online_dpo_refuses_before_it_leaves_a_trace(
+    over: dict[str, Any], said: str, made: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(HeedfulError, match=said):
+        run_stage("online-dpo", settings("online-dpo", made, tmp_path / "run", **over))
+    assert not (tmp_path / "run").exists()
+
+
+def test_online_dpo_writes_its_loss_out_and_its_moving_reference_stays_closer(made: Path, tmp_path: Path) -> None:
+    over = {"loss": "ipo", "beta": 0.2, "steps": 8}
+    manifest = run_stage("online-dpo", settings("online-dpo", made, tmp_path / "fixed", **over))
+    assert manifest["loss"] == [{"loss": "ipo", "weight": 1.0, "beta": 0.2}]
+    run_stage("online-dpo", settings("online-dpo", made, tmp_path / "moving", reference={"update": "hard"}, **over))
+    fixed, moving = metrics(tmp_path / "fixed"), metrics(tmp_path / "moving")
+    assert fixed[0]["loss"] == moving[0]["loss"]
+    assert moving[-1]["kl"] == pytest.approx(0.0, abs=1e-4)  # it has just become the policy that samples
+    assert abs(fixed[-1]["kl"]) > 0.01  # of six samples, so either side of 0
 
 
 def test_the_log_says_what_a_kl_descends(made: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from heedful.core.kl import full_kl, k2, k3
 from heedful.core.policy_gradient import Whole
 from heedful.errors import HeedfulError
 from heedful.rollout.types import Rollout
-from heedful.training.config.online import KLConfig, OnlineConfig
+from heedful.training.config.online import KLConfig, LeashedConfig
 from heedful.training.experience import Experience, judge, kl_price, over_tokens, select_experience
 from heedful.training.updates import Objective
 
@@ -58,9 +58,9 @@ POLICY, REFERENCE = Tabular(1), Tabular(2)
 ANCHOR = REFERENCE.logprobs().detach()
 
 
-def config(estimator: Any, place: Any, level: Any) -> OnlineConfig:
+def config(estimator: Any, place: Any, level: Any) -> LeashedConfig:
     kl = KLConfig(coefficient=BETA, estimator=estimator, place=place, level=level)
-    return OnlineConfig(model="", reward="", data="", out=Path(), kl=kl)
+    return LeashedConfig(model="", reward="", data="", out=Path(), kl=kl)
 
 
 def rollout(logprobs: Tensor) -> Rollout:
@@ -113,7 +113,7 @@ def of_the_scores() -> Tensor:
     return POLICY.gradient(-(POLICY.logprobs().sum(1).exp() * SCORES).sum())
 
 
-def on_policy(settings: OnlineConfig, experience: Experience, weights: Tensor, objective: Objective) -> Tensor:
+def on_policy(settings: LeashedConfig, experience: Experience, weights: Tensor, objective: Objective) -> Tensor:
     """Gradient of the objective over experiences of as many rows as there are completions in a minibatch.
 
     Args:

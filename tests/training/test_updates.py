@@ -16,7 +16,7 @@ from heedful.core.policy_gradient import Whole
 from heedful.models.policy import new_policy
 from heedful.rollout.types import Rollout
 from heedful.training.config.common import MemoryConfig, OptimiserConfig
-from heedful.training.config.online import KLConfig, OnlineConfig, UpdateConfig
+from heedful.training.config.online import KLConfig, LeashedConfig, UpdateConfig
 from heedful.training.experience import Experience, over_tokens, select_experience
 from heedful.training.state import SetKLCoefficient
 from heedful.training.updates import Objective, policy_state, steer, update_policy
@@ -39,10 +39,10 @@ def made(rows: int = 3, dtype: torch.dtype = torch.float64) -> Experience:
     return Experience(rollout, old, reference, over_tokens(torch.tensor([1.0, -2.0, 0.5][:rows], dtype=dtype), mask))
 
 
-def settings(kl: KLConfig | None = None, entropy: float = 0.0, **over: Any) -> OnlineConfig:
+def settings(kl: KLConfig | None = None, entropy: float = 0.0, **over: Any) -> LeashedConfig:
     update = UpdateConfig(entropy_coefficient=entropy, epochs=over.pop("epochs", 1), minibatches=over.pop("cuts", 1))
     kl = kl or KLConfig(coefficient=0.3)
-    return OnlineConfig(model="", reward="", data="", out=Path(), kl=kl, update=update, **over)
+    return LeashedConfig(model="", reward="", data="", out=Path(), kl=kl, update=update, **over)
 
 
 def whole_of(experience: Experience) -> Whole:
@@ -153,7 +153,7 @@ def test_epochs_take_their_optimiser_steps_and_end_early() -> None:
     assert many["updates"] == 6
     policy = new_policy(tiny_architectures()["llama"], tiny_tokenizer(), seed=1)
     config = settings(optimiser=OptimiserConfig(learning_rate=1e-2))
-    config = OnlineConfig(
+    config = LeashedConfig(
         **{**vars(config), "update": UpdateConfig(epochs=5, update_kl_limit=1e-9)}  # any movement is too far
     )
     figures = update_policy(

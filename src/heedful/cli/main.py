@@ -75,10 +75,25 @@ COMMANDS: dict[str, Command] = {
         "Train",
         resumes=True,
     ),
+    "raft": Command(
+        "heedful.cli.stages:raft",
+        "Imitate the best of the policy's own answers, again and again.",
+        "Train",
+        resumes=True,
+    ),
+    "online-dpo": Command(
+        "heedful.cli.stages:online_dpo",
+        "As dpo, on pairs of the policy's own answers, judged as they come.",
+        "Train",
+        resumes=True,
+    ),
     "average": Command(
         "heedful.cli.average:average", "One reward model whose weights are the mean of several's.", "Train"
     ),
     "sample": Command("heedful.cli.sample:sample", "Answers to prompts, to a file or the screen.", "Look"),
+    "best-of-n": Command(
+        "heedful.cli.best_of_n:best_of_n", "The best of many answers by a reward, and what choosing it brings.", "Look"
+    ),
     "evaluate": Command(
         "heedful.cli.evaluate:evaluate", "Win rate of a policy over a baseline, with its interval.", "Look"
     ),

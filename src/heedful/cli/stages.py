@@ -6,15 +6,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from heedful.cli.command import parse, print_json, print_result, stdout_for_results
-from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
 from heedful.training.config.sft import SFTConfig
+from heedful.training.config.stage import StageConfig
 
 NOTES = """A block may be left out where the rest names one flag: --learning-rate. Defaults suit models of
 0.5B to 8B parameters; their sources: [T] TRL, [O] OpenRLHF, [V] verl, [N] arXiv 2403.17031, [L] Tülu 3."""
 
-C = TypeVar("C", SFTConfig, RewardConfig, PPOConfig, RLOOConfig, GRPOConfig, ReinforceConfig, DPOConfig)
+C = TypeVar("C", bound=StageConfig)
 
 
 def sft(arguments: list[str]) -> int:
@@ -81,6 +83,28 @@ def reinforce(arguments: list[str]) -> int:
         return run_reinforce(config)
 
     return _train(ReinforceConfig, "reinforce", arguments, run)
+
+
+def raft(arguments: list[str]) -> int:
+    """`heedful raft`."""
+
+    def run(config: RAFTConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_raft
+
+        return run_raft(config)
+
+    return _train(RAFTConfig, "raft", arguments, run)
+
+
+def online_dpo(arguments: list[str]) -> int:
+    """`heedful online-dpo`."""
+
+    def run(config: OnlineDPOConfig) -> dict[str, Any]:
+        from heedful.pipeline.stages.online import run_online_dpo
+
+        return run_online_dpo(config)
+
+    return _train(OnlineDPOConfig, "online-dpo", arguments, run)
 
 
 def dpo(arguments: list[str]) -> int:

@@ -27,6 +27,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def random_devices(device: torch.device) -> list[torch.device]:
+    """The devices, beside the CPU, whose random numbers `torch.random.fork_rng` has to keep for a model on `device`."""
+    return [device] if device.type == "cuda" else []
+
+
 def checkpoint_activations(model: Any) -> None:
     """Recompute activations in the backward pass, layer by layer: less memory, about a third more time.
 

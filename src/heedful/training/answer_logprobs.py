@@ -15,15 +15,17 @@ from heedful.training.pairs import JudgedAnswers, pair_micro_batches
 from heedful.training.shared_prompt import pays, shared_hidden, side_by_side
 
 
-def side_logprobs(policy: Policy, records: JudgedAnswers, *, share: bool = False) -> Tensor:
+def side_logprobs(policy: Policy, records: JudgedAnswers, *, share: bool = False, temperature: float = 1.0) -> Tensor:
     """[S, N] summed log-probabilities of the S answers of N records, end-of-turn token included; differentiable.
 
     Args:
         share: read the prompt of a pair once, where that pays (`heedful.training.shared_prompt`).
+        temperature: of the policy, by which its logits are divided.
     """
     batch = side_by_side(policy, records)
     with policy.autocast():
-        logprobs, _ = policy.logprobs_from(_hidden(policy, records, batch, share), batch.tokens, batch.mask)
+        hidden = _hidden(policy, records, batch, share)
+        logprobs, _ = policy.logprobs_from(hidden, batch.tokens, batch.mask, temperature=temperature)
     return logprobs.sum(1).view(-1, len(records))
 
 
@@ -49,12 +51,12 @@ def _hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch, share: bo
     return hidden_states(policy.model, batch.tokens, batch.attention)
 
 
-def known_logprobs(policy: Policy, records: JudgedAnswers, budget: int) -> Tensor:
+def known_logprobs(policy: Policy, records: JudgedAnswers, budget: int, temperature: float = 1.0) -> Tensor:
     """[S, N] float32 on the CPU: `side_logprobs` without gradient or dropout, `budget` tokens at a time."""
     known = torch.empty(len(records[0].answers) if records else 0, len(records))
     with evaluating(policy.model):
         for rows in pair_micro_batches(records, budget):
-            known[:, rows] = side_logprobs(policy, chosen(records, rows)).float().cpu()
+            known[:, rows] = side_logprobs(policy, chosen(records, rows), temperature=temperature).float().cpu()
     return known
 
 

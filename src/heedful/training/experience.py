@@ -106,11 +106,10 @@ def over_tokens(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values.unsqueeze(1), 0.0)
 
 
-def describe(rollout: Rollout, logprobs: Tensor, reference: Tensor, kl_coefficient: float) -> dict[str, float]:
+def describe(rollout: Rollout, logprobs: Tensor, reference: Tensor) -> dict[str, float]:
     """How far the policy that sampled is from the reference, and how it ends its answers."""
     return {
         "kl": float((logprobs - reference).sum(1).mean()),
-        "kl_coefficient": kl_coefficient,
         "length": float(rollout.lengths.float().mean()),
         "finished": float(rollout.finished.float().mean()),
     }

@@ -120,7 +120,7 @@ def assess(
         whiten_rewards=config.update.whiten_rewards,
         whiten_advantages=config.update.whiten_advantages,
     )
-    figures = describe(rollout, logprobs, reference, kl_coefficient)
+    figures = describe(rollout, logprobs, reference) | {"kl_coefficient": kl_coefficient}
     figures["entropy"] = float(masked_mean(entropy, mask))
     figures["logprob_mismatch"] = float((own - rollout.logprobs).abs().max())
     explained = float(explained_variance(values, experience.returns, mask))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from heedful.errors import HeedfulError
+from heedful.models.modes import random_devices
 from heedful.models.policy import Policy
 from heedful.training.answer_logprobs import chosen, known_logprobs, lengths, side_logprobs, weighed_logprobs
 from heedful.training.batching import batch_at, total_steps
@@ -51,6 +52,7 @@ class Objective:
         margins: the loss is asked for the stated margins; every pair has its preferred answer first.
         wpo: weigh records by how likely their answers are under the policy.
         share: read the prompt of a pair once, where that pays.
+        temperature: of the policy and of its reference.
     """
 
     mixture: Mixture
@@ -59,6 +61,11 @@ class Objective:
     margins: bool = False
     wpo: bool = False
     share: bool = False
+    temperature: float = 1.0
+
+    def logprobs(self, policy: Policy, records: JudgedAnswers) -> Tensor:
+        """[S, N] summed log-probabilities of the answers of some records; differentiable."""
+        return side_logprobs(policy, records, share=self.share, temperature=self.temperature)
 
     def judged(self, data: PreferenceData, numbers: list[int], logprob: Tensor) -> Judged:
         """Some records as the loss sees them, from their log-probabilities [S, N] under the policy."""
@@ -75,7 +82,7 @@ class Objective:
         """What the loss asks for beside the answers: measured over the whole batch, without gradient."""
         kl = ratio = None
         if self.mixture.asks("kl"):
-            moved = known_logprobs(policy, chosen(data.moved, numbers), self.budget)
+            moved = known_logprobs(policy, chosen(data.moved, numbers), self.budget, self.temperature)
             kl = (moved - self._reference(data.moved, data.known_moved, numbers)).mean().to(policy.device)
         if self.mixture.asks("shift"):
             ratio = torch.tensor(state.scalars.get("ratio", 0.0), device=policy.device)
@@ -131,53 +138,58 @@ def preference_state(
 def dpo(
     state: TrainState, policy: Policy, objective: Objective, data: PreferenceData, config: DPOConfig
 ) -> Iterator[Step]:
-    """Minimise the weighted mean of a preference loss; yields after every optimiser step.
-
-    The mean runs over the step's whole batch, however it is cut into micro-batches. A loss that must see the whole
-    batch at once is taken in two passes: its gradient by every log-probability, then micro-batches that carry it on.
-    """
+    """Minimise the weighted mean of a preference loss; yields after every optimiser step."""
     total = total_steps(len(data.records), config.batch_size, config.epochs)
     policy.model.train()
     while state.step < total:
         state.begin_step()
         numbers = batch_at(state.step, len(data.records), config.batch_size, config.epochs, state.seed)
-        measured = objective.measured(data, numbers, policy, state)
-        weight = torch.tensor([data.records[number].weight for number in numbers])
-        weights = sum(data.records[number].weight for number in numbers)
-        groups = pair_micro_batches(chosen(data.records, numbers), objective.budget)
-        loss, seen, shares = 0.0, [], []
-        if objective.mixture.whole_batch and len(groups) > 1:
-            loss, whole = _in_two_passes(state, policy, objective, data, numbers, groups, measured)
-            seen.append(whole)
-            groups = []
-        for rows in groups:
-            group = [numbers[row] for row in rows]
-            share = weight[rows].to(policy.device)
-            if objective.wpo:
-                logprob, likely = weighed_logprobs(policy, chosen(data.records, group), share=objective.share)
-                share = share * likely
-                shares.append(likely)
-            else:
-                logprob = side_logprobs(policy, chosen(data.records, group), share=objective.share)
-            judged = objective.judged(data, group, logprob)
-            micro_loss = (objective.mixture(judged, measured) * share).sum() / weights
-            micro_loss.backward()
-            loss += float(micro_loss.detach())
-            seen.append(Seen.of(judged))
-        norm = state.optimisers["policy"].step(state.step)
-        everything = join(seen)
-        told = {"loss": loss, "gradient_norm": norm, **figures(everything, objective.mixture.beta)}
+        told = descend(state, policy, objective, data, numbers)
+        told["gradient_norm"] = state.optimisers["policy"].step(state.step)
         told["learning_rate"] = learning_rate(state.step, total, config.optimiser)
-        told |= _told(measured, shares)
-        _remember(state, objective.mixture, everything)
         state.step += 1
         if objective.moving is not None:
             objective.moving.follow(policy, state.step)
         yield Step(state.step, told)
 
 
+def descend(
+    state: TrainState, policy: Policy, objective: Objective, data: PreferenceData, numbers: list[int]
+) -> dict[str, float]:
+    """Add the gradient of the loss of one optimiser step, over some records by number; returns its figures.
+
+    The weighted mean runs over all of them, however they are cut into micro-batches. A loss that must see them all at
+    once is taken in two passes: its gradient by every log-probability, then micro-batches that carry it on.
+    """
+    measured = objective.measured(data, numbers, policy, state)
+    weight = torch.tensor([data.records[number].weight for number in numbers])
+    weights = sum(data.records[number].weight for number in numbers)
+    groups = pair_micro_batches(chosen(data.records, numbers), objective.budget)
+    loss, seen, shares = 0.0, [], []
+    if objective.mixture.whole_batch and len(groups) > 1:
+        loss, whole = _in_two_passes(policy, objective, data, numbers, groups, measured)
+        seen.append(whole)
+        groups = []
+    for rows in groups:
+        group = [numbers[row] for row in rows]
+        share = weight[rows].to(policy.device)
+        if objective.wpo:
+            logprob, likely = weighed_logprobs(policy, chosen(data.records, group), share=objective.share)
+            share = share * likely
+            shares.append(likely)
+        else:
+            logprob = objective.logprobs(policy, chosen(data.records, group))
+        judged = objective.judged(data, group, logprob)
+        micro_loss = (objective.mixture(judged, measured) * share).sum() / weights
+        micro_loss.backward()
+        loss += float(micro_loss.detach())
+        seen.append(Seen.of(judged))
+    everything = join(seen)
+    _remember(state, objective.mixture, everything)
+    return {"loss": loss, **figures(everything, objective.mixture.beta), **_told(measured, shares)}
+
+
 def _in_two_passes(
-    state: TrainState,
     policy: Policy,
     objective: Objective,
     data: PreferenceData,
@@ -188,16 +200,15 @@ def _in_two_passes(
     """The gradient of a loss of the whole batch, one micro-batch at a time; returns the loss and what was seen."""
     records = chosen(data.records, numbers)
     logprob = torch.empty(len(records[0].answers), len(records), device=policy.device)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=random_devices(policy.device)), torch.no_grad():
         for rows in groups:
-            logprob[:, rows] = side_logprobs(policy, chosen(records, rows), share=objective.share)
+            logprob[:, rows] = objective.logprobs(policy, chosen(records, rows))
     logprob.requires_grad_()
     judged = objective.judged(data, numbers, logprob)
     loss = objective.mixture(judged, measured).mean()  # the weights of the records are equal: `check_records`
     (pull,) = torch.autograd.grad(loss, logprob)
-    state.begin_step()  # the second pass draws the same dropout as the first
-    for rows in groups:
-        (pull[:, rows] * side_logprobs(policy, chosen(records, rows), share=objective.share)).sum().backward()
+    for rows in groups:  # with the dropout of the first pass
+        (pull[:, rows] * objective.logprobs(policy, chosen(records, rows))).sum().backward()
     return float(loss.detach()), Seen.of(judged)
 
 

@@ -44,7 +44,8 @@ def reinforce(
         advantages = whiten(returns_to_go(rewards, mask, gamma=config.update.gamma), mask, shift_mean=True)
         experience = Experience(rollout, old, reference, advantages)
         figures = update_policy(state, models.policy, experience, objective, config)
-        figures |= describe(rollout, old, reference, kl_coefficient) | batch.figures()
+        figures |= describe(rollout, old, reference) | batch.figures()
+        figures["kl_coefficient"] = kl_coefficient
         steer(state, config.kl, figures["kl"], len(batch))
         state.step += 1
         yield Step(state.step, figures, batch.shown(state.step, config.run.sample_every))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from heedful.core.answers import agreement
-from heedful.models.modes import evaluating
+from heedful.models.modes import evaluating, random_devices
 from heedful.models.scalar import RewardModel
 from heedful.training.batching import batch_at, collate, total_steps
 from heedful.training.config.reward import RewardConfig
@@ -128,7 +128,7 @@ def _slopes(
     A correlation over the batch is no sum over its parts, so a first pass without gradients collects all outputs, and
     the second pass goes backward from the slopes. Both draw the same dropout.
     """
-    with torch.random.fork_rng(devices=_cuda(learner.model)), torch.no_grad():
+    with torch.random.fork_rng(devices=random_devices(learner.model.device)), torch.no_grad():
         outputs = [read(learner, layout) for layout in layouts]
     rows = [row for part in parts for row in part]
     whole = Layout([batch.items[row] for row in rows])
@@ -145,10 +145,6 @@ def _slopes(
     value.backward()
     assert leaves.grad is not None
     return float(value.detach()), list(leaves.grad.split([len(part) for part in outputs]))
-
-
-def _cuda(model: RewardModel) -> list[torch.device]:
-    return [model.device] if model.device.type == "cuda" else []
 
 
 def reward(state: TrainState, learner: Learner, items: Sequence[Judged], config: RewardConfig) -> Iterator[Step]:

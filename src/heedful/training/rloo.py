@@ -43,7 +43,8 @@ def rloo(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
         advantages = leave_one_out(batch.grouped(rewards)).flatten()
         experience = Experience(rollout, old, reference, over_tokens(advantages, mask))
         figures = update_policy(state, models.policy, experience, objective, config)
-        figures |= describe(rollout, old, reference, kl_coefficient) | batch.figures()
+        figures |= describe(rollout, old, reference) | batch.figures()
+        figures["kl_coefficient"] = kl_coefficient
         steer(state, config.kl, figures["kl"], len(batch))
         state.step += 1
         yield Step(state.step, figures, batch.shown(state.step, config.run.sample_every))

@@ -13,7 +13,7 @@ from heedful.core.kl import AdaptiveKL, FixedKL, estimate
 from heedful.core.policy_gradient import Aggregation, RatioLevel, Whole, aggregate, clipped_policy_loss
 from heedful.data.packing import micro_batches
 from heedful.models.policy import Policy
-from heedful.training.config.online import BaseKLConfig, OnlineConfig
+from heedful.training.config.online import BaseKLConfig, LeashedConfig
 from heedful.training.experience import Experience, ExperienceT, select_experience
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.rollouts import MINIBATCH_PURPOSE
@@ -43,7 +43,7 @@ class Objective:
         logprobs: Tensor,
         entropy: Tensor,
         whole: Whole,
-        config: OnlineConfig,
+        config: LeashedConfig,
         kl_coefficient: float,
     ) -> Terms:
         """The clipped loss, the KL where it is paid in the loss, and the entropy bonus, on a part of a minibatch.
@@ -73,15 +73,41 @@ class Objective:
             figures["kl_loss"] = kl_loss.detach()
         if config.update.entropy_coefficient != 0:  # its backward pass is not free
             loss = loss - config.update.entropy_coefficient * entropy.sum() / whole.tokens
-        with torch.no_grad():
-            log_ratio = (logprobs - part.logprobs)[mask]
-            units = whole.tokens if self.level == "token" else whole.rows
-            figures |= {
-                "clip_fraction": policy.clipped.sum() / units,
-                "ratio": log_ratio.exp().sum() / whole.tokens,
-                "update_kl": (log_ratio.expm1() - log_ratio).sum() / whole.tokens,
-            }
-        return loss, figures
+        figures["clip_fraction"] = policy.clipped.sum() / (whole.tokens if self.level == "token" else whole.rows)
+        return loss, figures | moved(part, logprobs, whole)
+
+
+@dataclass(frozen=True)
+class Imitation:
+    """To make experience more likely, whatever it earned: the negative log-likelihood, a mean over all tokens."""
+
+    longest: int
+
+    def terms(
+        self,
+        part: Experience,
+        logprobs: Tensor,
+        entropy: Tensor,
+        whole: Whole,
+        config: LeashedConfig,
+        kl_coefficient: float,
+    ) -> Terms:
+        """As `Objective.terms`; `kl_coefficient` was paid where completions were chosen."""
+        policy_loss = aggregate(-logprobs, part.rollout.mask, "token", whole)
+        loss = policy_loss
+        if config.update.entropy_coefficient != 0:
+            loss = loss - config.update.entropy_coefficient * entropy.sum() / whole.tokens
+        return loss, {"policy_loss": policy_loss.detach()} | moved(part, logprobs, whole)
+
+
+@torch.no_grad()
+def moved(part: Experience, logprobs: Tensor, whole: Whole) -> dict[str, Tensor]:
+    """How far the policy has gone from the one that sampled: the mean ratio and the KL per token."""
+    log_ratio = (logprobs - part.logprobs)[part.rollout.mask]
+    return {
+        "ratio": log_ratio.exp().sum() / whole.tokens,
+        "update_kl": (log_ratio.expm1() - log_ratio).sum() / whole.tokens,
+    }
 
 
 def accumulate(
@@ -112,7 +138,7 @@ def step_optimisers(state: TrainState) -> dict[str, float]:
 def epochs(
     state: TrainState,
     experience: ExperienceT,
-    config: OnlineConfig,
+    config: LeashedConfig,
     minibatch: Callable[[ExperienceT], dict[str, float]],
 ) -> dict[str, float]:
     """Several passes of optimiser steps over one rollout batch; returns the mean of their figures.
@@ -135,7 +161,7 @@ def epochs(
     return figures | {"first_ratio": seen[0]["ratio"], "updates": len(seen), "learning_rate": rate}
 
 
-def policy_state(policy: Policy, config: OnlineConfig, kl_coefficient: float) -> TrainState:
+def policy_state(policy: Policy, config: LeashedConfig, kl_coefficient: float) -> TrainState:
     """Optimiser and KL coefficient at the start of a run without a critic."""
     modules = {"policy": policy.model}
     optimisers = {"policy": Optimiser(modules, config.optimiser, config.updates)}
@@ -143,7 +169,7 @@ def policy_state(policy: Policy, config: OnlineConfig, kl_coefficient: float) ->
 
 
 def update_policy(
-    state: TrainState, policy: Policy, experience: Experience, objective: Objective, config: OnlineConfig
+    state: TrainState, policy: Policy, experience: Experience, objective: Objective | Imitation, config: LeashedConfig
 ) -> dict[str, float]:
     """The optimiser steps of one rollout batch, without a critic; returns their mean figures."""
     policy.model.train()

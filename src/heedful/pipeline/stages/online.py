@@ -1,4 +1,4 @@
-"""`heedful ppo`, `rloo`, `grpo` and `reinforce`: learning from a reward on the policy's own samples."""
+"""`heedful ppo`, `rloo`, `grpo`, `reinforce`, `raft` and `online-dpo`: learning on the policy's own samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heedful.errors import HeedfulError
 from heedful.files import sha256_json
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.policy import Policy, reference_of
-from heedful.models.rewards import load_reward
+from heedful.models.rewards import Reward, load_reward
 from heedful.models.scalar import Critic, RewardModel
 from heedful.pipeline.stages.common import (
     Opened,
@@ -30,11 +30,24 @@ from heedful.pipeline.stages.common import (
     resume,
     texts_of,
 )
+from heedful.pipeline.stages.preference import moving_reference, own_losses
 from heedful.training.batching import Example
-from heedful.training.config.online import GRPOConfig, OnlineConfig, PPOConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.online import (
+    GRPOConfig,
+    LeashedConfig,
+    OnlineConfig,
+    PPOConfig,
+    RAFTConfig,
+    ReinforceConfig,
+    RLOOConfig,
+)
+from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.grpo import grpo, grpo_state
+from heedful.training.online_dpo import OnlineDPOModels, online_dpo, online_dpo_state
 from heedful.training.ppo import PPOModels, ppo, ppo_state
+from heedful.training.preference_losses import read_mixture
 from heedful.training.progress import Display
+from heedful.training.raft import raft, raft_state
 from heedful.training.reinforce import reinforce, reinforce_state
 from heedful.training.rloo import rloo, rloo_state
 from heedful.training.rollouts import OnlineModels
@@ -42,6 +55,7 @@ from heedful.training.run import Watch, run
 from heedful.training.state import Step, TrainState
 
 ConfigT = TypeVar("ConfigT", bound=OnlineConfig)
+ModelsT = TypeVar("ModelsT", bound=OnlineModels)
 MakeWatch = Callable[[OnlineModels], Watch]
 """Makes what looks on while a run goes, from its models."""
 
@@ -81,19 +95,57 @@ def run_ppo(
 
 def run_rloo(config: RLOOConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
     """`heedful rloo`: REINFORCE leave-one-out against a reward; returns the manifest of the run."""
-    return run_without_critic("rloo", config, display, watch, rloo_state, rloo)
+    return run_without_critic("rloo", config, display, watch, policy_and_reference, rloo_state, rloo)
 
 
 def run_grpo(config: GRPOConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
     """`heedful grpo`: group relative policy optimisation; returns the manifest of the run, its form written out."""
-    return run_without_critic("grpo", config, display, watch, grpo_state, grpo, {"form": vars(config.form)})
+    form = {"form": vars(config.form)}
+    return run_without_critic("grpo", config, display, watch, policy_and_reference, grpo_state, grpo, form)
 
 
 def run_reinforce(
     config: ReinforceConfig, display: Display | None = None, watch: MakeWatch | None = None
 ) -> dict[str, Any]:
     """`heedful reinforce`: REINFORCE++ against a reward; returns the manifest of the run."""
-    return run_without_critic("reinforce", config, display, watch, reinforce_state, reinforce)
+    return run_without_critic("reinforce", config, display, watch, policy_and_reference, reinforce_state, reinforce)
+
+
+def run_raft(config: RAFTConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
+    """`heedful raft`: rejection-sampling fine-tuning; returns the manifest of the run."""
+    return run_without_critic("raft", config, display, watch, policy_and_reference, raft_state, raft)
+
+
+def run_online_dpo(
+    config: OnlineDPOConfig, display: Display | None = None, watch: MakeWatch | None = None
+) -> dict[str, Any]:
+    """`heedful online-dpo`: losses on preferences, on pairs of the policy's own; returns the manifest of the run.
+
+    Raises:
+        HeedfulError: a loss that cannot be read, or a setting that it has no use for.
+    """
+    mixture = read_mixture(config.loss, config.loss_settings)
+    if mixture.whole_batch and config.labels == "soft":
+        raise HeedfulError(
+            f"{config.loss} compares the sorted answers of a whole batch, and takes no soft labels.",
+            where="labels",
+            mend="Leave labels at hard, or choose another --loss.",
+        )
+
+    def assemble(policy: Policy, reward: Reward) -> OnlineDPOModels:
+        moving = moving_reference(policy, mixture, config)
+        reference = reference_of(policy) if moving is None else moving.policy
+        return OnlineDPOModels(policy, reference, reward, mixture, moving)
+
+    more, inputs = {"loss": mixture.describe()}, own_losses(mixture)
+    return run_without_critic(
+        "online-dpo", config, display, watch, assemble, online_dpo_state, online_dpo, more, inputs
+    )
+
+
+def policy_and_reference(policy: Policy, reward: Reward) -> OnlineModels:
+    """Who takes part in most methods: the policy, itself as it now is, and the judge."""
+    return OnlineModels(policy, reference_of(policy), reward)
 
 
 def run_without_critic(
@@ -101,16 +153,20 @@ def run_without_critic(
     config: ConfigT,
     display: Display | None,
     watch: MakeWatch | None,
-    begin: Callable[[OnlineModels, ConfigT], TrainState],
-    train: Callable[[TrainState, OnlineModels, Sequence[Prompt], ConfigT], Iterator[Step]],
+    assemble: Callable[[Policy, Reward], ModelsT],
+    begin: Callable[[ModelsT, ConfigT], TrainState],
+    train: Callable[[TrainState, ModelsT, Sequence[Prompt], ConfigT], Iterator[Step]],
     more: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """A stage that trains a policy on a reward and nothing else; returns the manifest of the run.
 
     Args:
+        assemble: makes who takes part, from the policy and the judge.
         begin: makes the state of a run that starts.
         train: the trainer.
         more: entries of the manifest.
+        inputs: content hashes of what else the run reads, by name.
     """
     with opened(name, config, display) as stage:
         if isinstance(stage, dict):
@@ -119,10 +175,10 @@ def run_without_critic(
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
         reward = load_reward(config.reward, device=str(policy.device), precision=policy.precision)
-        models = OnlineModels(policy, reference_of(policy), reward)
+        models = assemble(policy, reward)
         state = begin(models, config)
         warn(stage, config, state)
-        resume(stage, config, loaded.describe(), state)
+        resume(stage, config, loaded.describe(), state, inputs)
         checkpointing(policy, config)
         trainer = train(state, models, prompts, config)
         figures = run_online(stage, name, config, state, trainer, watch(models) if watch else None)
@@ -153,6 +209,8 @@ def fitting_prompts(stage: Opened, loaded: Loaded[Prompt], policy: Policy, confi
 
 def warn(stage: Opened, config: OnlineConfig, state: TrainState) -> None:
     """Say what the KL descends, where it is something else than people expect and has a price."""
+    if not isinstance(config, LeashedConfig):
+        return
     said = config.kl.warning()
     if said and (state.scalars["kl_coefficient"] > 0 or config.kl.adaptive):
         stage.display.say(f"warning: kl.estimator {config.kl.estimator}, kl.place {config.kl.place}: {said}.")
@@ -170,7 +228,7 @@ def run_online(
         title=name,
         settings=config.run,
         display=stage.display,
-        shown=("reward", "kl", "entropy", "length"),
+        shown=("reward", "kl", "entropy", "accuracy", "length"),
         watch=watch,
     )
 

@@ -27,6 +27,7 @@ from heedful.pipeline.stages.common import (
     watched_samples,
 )
 from heedful.training.batching import total_steps
+from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.folders import METRICS
 from heedful.training.pairs import JudgedAnswers, make_labelled, make_pairs, mismatched, preferred_first
@@ -122,15 +123,24 @@ def open_objective(policy: Policy, mixture: Mixture, records: JudgedAnswers, con
         HeedfulError: a moving reference for a loss that needs none.
     """
     budget = config.memory.micro_batch_tokens
-    moving = None
-    if config.reference.update != "fixed":
-        if not mixture.anchored:
-            raise HeedfulError(
-                f"{config.loss} needs no reference.", where="reference.update", mend="Leave it at fixed."
-            )
-        moving = MovingReference(moving_reference_of(policy), config.reference.share, config.reference.steps, budget)
+    moving = moving_reference(policy, mixture, config)
     share = config.memory.share_prompt == "auto" and is_exact(policy, records, budget)
     return Objective(mixture, budget, moving, config.use_margin, config.weighting == "wpo", share)
+
+
+def moving_reference(policy: Policy, mixture: Mixture, config: DPOConfig | OnlineDPOConfig) -> MovingReference | None:
+    """The reference of a run where it follows the policy, else None.
+
+    Raises:
+        HeedfulError: it is to follow for a loss that needs none.
+    """
+    settings = config.reference
+    if settings.update == "fixed":
+        return None
+    if not mixture.anchored:
+        raise HeedfulError(f"{config.loss} needs no reference.", where="reference.update", mend="Leave it at fixed.")
+    follower = moving_reference_of(policy)
+    return MovingReference(follower, settings.share, settings.steps, config.memory.micro_batch_tokens)
 
 
 def render_judged(

@@ -1,10 +1,10 @@
-"""Settings of the methods that sample from the policy as it learns: PPO, RLOO, GRPO, REINFORCE++."""
+"""Settings of the methods that sample from the policy as it learns: PPO, RLOO, GRPO, REINFORCE++, RAFT."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from heedful.training.config.checks import at_least, require, share
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
@@ -130,22 +130,32 @@ class ScoreConfig:
 
 
 @dataclass(frozen=True)
-class UpdateConfig:
-    """What every method's update has."""
+class PassesConfig:
+    """How often a rollout batch is learnt from."""
+
+    epochs: int = 1
+    """Passes over each rollout batch."""
+    minibatches: int = 1
+    """Optimiser steps per pass [T]."""
+
+    def __post_init__(self) -> None:
+        at_least(1, "update.", epochs=self.epochs, minibatches=self.minibatches)
+
+
+@dataclass(frozen=True)
+class UpdateConfig(PassesConfig):
+    """What the update of every method has whose reward pays for the KL."""
 
     epochs: int = 1
     """Passes over each rollout batch. With one pass of one minibatch the ratio is 1 and nothing is clipped [T, O]."""
-    minibatches: int = 1
-    """Optimiser steps per pass [T]."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     update_kl_limit: float = 0.0
     """Stop a batch's epochs once the new policy is this many nats per token from the old; 0 never stops."""
 
     def __post_init__(self) -> None:
-        where = "update."
-        at_least(1, where, epochs=self.epochs, minibatches=self.minibatches)
-        at_least(0, where, update_kl_limit=self.update_kl_limit)
+        super().__post_init__()
+        at_least(0, "update.", update_kl_limit=self.update_kl_limit)
 
 
 def _clip_in_range(**clips: float) -> None:
@@ -326,27 +336,34 @@ class OnlineConfig:
     )
     """Learning rate 1e-6 [T, O, V], epsilon 1e-5 [N]."""
     rollout: RolloutConfig = RolloutConfig()
-    kl: BaseKLConfig = BaseKLConfig()
     score: ScoreConfig = ScoreConfig()
-    update: UpdateConfig = UpdateConfig()
+    update: PassesConfig = PassesConfig()
     loading: LoadingConfig = LoadingConfig()
     records: RecordsConfig = RecordsConfig()
     memory: MemoryConfig = MemoryConfig()
     run: RunConfig = field(default_factory=lambda: RunConfig(checkpoint_every=20, sample_every=10))
 
     def __post_init__(self) -> None:
-        batch = self.rollout.prompts_per_step * self.rollout.samples_per_prompt
         require(self.steps > 0, f"{self.steps} steps train nothing.", "steps")
         require(
-            0 < self.update.minibatches <= batch,
-            f"{self.update.minibatches} minibatches cannot be cut from {batch} sequences.",
+            self.update.minibatches <= self.learnt,
+            f"{self.update.minibatches} minibatches cannot be cut from {self.learnt} {self.unit}.",
             "update.minibatches",
         )
         at_least(0, "", seed=self.seed)
-        horizons = batch / self.kl.horizon
-        require(
-            not self.kl.adaptive or horizons < 5, f"{batch} episodes a step are too many for kl.horizon.", "kl.horizon"
-        )
+
+    @property
+    def batch(self) -> int:
+        """Completions in a rollout batch."""
+        return self.rollout.prompts_per_step * self.rollout.samples_per_prompt
+
+    @property
+    def learnt(self) -> int:
+        """What minibatches are cut from, of a rollout batch: its completions, or what a method makes of them."""
+        return self.batch
+
+    unit: ClassVar[str] = "sequences"
+    """What they are cut from, in words."""
 
     @property
     def updates(self) -> int:
@@ -363,7 +380,23 @@ class OnlineConfig:
 
 
 @dataclass(frozen=True)
-class PPOConfig(OnlineConfig):
+class LeashedConfig(OnlineConfig):
+    """What every method has that pays for the KL to the reference in its reward or its loss."""
+
+    kl: BaseKLConfig = BaseKLConfig()
+    update: UpdateConfig = UpdateConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not self.kl.adaptive or self.batch / self.kl.horizon < 5,
+            f"{self.batch} episodes a step are too many for kl.horizon.",
+            "kl.horizon",
+        )
+
+
+@dataclass(frozen=True)
+class PPOConfig(LeashedConfig):
     """PPO against a reward, with a KL penalty to the starting policy."""
 
     kl: KLConfig = KLConfig()
@@ -385,7 +418,7 @@ class PPOConfig(OnlineConfig):
 
 
 @dataclass(frozen=True)
-class RLOOConfig(OnlineConfig):
+class RLOOConfig(LeashedConfig):
     """REINFORCE leave-one-out (Ahmadian et al. 2024): each completion against the others of its prompt, no critic."""
 
     rollout: RolloutConfig = RolloutConfig(prompts_per_step=32, samples_per_prompt=4)
@@ -400,7 +433,7 @@ class RLOOConfig(OnlineConfig):
 
 
 @dataclass(frozen=True)
-class GRPOConfig(OnlineConfig):
+class GRPOConfig(LeashedConfig):
     """Group relative policy optimisation (Shao et al. 2024), with its Dr. GRPO, DAPO and GSPO forms; no critic."""
 
     rollout: RolloutConfig = RolloutConfig(prompts_per_step=16, samples_per_prompt=8)
@@ -421,9 +454,43 @@ class GRPOConfig(OnlineConfig):
 
 
 @dataclass(frozen=True)
-class ReinforceConfig(OnlineConfig):
+class ReinforceConfig(LeashedConfig):
     """REINFORCE++ (Hu 2025): KL in the token reward, returns whitened over the whole batch, PPO's clip, no critic."""
 
     kl: KLConfig = KLConfig(coefficient=0.01)
     """k1 of each token in its reward, β 0.01 [O]."""
     update: ReinforceUpdateConfig = ReinforceUpdateConfig()
+
+
+@dataclass(frozen=True)
+class RAFTConfig(LeashedConfig):
+    """Rejection-sampling fine-tuning (RAFT, Dong et al. 2023): imitate the best of a prompt's completions, again and
+    again."""
+
+    rollout: RolloutConfig = RolloutConfig(prompts_per_step=16, samples_per_prompt=8)
+    """16 prompts with 8 completions each: as many as PPO's."""
+    kl: KLConfig = KLConfig(coefficient=0.0, level="sequence")
+    """Taken from the reward before the completions are ranked; 0 takes nothing."""
+    keep: int = 1
+    """How many completions of each prompt are imitated, on average where the whole batch is ranked."""
+    ranking: Literal["prompt", "batch"] = "prompt"
+    """prompt: the best completions of each prompt; batch: the best of the whole batch, whosever they are."""
+
+    def __post_init__(self) -> None:
+        samples = self.rollout.samples_per_prompt
+        require(
+            1 <= self.keep < samples,
+            f"keep is {self.keep}: of {samples} completions at least one, and not all, can be kept.",
+            "keep",
+        )
+        super().__post_init__()
+        require(
+            self.kl.place == "reward",
+            "completions are ranked by the reward less the price of the KL; what is kept is no sample of the policy.",
+            "kl.place",
+        )
+
+    @property
+    def learnt(self) -> int:
+        """Completions that are kept."""
+        return self.rollout.prompts_per_step * self.keep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from heedful.training.config.checks import require
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
@@ -36,18 +36,15 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
-class ReferenceConfig:
-    """The reference that a loss compares the policy with. Losses that need none hold none."""
+class MovingConfig:
+    """A reference that may follow the policy."""
 
-    cache: str = "auto"
-    """Where log-probs of a fixed reference are kept, by content: auto (.heedful-cache beside the run), a folder, or
-    none."""
     update: Literal["fixed", "soft", "hard"] = "fixed"
     """TR-DPO (Gorbatovski et al. 2024): soft moves the reference towards the policy, hard sets it to the policy."""
     alpha: float | None = None
     """Share of the policy in a soft move; left out, 0.6 [T]."""
     every: int | None = None
-    """Optimiser steps between two moves; left out, 512 [T]."""
+    """Steps between two moves."""
 
     def __post_init__(self) -> None:
         where = "reference."
@@ -66,7 +63,21 @@ class ReferenceConfig:
     @property
     def steps(self) -> int:
         """Optimiser steps between two moves."""
-        return MOVE_EVERY if self.every is None else self.every
+        return self.usual if self.every is None else self.every
+
+    usual: ClassVar[int] = MOVE_EVERY
+    """Steps between two moves where none are given."""
+
+
+@dataclass(frozen=True)
+class ReferenceConfig(MovingConfig):
+    """The reference that a loss compares the policy with. Losses that need none hold none."""
+
+    cache: str = "auto"
+    """Where log-probs of a fixed reference are kept, by content: auto (.heedful-cache beside the run), a folder, or
+    none."""
+    every: int | None = None
+    """Optimiser steps between two moves; left out, 512 [T]."""
 
 
 @dataclass(frozen=True)
