@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -29,13 +30,13 @@ from typing import Any
 SPLITS = ("phrasing", "fact")
 ONLINE_RATES, OFFLINE_RATES = (1e-4, 3e-4, 6e-4), (1e-4, 2e-4, 4e-4)
 ONLINE = {
-    "steps": 90,
+    "steps": 60,
     "optimiser": {"schedule": "linear", "final_share": 0.2, "warmup": 0.0, "epsilon": 1e-5},
     "score": {"missing_eos_penalty": 1.0},
     "update": {"epochs": 2, "minibatches": 2},
     "memory": {"micro_batch_tokens": 1200},
     "records": {"max_length": 128, "held_out": 0.0},
-    "run": {"checkpoint_every": 30, "sample_every": 0, "tensorboard": False},
+    "run": {"checkpoint_every": 20, "sample_every": 0, "tensorboard": False},
 }
 
 
@@ -119,8 +120,8 @@ def prepare(out: Path, seed: int) -> None:
     write_json(work.out / "shared.json", {"reward": run_reward(reward, work.display)["held_out"]})
 
 
-def carry_out(out: Path, job: Job) -> None:
-    """Train one method at one strength and hold it to the SFT model; writes the job's result."""
+def carry_out(out: Path, job: Job, splits: Sequence[str]) -> None:
+    """Train one method at one strength and hold it to the SFT model on some splits; writes the job's result."""
     from heedful.errors import HeedfulError
     from heedful.files import write_json
     from heedful.models.policy import load_policy
@@ -146,8 +147,8 @@ def carry_out(out: Path, job: Job) -> None:
         figures = {"seconds": manifest["seconds"], "peak_memory_bytes": manifest["peak_memory_bytes"]}
         policy = load_policy(str(work.out / "methods" / job.name))
         rows = []
-        for split in (*SPLITS, "train"):
-            baseline = examine(work, reference, split, purpose=0)
+        for split in splits:
+            baseline, _ = answered(work, reference, split, purpose=0)
             own = examine(work, policy, split, purpose=70)
             standing = stand(work, job.method, split, policy, reference, own, baseline)
             assert standing.comparison is not None
@@ -189,6 +190,21 @@ def train(work: Any, method: Method, job: Job) -> dict[str, Any]:
     return runner(from_mapping(cls, given, f"methods ({job.name})"), work.display)
 
 
+def answered(work: Any, policy: Any, split: str, purpose: int, samples: int | None = None) -> tuple[Any, float]:
+    """A split's prompts with the SFT model's answers, and the seconds that they took; kept beside the seed's models."""
+    from heedful.files import atomic_write
+    from heedful.pipeline.embedded_evaluation import examine
+
+    path = work.out / f"answers-{split}-{purpose}.pickle"
+    if not path.exists():
+        started = time.monotonic()
+        found = examine(work, policy, split, purpose, samples)
+        with atomic_write(path, "wb") as file:
+            pickle.dump((found, time.monotonic() - started), file)
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
 def best_of_n_rows(work: Any, reference: Any, n: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Best of n by the reward model, from 64 samples of the SFT model for each unseen prompt."""
     import numpy as np
@@ -198,14 +214,14 @@ def best_of_n_rows(work: Any, reference: Any, n: int) -> tuple[list[dict[str, An
     from heedful.evaluation.winrate import outcomes
     from heedful.models.rewards import load_reward
     from heedful.pipeline.embedded import gold_judge
-    from heedful.pipeline.embedded_evaluation import examine
     from heedful.pipeline.stages.common import peak_memory
 
     reward, judge, rows, many = load_reward(str(work.round / "reward")), gold_judge(work.world), [], 64
-    started = time.monotonic()
+    seconds = 0.0
     for split in SPLITS:
-        pool = examine(work, reference, split, purpose=71, samples=many)
-        baseline = examine(work, reference, split, purpose=0)
+        pool, sampling = answered(work, reference, split, purpose=71, samples=many)
+        baseline, _ = answered(work, reference, split, purpose=0)
+        started = time.monotonic()
         prompts, _, answers = pool.flat()
         texts = [answer.text for answer in answers]
 
@@ -213,6 +229,7 @@ def best_of_n_rows(work: Any, reference: Any, n: int) -> tuple[list[dict[str, An
             return np.asarray(values, dtype=float).reshape(-1, many)
 
         proxy, gold = table(reward(prompts, texts)), table(judge(prompts, answers))
+        seconds += (sampling + time.monotonic() - started) * n / many  # of the 64 it would need n
         right = table([work.world.correct(p, text) for p, text in zip(prompts, texts, strict=True)])
         words = table([len(text.split()) for text in texts])
         of_sft = np.array(judge(baseline.flat()[0], baseline.flat()[2])).reshape(len(pool.prompts), -1)
@@ -223,7 +240,7 @@ def best_of_n_rows(work: Any, reference: Any, n: int) -> tuple[list[dict[str, An
             | {"correct": float(best_of_n(proxy, right, n).mean()), "gold": float(best_of_n(proxy, gold, n).mean())}
             | {"kl": best_of_n_kl(n), "words": float(best_of_n(proxy, words, n).mean()), "distinct_2": None}
         )
-    return rows, {"seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory()}
+    return rows, {"seconds": seconds, "peak_memory_bytes": peak_memory()}
 
 
 def tuning(seed: int) -> list[Job]:
@@ -247,7 +264,7 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def work_through(out: Path, seeds: Sequence[int], jobs: Sequence[Job], parallel: int) -> Iterator[None]:
+def work_through(out: Path, seeds: Sequence[int], jobs: Sequence[Job], parallel: int, tune: int) -> Iterator[None]:
     """Run what is not finished, --jobs at a time, a seed's shared models first; yields after each run.
 
     Raises:
@@ -269,7 +286,7 @@ def work_through(out: Path, seeds: Sequence[int], jobs: Sequence[Job], parallel:
             if ready and len(running) < parallel:
                 waiting.remove(ready)
                 with open(out / "runs.log", "ab") as log:
-                    command = [sys.executable, __file__, "--out", str(out), *ready[0]]
+                    command = [sys.executable, __file__, "--out", str(out), "--tune", str(tune), *ready[0]]
                     running[subprocess.Popen(command, env=environment, stdout=log, stderr=log)] = " ".join(ready[0][1:])
                 continue
             time.sleep(0.5)
@@ -388,14 +405,15 @@ def main() -> int:
         if name == "prepare":
             prepare(args.out, int(seed))
         else:
-            carry_out(args.out, Job(int(seed), name, *map(float, rest)))
+            splits = (*SPLITS, "train") if int(seed) == args.tune else SPLITS
+            carry_out(args.out, Job(int(seed), name, *map(float, rest)), splits)
         return 0
-    for _ in work_through(args.out, [args.tune], tuning(args.tune), args.jobs):
+    for _ in work_through(args.out, [args.tune], tuning(args.tune), args.jobs, args.tune):
         pass
     rates = chosen_rates(args.out, args.tune)
     print("learning rates:", ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate), flush=True)
     jobs = [Job(s, name, x, rates[name]) for s in args.seeds for name, m in METHODS.items() for x in m.strengths]
-    for _ in work_through(args.out, args.seeds, jobs, args.jobs):
+    for _ in work_through(args.out, args.seeds, jobs, args.jobs, args.tune):
         report(args.out, args.seeds, rates)
     print(report(args.out, args.seeds, rates))
     return 0

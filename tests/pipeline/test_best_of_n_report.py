@@ -11,7 +11,8 @@ from heedful.core.statistics import Interval
 from heedful.data.records import Message
 from heedful.evaluation.compare import Answer
 from heedful.evaluation.selection import Outcome, Pool, Turn, examine, keep
-from heedful.pipeline.best_of_n_report import best_of_n_page, curves, meaning, samples
+from heedful.pipeline.best_of_n_report import curves, meaning, report_data, samples
+from heedful.pipeline.report import build_report
 from heedful.pipeline.report_data import StageRow
 
 MANIFEST = {
@@ -63,7 +64,7 @@ def test_the_sentence(found: Outcome, said: str, unsaid: str) -> None:
 def page_of(made: Pool) -> str:
     rows = [StageRow("Sampling", 2.0, 2**20)]
     parents = {name: parent for name, parent in MANIFEST["parents"].items() if name != "gold" or "gold" in made.scores}
-    return best_of_n_page(made, examine(made), keep(made), rows, MANIFEST | {"parents": parents})
+    return build_report(report_data(made, examine(made), keep(made), rows, MANIFEST | {"parents": parents}))
 
 
 def test_the_page_holds_a_row_for_each_n_with_the_figures_of_each_judge() -> None:
@@ -78,8 +79,8 @@ def test_the_page_holds_a_row_for_each_n_with_the_figures_of_each_judge() -> Non
             assert all(text.replace("-", "−") in row[1] for text in wanted)
     assert "<th scope" in page
     assert page.count('<svg viewBox="0 0 360 216"') == 3
-    assert 'href="#curve"' in page
-    assert '<section id="curve"' in page
+    assert 'href="#curves"' in page
+    assert '<section id="curves"' in page
 
 
 def test_without_gold_nothing_speaks_of_it() -> None:
@@ -97,14 +98,13 @@ def test_texts_are_escaped_and_nothing_is_loaded() -> None:
     assert "default-src 'none'" in page.replace("&#x27;", "'")
 
 
-def test_strokes_run_from_bound_to_bound() -> None:
+def test_intervals_stand_with_their_points() -> None:
     found = examine(pool())
     gold = next(curve for curve in curves(found) if curve.name == "Gold against KL")
-    strokes = gold.series["95% interval"]
+    (line,) = gold.series.values()
     for i, point in enumerate(found.curves["gold"]):
-        assert strokes.x[3 * i : 3 * i + 3] == (point.kl_bound,) * 3
-        assert strokes.y[3 * i : 3 * i + 2] == (point.value.low, point.value.high)
-        assert np.isnan(strokes.y[3 * i + 2])
+        assert (line.x[i], line.y[i]) == (point.kl_bound, point.value.mean)
+        assert line.bounds[i] == (point.value.low, point.value.high)
 
 
 def test_samples_are_the_ends_and_the_middle_and_gold_prefers() -> None:

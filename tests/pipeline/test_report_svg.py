@@ -30,6 +30,20 @@ def test_points_land_where_their_values_are() -> None:
     assert line == [(46.0, round(178 - margin, 1)), (197.0, 101.0), (348.0, round(24 + margin, 1))]
 
 
+def test_intervals_are_upright_strokes_that_fit_the_picture() -> None:
+    svg = plot(Series((0.0, 10.0), (1.0, 2.0), ((0.0, 1.5), (1.0, 4.0))))
+    found = re.findall(r'<line x1="([\d.]*)" y1="([\d.]*)" x2="([\d.]*)" y2="([\d.]*)" class="bound s0"', svg)
+    margin = 154 * 0.06 / 1.12
+    low, high = 178 - margin, 24 + margin  # of 0 and of 4, the lowest and the highest bound
+
+    def at(value: float) -> float:
+        return round(low + value / 4 * (high - low), 1)
+
+    wanted = [(46.0, at(0.0), 46.0, at(1.5)), (348.0, at(1.0), 348.0, at(4.0))]
+    assert [tuple(map(float, one)) for one in found] == wanted
+    assert "bound" not in plot(Series((0.0, 10.0), (1.0, 2.0)))
+
+
 def test_a_value_that_is_not_finite_leaves_a_gap() -> None:
     svg = plot(Series((0.0, 1.0, 2.0, 3.0, 4.0), (1.0, 2.0, math.nan, 3.0, 4.0)))
     assert [len(line) for line in lines(svg)] == [2, 2]

@@ -13,7 +13,7 @@ from django.urls import reverse
 from lead_world import World, judge, judged, world
 
 from feedback_factories import batch, item
-from heedful.feedback import gold, sight
+from heedful.feedback import gold, sight, tokens
 from heedful.feedback.models import Adjudication, Batch, Judgment, RaterQuestion
 from heedful.feedback.programmes import publish_guideline
 
@@ -226,6 +226,26 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(
             fits(page)
             fits_fingers(page)
             axe(page)
+
+
+SQUEEZED = """() => [...document.querySelectorAll("td, tbody th, td button")]
+  .filter((one) => one.checkVisibility() && one.textContent.trim().length > 4 && one.clientWidth < 56)
+  .map((one) => `${one.tagName} ${one.clientWidth} ${one.textContent.trim().slice(0, 20)}`)"""
+
+
+@pytest.mark.parametrize("language", ["vi", "zh-hans"])
+def test_no_table_is_squeezed_on_a_telephone(busy: World, visit: Callable[..., Any], language: str) -> None:
+    """Chinese wraps after any character: a cell without room becomes a column of single ones."""
+    of = busy
+    of.admin.language = language
+    of.admin.save()
+    tokens.create_token(of.programme, "pipeline", list(tokens.SCOPES), author=of.admin)
+    page = visit(of.admin, phone=True)
+    places = ("members/", "settings/tokens/", "qualifications/", "gold/", "guidelines/", "raters/", "audit/", "items/")
+    for path in (*places, f"items/{of.items[-1].pk}/"):
+        page.goto(of.at(path))
+        fits(page)
+        assert page.evaluate(SQUEEZED) == [], path
 
 
 def test_a_page_works_by_keyboard_alone(visit: Callable[..., Any]) -> None:

@@ -79,6 +79,10 @@ def test_attributes_by_mouse(of: Programme, go: Any, axe: Any) -> None:
     axe(page)
     for row, points in enumerate((5, 1, 3, 2)):
         page.locator("[data-row]").nth(row).locator("label").nth(points - 1).click()
+    colours = page.locator(".point:has(:checked)").evaluate_all(
+        "all => all.map(one => getComputedStyle(one).background)"
+    )
+    assert len(set(colours)) == 1  # also the one that the pointer lies on
     page.get_by_role("button", name="Send").click()
     is_done(page)
     assert shown() == {"scores": [{"helpful": 5, "honest": 1}, {"helpful": 3, "honest": 2}]}

@@ -212,7 +212,10 @@ def test_gold_is_explained_in_training(of: Programme, who: Rater, go: Any, axe: 
     page.keyboard.press("t")
     page.keyboard.press("Enter")
     page.wait_for_selector("[data-feedback].bad")
-    assert "Anything but a tie." in page.locator("[data-feedback]").inner_text()
+    told = page.locator("[data-feedback]").inner_text()
+    assert "Anything but a tie." in told
+    assert known.prompt.messages[0]["content"] in told  # what it was about, and what was said of it
+    assert page.locator("[data-feedback] dd").first.inner_text() == "tie"
     axe(page)
     page.keyboard.press("Enter")
     page.wait_for_selector(TASK)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 from django.http import HttpResponse, StreamingHttpResponse
@@ -15,13 +16,20 @@ from django.urls import reverse
 from heedful.studio.lead.wizard_forms import MAX_UPLOAD
 from heedful.studio.threads import LARGEST, Threaded, largest
 
+T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 
 
 def ask(
     app: Threaded, path: str = "/", headers: Headers | None = None, pieces: Iterable[bytes] = (b"",)
 ) -> tuple[int, Headers, bytes]:
-    return asyncio.run(request(app, path, headers or [], pieces))
+    return run(request(app, path, headers or [], pieces))
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives, in a thread of its own: after a browser test Playwright's loop runs in the tests'."""
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(asyncio.run, coroutine).result()
 
 
 async def request(app: Threaded, path: str, headers: Headers, pieces: Iterable[bytes]) -> tuple[int, Headers, bytes]:
@@ -164,7 +172,7 @@ def test_short_requests_do_not_wait_for_long_ones() -> None:
         go_on.set()
         return [short, *await asyncio.gather(*long)]
 
-    found = asyncio.run(all_of_them())
+    found = run(all_of_them())
     assert [one[2] for one in found] == [b"/short"] + [b"/long"] * 40
 
 
@@ -184,7 +192,7 @@ def test_threads_end_with_the_server() -> None:
 
         await app({"type": "lifespan"}, receive, send)
 
-    asyncio.run(live())
+    run(live())
     assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     with pytest.raises(RuntimeError):
         app.pools[0].submit(print)

@@ -61,9 +61,10 @@ def proxy(pem: Path, port: int, *, append: bool = True) -> Iterator[int]:
             writer.close()
 
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    starting = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context), loop)
+    server = starting.result(10)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

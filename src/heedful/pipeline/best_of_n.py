@@ -34,7 +34,8 @@ from heedful.evaluation.winrate import Floats
 from heedful.files import atomic_write, read_manifest, sha256_file, sha256_json
 from heedful.models.fingerprint import model_fingerprint, source_fingerprint
 from heedful.models.rewards import CheckedReward, Reward, load_reward
-from heedful.pipeline.best_of_n_report import meaning, write_best_of_n_report
+from heedful.pipeline.best_of_n_report import meaning, report_data
+from heedful.pipeline.report import write_report
 from heedful.pipeline.report_data import StageRow
 from heedful.pipeline.run_folder import begin, clear, finish, holds, lineage, locked
 from heedful.pipeline.stages.common import peak_memory
@@ -186,7 +187,7 @@ def run_best_of_n(
 
     def save(folder: Path) -> None:
         write_pool(folder, pool, kept)
-        write_best_of_n_report(folder / REPORT, pool, outcome, kept, rows, manifest)
+        write_report(folder / REPORT, report_data(pool, outcome, kept, rows, manifest))
 
     return finish(Path(config.out), save, manifest)
 

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heedful.core.statistics import Interval
 from heedful.evaluation.selection import GOLD, PROXY, Kept, Outcome, Point, Pool
-from heedful.files import atomic_write
-from heedful.pipeline import report_sections as sections
-from heedful.pipeline.report import FOOTER, _head, _header, _section, _sections
 from heedful.pipeline.report_data import (
     Curve,
     Explanation,
     Figure,
+    Kind,
+    Number,
     ReportData,
     SampleAnswer,
     SampleRow,
     Series,
     StageRow,
+    Table,
     bounds,
     write,
 )
-from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.run_folder import code_version
 
 SHOWN = 6
@@ -66,48 +63,15 @@ def _spread(value: Interval) -> str:
     return f"{write(value.mean, 'number')} (95% interval {bounds(value, 'number')})"
 
 
-def write_best_of_n_report(
-    path: Path, pool: Pool, outcome: Outcome, kept: Kept, stages: Sequence[StageRow], manifest: Mapping[str, Any]
-) -> None:
-    """Write the report to a file, atomically.
-
-    Raises:
-        HeedfulError: the folder cannot be written, or the disk is full.
-    """
-    with atomic_write(path) as file:
-        file.write(best_of_n_page(pool, outcome, kept, stages, manifest))
-
-
-def best_of_n_page(
+def report_data(
     pool: Pool, outcome: Outcome, kept: Kept, stages: Sequence[StageRow], manifest: Mapping[str, Any]
-) -> str:
-    """The report as one HTML document, in the manner of `heedful.pipeline.report`.
+) -> ReportData:
+    """The report as plain values: see `heedful.pipeline.report`.
 
     Args:
         stages: what sampling and scoring cost.
         manifest: of the run: its parents, data, code and settings' hash.
     """
-    data = report_data(pool, outcome, kept, stages, manifest)
-    plots = sections.curves(ReportData("", "", "", curves=curves(outcome)))
-    first = element("div", plots, element("h3", "The same in figures"), table(outcome))
-    parts = [("curve", "What choosing brings", first), *_sections(data)]
-    links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in parts]
-    page = element(
-        "div",
-        _header(data),
-        element("nav", element("ul", links), aria_label="Sections"),
-        element("main", [_section(*part) for part in parts], id="main"),
-        element("footer", element("p", FOOTER)),
-        class_="page",
-    )
-    skip = element("a", "Skip to the results", href="#main", class_="skip")
-    return f"<!doctype html>\n{element('html', _head(data), element('body', skip, page), lang='en')}\n"
-
-
-def report_data(
-    pool: Pool, outcome: Outcome, kept: Kept, stages: Sequence[StageRow], manifest: Mapping[str, Any]
-) -> ReportData:
-    """Everything on the page but the curve and its table."""
     parents, total = manifest["parents"], pool.samples
     last = _points(outcome)[-1]
     over = f"best of {total} over a plain answer"
@@ -123,6 +87,10 @@ def report_data(
         f"{total} times each; {parents['reward']['name']} chooses{judge}.",
         headline=str(manifest["meaning"]),
         figures=tuple(figures),
+        curves=curves(outcome),
+        tables=(table(outcome),),
+        curves_title="What choosing brings",
+        curves_lead=True,
         explanations=(_reading(pool), _written(pool, kept)),
         samples=tuple(samples(pool)),
         sample_note="Prompts drawn at random, none picked by hand; of each, the answers that the reward puts first, in "
@@ -175,7 +143,7 @@ def _empty(kept: Kept) -> str:
 
 
 def curves(outcome: Outcome) -> tuple[Curve, ...]:
-    """A plot for each judge, the mean as a line and its interval as an upright stroke at each n; and one of length."""
+    """A plot for each judge, the mean as a line with its interval at each n; and one of length."""
     x, note = "KL at most, nats per answer", f"From left to right, n = {', '.join(str(p.n) for p in _points(outcome))}."
     kl = tuple(point.kl_bound for point in _points(outcome))
     plots = [
@@ -184,7 +152,7 @@ def curves(outcome: Outcome) -> tuple[Curve, ...]:
             f"{NAMES[name]} against KL",
             x,
             f"mean {name}",
-            {"best of n": Series(kl, tuple(p.value.mean for p in points)), "95% interval": _strokes(points)},
+            {"best of n, with its 95% interval": _series(points)},
             note,
         )
         for name, points in outcome.curves.items()
@@ -193,38 +161,31 @@ def curves(outcome: Outcome) -> tuple[Curve, ...]:
     return (*plots, replace(length, note=note))
 
 
+def _series(points: Sequence[Point]) -> Series:
+    values = [point.value for point in points]
+    means, ends = tuple(value.mean for value in values), tuple((value.low, value.high) for value in values)
+    return Series(tuple(point.kl_bound for point in points), means, ends)
+
+
 def _points(outcome: Outcome) -> tuple[Point, ...]:
     return outcome.curves[PROXY]
 
 
-def _strokes(points: Sequence[Point]) -> Series:
-    """From the lower to the upper bound at each point; a gap (no finite number) ends each stroke."""
-    xs, ys = [], []
-    for point in points:
-        xs += [point.kl_bound] * 3
-        ys += [point.value.low, point.value.high, math.nan]
-    return Series(tuple(xs), tuple(ys))
-
-
-def table(outcome: Outcome) -> Safe:
+def table(outcome: Outcome) -> Table:
     """The same as figures: a row for each n."""
-    heads = ["Best of", "KL at most", *(NAMES[name] for name in outcome.curves), "Words"]
-    head = [element("th", title, scope="col", class_="n" if i else None) for i, title in enumerate(heads)]
-    rows = []
-    for i, point in enumerate(_points(outcome)):
-        means = [_mean(points[i].value) for points in outcome.curves.values()]
-        kl = element("td", write(point.kl_bound, "hundredths"), class_="n")
-        long = element("td", write(outcome.words[i], "tenths"), class_="n")
-        rows.append(element("tr", element("th", str(point.n), scope="row"), kl, means, long))
-    told = "Means over prompts with 95% intervals; KL in nats per answer; words: the chosen answer's mean length."
-    caption = element("caption", element("span", told, class_="told"))
-    body = element("table", caption, element("thead", element("tr", head)), element("tbody", rows))
-    return element("div", body, class_="scroll", role="region", aria_label="The best of n", tabindex=0)
-
-
-def _mean(value: Interval) -> Safe:
-    span = element("span", bounds(value, "thousandths"), class_="bounds")
-    return element("td", write(value.mean, "thousandths"), span, class_="n")
+    judges = tuple(outcome.curves)
+    kinds: list[Kind] = ["count", "hundredths", *["thousandths"] * len(judges), "tenths"]  # type: ignore[list-item]
+    rows: list[tuple[Number, ...]] = [
+        (point.n, point.kl_bound, *(outcome.curves[name][i].value for name in judges), outcome.words[i])
+        for i, point in enumerate(_points(outcome))
+    ]
+    return Table(
+        "The same in figures",
+        "Means over prompts with 95% intervals; KL in nats per answer; words: the chosen answer's mean length.",
+        ("Best of", "KL at most", *(NAMES[name] for name in judges), "Words"),
+        tuple(kinds),
+        tuple(rows),
+    )
 
 
 def samples(pool: Pool) -> list[SampleRow]:

@@ -112,6 +112,9 @@ def _section(name: str, title: str, body: Safe) -> Safe:
 def _sections(data: ReportData) -> list[tuple[str, str, Safe]]:
     """(id, heading, body) of every part that has something to show."""
     parts: list[tuple[str, str, Safe]] = []
+    plots = [("curves", data.curves_title, sections.curves(data))] if data.curves or data.tables else []
+    if data.curves_lead:
+        parts += plots
     if data.methods:
         parts.append(("methods", "Methods compared", sections.methods(data)))
     if data.explanations:
@@ -120,8 +123,8 @@ def _sections(data: ReportData) -> list[tuple[str, str, Safe]]:
         parts.append(("samples", "Answers side by side", sections.samples(data)))
     if data.controls:
         parts.append(("controls", "Controls", sections.controls(data.controls)))
-    if data.curves:
-        parts.append(("curves", "Training curves", sections.curves(data)))
+    if not data.curves_lead:
+        parts += plots
     if data.findings:
         parts.append(("findings", "Data findings", sections.findings(data.findings)))
     if data.stages or data.lineage:

@@ -101,14 +101,20 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Series:
-    """Points of a line in the order in which they were made. Points that are not finite leave gaps."""
+    """Points of a line in the order in which they were made. Points that are not finite leave gaps.
+
+    `bounds`, where given, are the ends of each point's interval, drawn as an upright stroke through it.
+    """
 
     x: tuple[float, ...]
     y: tuple[float, ...]
+    bounds: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             raise ValueError(f"a series needs as many x ({len(self.x)}) as y ({len(self.y)})")
+        if self.bounds and len(self.bounds) != len(self.y):
+            raise ValueError(f"a series needs as many bounds ({len(self.bounds)}) as y ({len(self.y)})")
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,17 @@ class Curve:
     y_label: str
     series: Mapping[str, Series]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table beneath the plots: its name, what its figures are, a column for each heading. The first names the row."""
+
+    name: str
+    caption: str
+    headings: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    rows: tuple[tuple[Number, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -196,7 +213,9 @@ class ReportData:
         methods: the table of methods by split, in the order to show; splits appear as they first come.
         interval_note: what the intervals are ("95%, bootstrap over 54 facts").
         explanations: what the figures mean, in words.
-        curves, samples, controls, findings, stages: the other sections.
+        curves, tables: plots and what stands beneath them, under `curves_title`; where they are the result itself
+            (`curves_lead`) they come first.
+        samples, controls, findings, stages: the other sections.
         sample_note: how the samples were picked.
         lineage: versions, seeds, commands and the like, by name.
     """
@@ -209,6 +228,9 @@ class ReportData:
     interval_note: str = ""
     explanations: tuple[Explanation, ...] = ()
     curves: tuple[Curve, ...] = ()
+    tables: tuple[Table, ...] = ()
+    curves_title: str = "Training curves"
+    curves_lead: bool = False
     samples: tuple[SampleRow, ...] = ()
     sample_note: str = ""
     controls: tuple[ControlRow, ...] = ()

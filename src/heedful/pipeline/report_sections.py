@@ -19,6 +19,7 @@ from heedful.pipeline.report_data import (
     SampleAnswer,
     SampleRow,
     StageRow,
+    Table,
     bounds,
     write,
 )
@@ -133,10 +134,23 @@ def explanations(rows: tuple[Explanation, ...]) -> Safe:
 
 
 def curves(data: ReportData) -> Safe:
-    """The plots, those of a group side by side."""
+    """The plots, those of a group side by side, and their tables."""
     groups = dict.fromkeys(curve.group for curve in data.curves)
     ordered = [curve for group in groups for curve in data.curves if curve.group == group]
-    return element("div", [_plot(curve, f"curve-{i}") for i, curve in enumerate(ordered)], class_="charts")
+    charts = element("div", [_plot(curve, f"curve-{i}") for i, curve in enumerate(ordered)], class_="charts")
+    if not data.tables:
+        return charts
+    return element("div", charts, [(element("h3", table.name), _figures(table)) for table in data.tables])
+
+
+def _figures(table: Table) -> Safe:
+    name_kind, *kinds = table.kinds
+    body = []
+    for name, *values in table.rows:
+        head = element("th", _shown(name, name_kind), scope="row")
+        body.append(element("tr", head, [_cell(value, kind) for value, kind in zip(values, kinds, strict=True)]))
+    numbers = tuple(range(1, len(table.headings)))
+    return _table(table.name, table.caption, table.headings, body, numbers=numbers)
 
 
 def _plot(curve: Curve, name: str) -> Safe:

@@ -39,7 +39,8 @@ def chart(curve: Curve, name: str) -> Safe:
     if not points:
         return element("p", "Nothing was recorded.", class_="muted")
     x_scale = _scale([x for x, _ in points], LEFT, RIGHT, room=0.0)
-    y_scale = _scale([y for _, y in points], BOTTOM, TOP, room=0.06)
+    ends = [end for series in curve.series.values() for pair in series.bounds for end in pair if math.isfinite(end)]
+    y_scale = _scale([*(y for _, y in points), *ends], BOTTOM, TOP, room=0.06)
     lines = [_line(series, i % STYLES, x_scale, y_scale) for i, series in enumerate(curve.series.values())]
     return element(
         "svg",
@@ -159,6 +160,11 @@ def _line(series: Series, style: int, x_scale: Scale, y_scale: Scale) -> Safe:
         for run in runs
         if len(run) > 1
     ]
+    for x, (low, high) in zip(series.x, series.bounds, strict=False):
+        if all(map(math.isfinite, (x, low, high))):
+            place = _u(x_scale(x))
+            ends = {"x1": place, "y1": _u(y_scale(low)), "x2": place, "y2": _u(y_scale(high))}
+            parts.append(element("line", **ends, class_=f"bound s{style}"))
     if len(points) <= 24:
         parts += [
             element("circle", cx=_u(x_scale(x)), cy=_u(y_scale(y)), r=2.6, class_=f"point s{style}") for x, y in points

@@ -30,7 +30,7 @@ from heedful.feedback.rules import rules_of
 from heedful.studio import answers, rendering, task
 from heedful.studio.access import requires, wants_json
 from heedful.studio.asked import json_of
-from heedful.studio.dialogue_words import help_keys, words
+from heedful.studio.dialogue_words import failure, help_keys, words
 from heedful.studio.rating_words import skips
 from heedful.studio.said import say as sentence
 from heedful.studio.said import tell
@@ -83,6 +83,7 @@ def _turns(request: Any, own: Assignment, dialogue: Dialogue) -> dict[str, Any]:
             "said": rendering.both(turn.text),
             "state": turn.state,
             "failure": turn.failure,
+            "why": failure(turn.failure),
             "chosen": turn.chosen,
             "answers": [
                 {"letter": task.LETTERS[i], "index": i, "html": rendering.both(text)}

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+FAILURES: dict[str, Any] = {
+    "the endpoint's address is refused": gettext_lazy("the endpoint's address is refused"),
+    "the endpoint did not answer in time": gettext_lazy("the endpoint did not answer in time"),
+    "the endpoint cannot be reached": gettext_lazy("the endpoint cannot be reached"),
+    "the endpoint's answer makes no sense": gettext_lazy("the endpoint's answer makes no sense"),
+    "the studio failed while it waited": gettext_lazy("the studio failed while it waited"),
+}
+
+
+def failure(text: str) -> str:
+    """Why a model did not answer, in the reader's language; empty for what only the server's log need say."""
+    status = re.fullmatch(r"the endpoint answered (\d+)", text)
+    if status:
+        return _("the endpoint answered %(status)s") % {"status": status[1]}
+    return str(FAILURES.get(text, ""))
 
 
 def words() -> dict[str, str]:

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from heedful.errors import HeedfulError
 from heedful.feedback import assignment as work
-from heedful.feedback import gold, qualification, submission
+from heedful.feedback import qualification, submission
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.models import (
     Assignment,
@@ -202,7 +202,7 @@ def submit(request: Any, given: Mapping[str, Any], assignment: Assignment) -> Ht
         active_ms=_whole(given.get("active_ms") or 0, "active_ms"),
         text=answers.text_of(kind, fields),
     )
-    told = gold.feedback_for(judgment)
+    told = serving.feedback(assignment, judgment)
     if not wants_json(request) and told is not None:
         about = {"feedback": told, "words": words(), "first": {}, "skips": skips(), "help": help_keys()}
         return render(request, "studio/rating/rate.html", about)

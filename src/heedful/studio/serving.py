@@ -12,11 +12,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from heedful.feedback import assignment as work
-from heedful.feedback import programmes, qualification, statements
+from heedful.feedback import gold, programmes, qualification, statements
 from heedful.feedback.models import Assignment, Draft, Item, Judgment, Programme, Rater, Rationale, Slot, TaskKind
 from heedful.feedback.payloads import to_shown
 from heedful.feedback.rules import rules_of
 from heedful.studio import answers
+from heedful.studio.lead import words
 from heedful.studio.task import shown
 
 OWN = """
@@ -83,6 +84,20 @@ def context(assignment: Assignment, programme: Programme) -> dict[str, Any]:
         "submit_url": reverse("rate_submit", args=base),
         "skip_url": reverse("rate_skip", args=base),
     }
+
+
+def feedback(assignment: Assignment, judgment: Judgment) -> dict[str, Any] | None:
+    """What `studio/rating/_feedback.html` shows of gold just judged: the key, what was said, the item as it was seen.
+
+    None where gold is silent.
+    """
+    told = gold.feedback_for(judgment)
+    if told is None:
+        return None
+    messages, texts = texts_of(assignment)
+    kind = assignment.item.kind
+    item = shown(kind, messages, texts, assignment.slot.guideline, language=assignment.item.language)
+    return told | {"said": words.said(kind, to_shown(kind, judgment.payload, judgment.order)), "item": item}
 
 
 def standing(assignment: Assignment) -> dict[str, Any]:

@@ -116,6 +116,11 @@ def _agreement(series: progress.Series) -> Figure:
     return Figure("agreement", _("Agreement"), sentence, chart, columns, rows)
 
 
+def _cut(name: str, most: int) -> str:
+    """A name that fits under its mark."""
+    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
+
+
 def _between(low: float, high: float) -> str:
     return _("%(low)s to %(high)s") % {"low": f"{low:.0%}", "high": f"{high:.0%}"}
 
@@ -130,7 +135,7 @@ def _gold(programme: Programme) -> Figure:
         spans = [row.gold.interval for row in rows if row.gold.interval is not None]
         chart = Chart(
             "points",
-            [name_of(row.rater)[:12] for row in rows],
+            [_cut(name_of(row.rater), 12) for row in rows],
             [100 * row.gold.passed / row.gold.judged for row in rows],
             "%",
             [100 * span.low for span in spans],
@@ -160,7 +165,7 @@ def _position(programme: Programme) -> Figure:
     if rows:
         chart = Chart(
             "points",
-            [row.batch.name[:14] for row in rows],
+            [_cut(row.batch.name, 14) for row in rows],
             [100 * one.share for one in shares],
             "%",
             [100 * one.interval.low for one in shares],

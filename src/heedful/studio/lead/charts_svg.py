@@ -9,7 +9,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def _frame(axes: Axes, chart: Chart, colours: dict[str, str]) -> None:
         spine.set_color(colours["grid"])
     axes.grid(axis="y", color=colours["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=colours["ink"], labelsize=9, length=0)
+    axes.tick_params(colors=colours["ink"], labelsize=9, length=0, pad=7)
     axes.set_ylabel(chart.unit, color=colours["ink"], fontsize=9)
 
 
@@ -127,11 +127,14 @@ def _marks(axes: Axes, chart: Chart, colours: dict[str, str]) -> None:
 
 
 def _ticks(axes: Axes, chart: Chart, most: int) -> None:
-    """At most so many labels, evenly apart, the last one among them."""
+    """At most so many labels, evenly apart, the last one among them; aslant where names would touch each other."""
     from matplotlib.ticker import MaxNLocator
 
     step = max(1, -(-len(chart.labels) // most))
     places = list(range(len(chart.labels) - 1, -1, -step))[::-1]
-    axes.set_xticks(places, [chart.labels[i] for i in places])
+    labels = [chart.labels[i] for i in places]
+    crowded = chart.kind == "points" and sum(len(label) + 2 for label in labels) > 6 * most
+    slant: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(places, labels, **slant)
     if chart.top is None and all(value is None or float(value).is_integer() for value in chart.values):
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

@@ -113,6 +113,7 @@ class ExportForm(Chosen):
         label=gettext_lazy("Exactly a snapshot"),
         queryset=Snapshot.objects.none(),
         required=False,
+        empty_label="—",
         help_text=gettext_lazy("Its judgments, whatever came since; the same bytes each time."),
     )
     packed = forms.BooleanField(label=gettext_lazy("Packed (.gz)"), required=False)

@@ -118,6 +118,7 @@ class QualificationForm(forms.Form):
     batch = forms.ModelChoiceField(
         label=gettext_lazy("Batch"),
         queryset=Batch.objects.none(),
+        empty_label="—",
         help_text=gettext_lazy("Of purpose “qualification”; each of its items has a key."),
     )
     name = forms.CharField(label=gettext_lazy("Name"), max_length=120, help_text=gettext_lazy("Raters see it."))

@@ -34,6 +34,7 @@ SECTIONS: dict[str, str] = {
     "tokens": "settings",
     "webhooks": "settings",
     "endpoints": "settings",
+    "dialogue": "rate",
     "me_correct": "me",
     "me_feedback": "me",
     "me_settings": "me",

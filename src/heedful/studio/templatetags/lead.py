@@ -9,7 +9,7 @@ from django import template
 from django.utils.translation import gettext as _
 
 from heedful.feedback import gold
-from heedful.feedback.models import TaskKind
+from heedful.feedback.models import RaterKind, TaskKind
 from heedful.studio.lead import words
 from heedful.studio.lead.event_words import event_label
 from heedful.studio.lead.machines import SCOPES
@@ -112,6 +112,12 @@ def task(kind: str) -> str:
 
 
 @register.filter
+def rater_kind(kind: str) -> str:
+    """Who judges: a person, an AI judge."""
+    return _(str(RaterKind(kind).label))
+
+
+@register.filter
 def skip_reason(reason: str) -> str:
     """Why somebody passed an item, as they chose it."""
     return dict(skips()).get(reason, reason)
@@ -126,3 +132,15 @@ def ids(given: Mapping[str, Any]) -> list[tuple[str, str]]:
         text = ", ".join(words.short(one) if len(str(one)) == 36 else str(one) for one in many[:3])
         found.append((name, text + (f" … ({len(many)})" if len(many) > 3 else "")))
     return found
+
+
+@register.filter
+def amount(value: Any) -> str:
+    """An amount of money with two digits after the point, or as many as it has: "14.50", "0.0125"."""
+    return f"{value:.2f}" if round(value, 2) == value else f"{value.normalize():f}"
+
+
+@register.filter
+def sampling(settings: Mapping[str, Any]) -> str:
+    """How an answer was sampled: "temperature 0.7, top_p 0.95"."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
