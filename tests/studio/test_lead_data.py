@@ -61,7 +61,7 @@ def test_preferences_leave_with_ties_beside_and_counted(full: World) -> None:
     assert AuditEvent.objects.filter(kind="export.made", programme=full.programme.pk).count() == 1
 
 
-@pytest.mark.parametrize("name", ["trl-preference", "heedful", "unpaired", "prompt-only"])
+@pytest.mark.parametrize("name", ["trl-preference", "heedful", "ranking", "unpaired", "prompt-only"])
 def test_an_export_never_holds_what_is_for_checking_or_gold(full: World, name: str) -> None:
     check = batch(full.programme, purpose="check")
     item(check, text="A secret check?")

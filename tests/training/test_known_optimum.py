@@ -183,7 +183,12 @@ def test_discopop_slides_into_the_dip_beside_its_start() -> None:
     assert [BETA * d for d in differences(after - before)] == pytest.approx([dip] * 3, abs=0.01)
 
 
-def test_kto_lifts_what_wins_more_often_than_not_and_lowers_the_rest() -> None:
+def test_kto_takes_from_what_loses_more_often_than_not_and_gives_to_what_wins() -> None:
+    """With x = beta (u - z), an answer costs w (1 - s(x)) + (1 - w) s(x) = w + (1 - 2 w) s(x).
+
+    That falls with x where w > 1/2 and rises where w < 1/2, whatever z: so losers fall without end. Winners share what
+    they leave, and since s is flat far out, a narrow winner may fall as well: nothing is said of each of them.
+    """
     policy = tiny_policy()
     before = logprobs(policy)
     other = (Message("user", "who"),)
@@ -195,9 +200,10 @@ def test_kto_lifts_what_wins_more_often_than_not_and_lowers_the_rest() -> None:
     for _ in optimise(policy, "kto", data, 40, 6e-3):
         pass
     moved_by = logprobs(policy) - before
-    clear = (WINS - 0.5).abs() > 0.05  # answers share one probability: one near a half may be pushed down by the rest
-    assert int(clear.sum()) == 5
-    assert (moved_by[clear] > 0).tolist() == (WINS[clear] > 0.5).tolist()
+    wins = WINS > 0.5
+    assert bool((moved_by[~wins] < 0).all())
+    assert logprobs(policy)[wins].exp().sum() > before[wins].exp().sum() + 0.1
+    assert float(moved_by[WINS.argmax()]) > 0.5
 
 
 @pytest.mark.parametrize("loss", ["orpo", "cpo", "apo-zero", "aot", "aot-unpaired"])

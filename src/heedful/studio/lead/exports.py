@@ -29,6 +29,7 @@ from heedful.studio.security import limited
 FORMATS = (
     ("trl-preference", gettext_lazy("Preferences for TRL: prompt, chosen, rejected; ties in a file beside")),
     ("heedful", gettext_lazy("Preferences for heedful: both answers with the share of votes, ties too")),
+    ("ranking", gettext_lazy("Rankings: all answers with their ranks, a row a rater")),
     ("unpaired", gettext_lazy("Unpaired: one answer, good or bad")),
     ("sft", gettext_lazy("SFT: demonstrations and corrected answers")),
     ("prompt-only", gettext_lazy("Prompts only")),
