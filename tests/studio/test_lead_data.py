@@ -13,6 +13,7 @@ from django.urls import reverse
 from lead_world import World, judge, judged, login, world
 
 from feedback_factories import batch, item
+from feedback_quality import answer, take
 from heedful.feedback import gold
 from heedful.feedback.models import AuditEvent, Judgment
 
@@ -61,7 +62,7 @@ def test_preferences_leave_with_ties_beside_and_counted(full: World) -> None:
     assert AuditEvent.objects.filter(kind="export.made", programme=full.programme.pk).count() == 1
 
 
-@pytest.mark.parametrize("name", ["trl-preference", "heedful", "ranking", "unpaired", "prompt-only"])
+@pytest.mark.parametrize("name", ["trl-preference", "heedful", "unpaired", "prompt-only"])
 def test_an_export_never_holds_what_is_for_checking_or_gold(full: World, name: str) -> None:
     check = batch(full.programme, purpose="check")
     item(check, text="A secret check?")
@@ -73,6 +74,18 @@ def test_an_export_never_holds_what_is_for_checking_or_gold(full: World, name: s
     assert full.items[0].prompt.messages[0]["content"] not in text
     assert full.items[1].prompt.messages[0]["content"] in text
     assert report["rows"] >= 2
+
+
+def test_rankings_leave_whole_a_row_a_rater(full: World) -> None:
+    ranked = item(full.batch, kind="ranking", completions=3)
+    held = take(full.raters[0])
+    assert held.item_id == ranked.pk
+    answer(held, ranks=[2, 1, 2])
+    report, files = fetch(login(full.manager), full, format="ranking")
+    (rows,) = files.values()
+    assert report["rows"] == 1
+    assert [(row["ranks"], row["weight"]) for row in rows] == [([2, 1, 2], 1.0)]
+    assert rows[0]["completions"] == [entry.completion.text for entry in ranked.entries.order_by("index")]
 
 
 def test_what_an_option_does_not_say_is_told_beside_it(full: World) -> None:
