@@ -213,14 +213,14 @@ def best_of(reference: torch.Tensor, n: int) -> torch.Tensor:
 def test_raft_that_learns_a_batch_to_the_end_becomes_its_own_best_of_k() -> None:
     policy = tiny_policy()
     before = sequence_logprobs(policy, ended=False)
-    rollout = RolloutConfig(prompts_per_step=4000, samples_per_prompt=K, max_new_tokens=2)
-    update = UpdateConfig(epochs=60, minibatches=1)
+    rollout = RolloutConfig(prompts_per_step=2000, samples_per_prompt=K, max_new_tokens=2)
+    update = UpdateConfig(epochs=40, minibatches=1)
     config = RAFTConfig(**COMMON | {"steps": 1}, rollout=rollout, update=update)
     goal = best_of(before, K)
     assert float(goal.sum()) == pytest.approx(1.0)
     assert total_variation(before.exp(), goal) > 0.25
-    # 4,000 draws of 13 completions are off by 0.02 on average
-    assert total_variation(reached(policy, raft_state, raft, config), goal) < 0.04
+    # 2,000 draws of 13 completions are off by 0.03 on average
+    assert total_variation(reached(policy, raft_state, raft, config), goal) < 0.05
 
 
 @pytest.mark.parametrize("pairs", ["extremes", pytest.param("all", marks=pytest.mark.slow)])
