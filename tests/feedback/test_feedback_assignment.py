@@ -243,6 +243,21 @@ def test_two_tabs_share_what_is_held_and_one_is_fetched_ahead() -> None:
     assert not Assignment.objects.get(pk=ahead.pk).prefetched
 
 
+def test_who_is_paused_may_finish_what_lies_open_and_is_not_shown_what_was_fetched_ahead() -> None:
+    of = programme()
+    who = rater(of)
+    open_batch(of, 5)
+    held = assignment.show(given(who))
+    ahead = given(who, prefetch=True)
+    Rater.objects.filter(pk=who.pk).update(paused=clock.now())
+    assert given(who) == held
+    submission.submit(held, {"strength": 0}, key="k", item_version=1)
+    assert assignment.next_assignment(who) is None
+    assert assignment.why_none(who) == "paused"
+    Rater.objects.filter(pk=who.pk).update(paused=None)
+    assert given(who) == ahead
+
+
 def test_time_starts_when_shown_and_the_lease_is_short_before(time: Time) -> None:
     of = programme(lease_seconds=1000, prefetch_seconds=60)
     who = rater(of)

@@ -26,6 +26,7 @@ from heedful.feedback.models import (
     Batch,
     Guideline,
     Programme,
+    Purpose,
     Qualification,
     Rater,
     Slot,
@@ -90,6 +91,10 @@ def next_assignment(
     raise Conflict("too many ask at the same time.", where="queue", mend="Ask again.")
 
 
+WITHOUT_PAUSE = (Purpose.QUALIFICATION, Purpose.CALIBRATION)
+"""What a paused rater is given all the same."""
+
+
 @dataclass
 class Candidate:
     """A free slot that fits, and where the rater's cursors stand once it is taken."""
@@ -126,7 +131,7 @@ def _look(rater: Rater, batch: Batch | None, resume: bool, prefetch: bool) -> Lo
     look = Look(rater, rules_of(rater.programme.settings), _barred(rater))
     if look.barred not in ("", "paused"):
         return look
-    look.own = _own(held, batch, prefetch)
+    look.own = _own(look, held, batch, prefetch)
     if look.own is not None:
         return look
     found = _open(rater, batch)
@@ -156,7 +161,7 @@ def _take(look: Look, batch: Batch | None, prefetch: bool, wait: bool, show: boo
     """Lease what is made for the rater, or the first candidate that nobody else took."""
     rater = look.rater
     hold_rater(rater.pk)  # two tabs go one after the other
-    own = _own(_held_by(rater), batch, prefetch)
+    own = _own(look, _held_by(rater), batch, prefetch)
     if own is not None:
         return own
     if not wait and take_back_expired():
@@ -251,8 +256,13 @@ def _as_they_stand(rater: Rater) -> tuple[Rater, Held]:
     return fresh, [(one, batch) for _, _, one, batch in found if one is not None]
 
 
-def _own(held: Held, batch: Batch | None, prefetch: bool) -> Assignment | None:
-    """What a rater holds already: so two tabs, or a double click, do not take two."""
+def _own(look: Look, held: Held, batch: Batch | None, prefetch: bool) -> Assignment | None:
+    """What a rater holds already: so two tabs, or a double click, do not take two.
+
+    What was fetched ahead for somebody who is now paused, and was not shown yet, is work that they are not given.
+    """
+    if look.barred:
+        held = [(one, of) for one, of in held if one.shown or one.purpose in WITHOUT_PAUSE]
     at, only = clock.now(), batch and statements.key(batch.pk)
     found = [
         one for one, of in held if one.lease_until > at and (one.prefetched or not prefetch) and only in (None, of)
