@@ -25,9 +25,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SPLITS = ("phrasing", "fact")
+POOL, MANY = 71, 64
+"""What the seed of best-of-n's answers is mixed with, and how many there are to a prompt."""
 ONLINE_RATES, OFFLINE_RATES = (1e-4, 3e-4, 6e-4), (1e-4, 2e-4, 4e-4)
 ONLINE = {
     "steps": 60,
@@ -65,8 +67,8 @@ METHODS = {
     "GRPO": Method("grpo", "kl.coefficient", (0.05, 0.1, 0.2), ONLINE_RATES, ONLINE | rollout(8, 8)),
     "DPO": Method("dpo", "beta", (0.03, 0.1, 0.3), OFFLINE_RATES, {"loss": "sigmoid"}),
     "IPO": Method("dpo", "beta", (0.03, 0.1, 0.3), OFFLINE_RATES, {"loss": "ipo"}),
-    "KTO": Method("dpo", "beta", (0.03, 0.1, 0.3), OFFLINE_RATES, {"loss": "kto", "batch_size": 64}),
-    "ORPO": Method("dpo", "settings.weight", (0.1, 0.3, 1.0), OFFLINE_RATES, {"loss": "orpo"}),
+    "KTO": Method("dpo", "beta", (0.03, 0.1, 0.3), OFFLINE_RATES, {"loss": "kto"}),
+    "ORPO": Method("dpo", "settings.weight", (0.1, 0.3, 1.0), OFFLINE_RATES, {"loss": "orpo", "beta": None}),
     "SimPO": Method("dpo", "beta", (1.0, 2.0, 5.0), OFFLINE_RATES, {"loss": "simpo"}),
     "best-of-n": Method("none", "n", (4, 16, 64)),
 }
@@ -98,9 +100,17 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def prepare(out: Path, seed: int) -> None:
-    """What all methods of a seed share: base, SFT model, judged pairs, reward model. Writes OUT/seed-N/shared.json."""
+def prepare(out: Path, seed: int, splits: Sequence[str], pool: bool) -> None:
+    """What all methods of a seed share: base, SFT model, judged pairs, reward model, answers of the SFT model.
+
+    Writes OUT/seed-N/shared.json last.
+
+    Args:
+        splits: of the answers that methods are held to.
+        pool: answer as best-of-n needs it, too.
+    """
     from heedful.files import write_json
+    from heedful.models.policy import load_policy
     from heedful.pipeline import quickstart as qs
     from heedful.pipeline.embedded import judged_comparisons, pretrain, write_world
     from heedful.pipeline.stages.reward import run_reward
@@ -117,7 +127,13 @@ def prepare(out: Path, seed: int) -> None:
     run_sft(work.config(SFTConfig, "sft", model=base, data=str(work.data("demonstrations")), out=sft), work.display)
     pairs = str(judged_comparisons(work, sft))
     reward = work.config(RewardConfig, "reward", model=base, data=pairs, out=work.round / "reward")
-    write_json(work.out / "shared.json", {"reward": run_reward(reward, work.display)["held_out"]})
+    accuracy = run_reward(reward, work.display)["held_out"]
+    policy = load_policy(str(sft))
+    for split in splits:
+        answered(work, policy, split, purpose=0)
+        if pool:
+            answered(work, policy, split, purpose=POOL, samples=MANY)
+    write_json(work.out / "shared.json", {"reward": accuracy})
 
 
 def carry_out(out: Path, job: Job, splits: Sequence[str]) -> None:
@@ -133,22 +149,21 @@ def carry_out(out: Path, job: Job, splits: Sequence[str]) -> None:
 
     work = qs.embedded(QuickstartConfig(out=out / f"seed-{job.seed}", seed=job.seed), Display(interval=60))
     method = METHODS[job.method]
-    reference = load_policy(str(work.round / "sft"))
     if method.stage == "none":
-        rows, figures = best_of_n_rows(work, reference, int(job.strength))
+        rows, figures = best_of_n_rows(work, int(job.strength))
     else:
         try:
             manifest = train(work, method, job)
         except HeedfulError as error:
             if not isinstance(error.__cause__, Diverged):
                 raise
-            write_json(job.result(out), {"job": asdict(job), "rows": [], "diverged": str(error)})
+            write_json(job.result(out), {"job": asdict(job), "given": given(job), "rows": [], "diverged": str(error)})
             return
         figures = {"seconds": manifest["seconds"], "peak_memory_bytes": manifest["peak_memory_bytes"]}
-        policy = load_policy(str(work.out / "methods" / job.name))
+        reference, policy = (load_policy(str(path)) for path in (work.round / "sft", work.out / "methods" / job.name))
         rows = []
         for split in splits:
-            baseline, _ = answered(work, reference, split, purpose=0)
+            baseline = answered(work, reference, split, purpose=0).found
             own = examine(work, policy, split, purpose=70)
             standing = stand(work, job.method, split, policy, reference, own, baseline)
             assert standing.comparison is not None
@@ -158,54 +173,68 @@ def carry_out(out: Path, job: Job, splits: Sequence[str]) -> None:
                 | {"kl": standing.divergence.kl.mean, "words": standing.text.mean_words}
                 | {"distinct_2": standing.text.distinct_2}
             )
-    write_json(job.result(out), {"job": asdict(job), "rows": rows, **figures})
+    write_json(job.result(out), {"job": asdict(job), "given": given(job), "rows": rows, **figures})
+
+
+def given(job: Job) -> dict[str, Any]:
+    """All that a method is told, for a result to be known again by."""
+    return json.loads(json.dumps(asdict(METHODS[job.method]) | {"learning_rates": [job.learning_rate]}))
+
+
+def configure(work: Any, method: Method, job: Job) -> Any:
+    """The settings of a method's stage."""
+    from heedful.training.config.online import GRPOConfig, PPOConfig, RLOOConfig
+    from heedful.training.config.preference import DPOConfig
+    from heedful.training.settings import from_mapping
+
+    told: dict[str, Any] = {"model": str(work.round / "sft"), "out": work.out / "methods" / job.name}
+    told |= method.settings | nested(method.strength, job.strength)
+    told["optimiser"] = told.get("optimiser", {}) | {"learning_rate": job.learning_rate}
+    if method.stage == "dpo":
+        told |= {"data": str(work.round / "comparisons" / "preferences.jsonl"), "run": {"sample_every": 0}}
+        return work.config(DPOConfig, "dpo", **told)
+    told |= {"data": str(work.data("prompts-train")), "reward": str(work.round / "reward"), "seed": work.seed}
+    told["records"] = told["records"] | {"split_seed": work.seed}
+    if method.stage == "ppo":
+        told["critic_learning_rate"] = 3e-4
+    classes: dict[str, Any] = {"ppo": PPOConfig, "rloo": RLOOConfig, "grpo": GRPOConfig}
+    return from_mapping(classes[method.stage], told, f"methods ({job.name})")
 
 
 def train(work: Any, method: Method, job: Job) -> dict[str, Any]:
     """Run the method's stage; returns its manifest."""
     from heedful.pipeline.stages.online import run_grpo, run_ppo, run_rloo
     from heedful.pipeline.stages.preference import run_dpo
-    from heedful.training.config.online import GRPOConfig, PPOConfig, RLOOConfig
-    from heedful.training.config.preference import DPOConfig
 
-    given: dict[str, Any] = {"model": str(work.round / "sft"), "out": work.out / "methods" / job.name}
-    given |= method.settings | nested(method.strength, job.strength)
-    given["optimiser"] = given.get("optimiser", {}) | {"learning_rate": job.learning_rate}
-    if method.stage == "dpo":
-        given |= {"data": str(work.round / "comparisons" / "preferences.jsonl"), "run": {"sample_every": 0}}
-        return run_dpo(work.config(DPOConfig, "dpo", **given), work.display)
-    given |= {"data": str(work.data("prompts-train")), "reward": str(work.round / "reward")}
-    stages: dict[str, Any] = {
-        "ppo": (run_ppo, PPOConfig),
-        "rloo": (run_rloo, RLOOConfig),
-        "grpo": (run_grpo, GRPOConfig),
-    }
-    runner, cls = stages[method.stage]
-    if method.stage == "ppo":
-        given["critic_learning_rate"] = 3e-4
-    from heedful.training.settings import from_mapping
-
-    given |= {"seed": work.seed}
-    given["records"] = given["records"] | {"split_seed": work.seed}
-    return runner(from_mapping(cls, given, f"methods ({job.name})"), work.display)
+    runners: dict[str, Any] = {"ppo": run_ppo, "rloo": run_rloo, "grpo": run_grpo, "dpo": run_dpo}
+    return runners[method.stage](configure(work, method, job), work.display)
 
 
-def answered(work: Any, policy: Any, split: str, purpose: int, samples: int | None = None) -> tuple[Any, float]:
-    """A split's prompts with the SFT model's answers, and the seconds that they took; kept beside the seed's models."""
+class Answers(NamedTuple):
+    """What the SFT model answered to a split, and what that took."""
+
+    found: Any
+    seconds: float
+    memory: int
+
+
+def answered(work: Any, policy: Any, split: str, purpose: int, samples: int | None = None) -> Answers:
+    """A split's prompts with the SFT model's answers, kept beside the seed's models."""
     from heedful.files import atomic_write
     from heedful.pipeline.embedded_evaluation import examine
+    from heedful.pipeline.stages.common import peak_memory
 
     path = work.out / f"answers-{split}-{purpose}.pickle"
     if not path.exists():
         started = time.monotonic()
         found = examine(work, policy, split, purpose, samples)
         with atomic_write(path, "wb") as file:
-            pickle.dump((found, time.monotonic() - started), file)
+            pickle.dump(tuple(Answers(found, time.monotonic() - started, peak_memory())), file)
     with open(path, "rb") as file:
-        return pickle.load(file)
+        return Answers(*pickle.load(file))
 
 
-def best_of_n_rows(work: Any, reference: Any, n: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def best_of_n_rows(work: Any, n: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Best of n by the reward model, from 64 samples of the SFT model for each unseen prompt."""
     import numpy as np
 
@@ -214,13 +243,12 @@ def best_of_n_rows(work: Any, reference: Any, n: int) -> tuple[list[dict[str, An
     from heedful.evaluation.winrate import outcomes
     from heedful.models.rewards import load_reward
     from heedful.pipeline.embedded import gold_judge
-    from heedful.pipeline.stages.common import peak_memory
 
-    reward, judge, rows, many = load_reward(str(work.round / "reward")), gold_judge(work.world), [], 64
-    seconds = 0.0
+    reward, judge, rows, many = load_reward(str(work.round / "reward")), gold_judge(work.world), [], MANY
+    seconds, memory = 0.0, 0
     for split in SPLITS:
-        pool, sampling = answered(work, reference, split, purpose=71, samples=many)
-        baseline, _ = answered(work, reference, split, purpose=0)
+        pool, sampling, held = answered(work, None, split, purpose=POOL, samples=many)
+        baseline, memory = answered(work, None, split, purpose=0).found, max(memory, held)
         started = time.monotonic()
         prompts, _, answers = pool.flat()
         texts = [answer.text for answer in answers]
@@ -240,7 +268,7 @@ def best_of_n_rows(work: Any, reference: Any, n: int) -> tuple[list[dict[str, An
             | {"correct": float(best_of_n(proxy, right, n).mean()), "gold": float(best_of_n(proxy, gold, n).mean())}
             | {"kl": best_of_n_kl(n), "words": float(best_of_n(proxy, words, n).mean()), "distinct_2": None}
         )
-    return rows, {"seconds": seconds, "peak_memory_bytes": peak_memory()}
+    return rows, {"seconds": seconds, "peak_memory_bytes": memory}
 
 
 def tuning(seed: int) -> list[Job]:
@@ -252,16 +280,23 @@ def chosen_rates(out: Path, seed: int) -> dict[str, float]:
     """For each method the learning rate of the best win rate on training prompts; 0 where nothing trains."""
     best: dict[str, tuple[float, float]] = {}
     for job in tuning(seed):
-        row = next((r for r in read(job.result(out))["rows"] if r["split"] == "train"), None)
+        row = next((r for r in read(out, job)["rows"] if r["split"] == "train"), None)
         if row is None:  # it diverged
             continue
         best[job.method] = max(best.get(job.method, (-1.0, 0.0)), (row["win_rate"]["mean"], job.learning_rate))
     return {name: best[name][1] if name in best else 0.0 for name in METHODS}
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A result."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read(out: Path, job: Job) -> dict[str, Any]:
+    """A result.
+
+    Raises:
+        SystemExit: it was made with other settings than this file has.
+    """
+    found = json.loads(job.result(out).read_text(encoding="utf-8"))
+    if found["given"] != given(job):
+        raise SystemExit(f"{job.result(out)} was made with other settings: delete it, or choose another --out")
+    return found
 
 
 def work_through(out: Path, seeds: Sequence[int], jobs: Sequence[Job], parallel: int, tune: int) -> Iterator[None]:
@@ -310,8 +345,8 @@ def report(out: Path, seeds: Sequence[int], rates: dict[str, float]) -> str:
     for seed in seeds:
         for name, method in METHODS.items():
             for strength in method.strengths:
-                path = Job(seed, name, strength, rates[name]).result(out)
-                result = read(path) if path.exists() else {}
+                job = Job(seed, name, strength, rates[name])
+                result = read(out, job) if job.result(out).exists() else {}
                 if "diverged" in result:
                     diverged.append(f"{name} {strength:g} of seed {seed}")
                 elif result:
@@ -320,8 +355,8 @@ def report(out: Path, seeds: Sequence[int], rates: dict[str, float]) -> str:
     lines += [
         "| method | strength | learning rate | win, unseen phrasings | win, facts never judged | right | KL | words |"
     ]
-    lines[-1] += " seconds | peak memory, MiB |"
-    lines += ["|" + "---|" * 10]
+    lines[-1] += " seconds | peak memory, MiB | seeds |"
+    lines += ["|" + "---|" * 11]
     points = []
     for (name, strength), results in found.items():
         by_split = {split: [next(r for r in one["rows"] if r["split"] == split) for one in results] for split in SPLITS}
@@ -331,8 +366,12 @@ def report(out: Path, seeds: Sequence[int], rates: dict[str, float]) -> str:
         seconds = sum(one["seconds"] for one in results) / len(results)
         memory = max(one["peak_memory_bytes"] for one in results) / 2**20
         cells = [name, f"{METHODS[name].strength} {strength:g}", f"{rates[name]:g}" if rates[name] else "–"]
-        cells += [shown(win) for win in wins] + [f"{right:.1%}", f"{kl:.2f}", f"{words:.1f}"]
-        lines.append("| " + " | ".join([*cells, f"{seconds:.0f}", f"{memory:.0f}"]) + " |")
+        cells += [shown(win) for win in wins] + [
+            f"{right:.1%}",
+            f"{'≤ ' if name == 'best-of-n' else ''}{kl:.2f}",
+            f"{words:.1f}",
+        ]
+        lines.append("| " + " | ".join([*cells, f"{seconds:.0f}", f"{memory:.0f}", str(len(results))]) + " |")
         points.append({"method": name, "strength": strength, "kl": kl, "wins": wins, "seeds": len(results)})
     if diverged:
         lines += ["", f"Diverged, and in no mean: {', '.join(diverged)}."]
@@ -381,7 +420,7 @@ def plot(path: Path, points: Sequence[dict[str, Any]]) -> None:
             axis.errorbar(kl, mean, yerr=error, color=colour, label=name, capsize=2, linewidth=1.4, **style)
         axis.axhline(0.5, color="#999999", linewidth=0.8)
         axis.set_title(title)
-        axis.set_xlabel("KL to the SFT model, nats a completion")
+        axis.set_xlabel("KL to the SFT model, nats a completion (best-of-n: at most)")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("gold win rate over the SFT model")
@@ -403,7 +442,8 @@ def main() -> int:
     if args.only:
         name, seed, *rest = args.only
         if name == "prepare":
-            prepare(args.out, int(seed))
+            tuned = int(seed) == args.tune
+            prepare(args.out, int(seed), (*SPLITS, "train") if tuned else SPLITS, pool=not tuned)
         else:
             splits = (*SPLITS, "train") if int(seed) == args.tune else SPLITS
             carry_out(args.out, Job(int(seed), name, *map(float, rest)), splits)

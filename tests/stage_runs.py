@@ -74,9 +74,7 @@ def config(stage: str, inputs: Path, model: Path, reward: Path, out: Path, **ove
             given["rollout"] |= {"prompts_per_step": 2, "samples_per_prompt": 3}
         given["update"] = {"epochs": 2, "minibatches": 2}
         if stage != "online-dpo":
-            given["kl"] = {"adaptive": True, "target": 0.5, "horizon": 50}
-        if stage == "raft":
-            given["kl"]["coefficient"] = 0.01
+            given["kl"] = {"adaptive": True, "target": 0.5, "horizon": 50, "coefficient": 0.04}
         given |= {"score": {"normalise": "reference", "normalise_samples": 8}}
     else:
         name = "demonstrations" if stage == "sft" else "preferences"

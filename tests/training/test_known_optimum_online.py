@@ -8,6 +8,7 @@ Which optimum depends on where the KL is paid and how it is estimated:
   completion itself, which shrinks the advantage to (K - 1) / K, and so makes of β a price of β K / (K - 1).
 - RAFT that learns one rollout batch to the end: the best of K samples of the reference. With a price for the KL, the
   best by reward - β log(policy / reference), which at its start is the reward alone.
+- Iterative DPO whose reference begins each of t iterations at the policy of the last: reference × exp(t reward / β).
 - Online DPO with the chances of a Bradley-Terry rater as labels: reference × exp(reward / β), whichever of a prompt's
   completions are held against each other (Rafailov et al. 2023, theorem 1).
 - k3 of the tokens in the loss, as GRPO was published, without scaling: at every prefix reference × β / (λ - Q), the
@@ -38,7 +39,7 @@ from enumerable import (
 )
 from heedful.data.records import Prompt
 from heedful.models.actor_critic import SeparateActorCritic
-from heedful.models.policy import Policy, reference_of
+from heedful.models.policy import Policy, moving_reference_of, reference_of
 from heedful.models.scalar import Critic
 from heedful.training.config.common import OptimiserConfig
 from heedful.training.config.online import (
@@ -46,6 +47,7 @@ from heedful.training.config.online import (
     GRPOConfig,
     GRPOUpdateConfig,
     KLConfig,
+    PassesConfig,
     PPOConfig,
     PPOUpdateConfig,
     RAFTConfig,
@@ -55,14 +57,14 @@ from heedful.training.config.online import (
     RLOOUpdateConfig,
     RolloutConfig,
     ScoreConfig,
-    UpdateConfig,
 )
-from heedful.training.config.online_dpo import OnlineDPOConfig
+from heedful.training.config.online_dpo import OnlineDPOConfig, OnlineReferenceConfig
 from heedful.training.grpo import grpo, grpo_state
 from heedful.training.online_dpo import OnlineDPOModels, online_dpo, online_dpo_state
 from heedful.training.ppo import PPOModels, ppo, ppo_state
 from heedful.training.preference_losses import read_mixture
 from heedful.training.raft import raft, raft_state
+from heedful.training.reference import MovingReference
 from heedful.training.reinforce import reinforce, reinforce_state
 from heedful.training.rloo import rloo, rloo_state
 from heedful.training.rollouts import OnlineModels
@@ -214,7 +216,7 @@ def test_raft_that_learns_a_batch_to_the_end_becomes_its_own_best_of_k() -> None
     policy = tiny_policy()
     before = sequence_logprobs(policy, ended=False)
     rollout = RolloutConfig(prompts_per_step=2000, samples_per_prompt=K, max_new_tokens=2)
-    update = UpdateConfig(epochs=40, minibatches=1)
+    update = PassesConfig(epochs=40)
     config = RAFTConfig(**COMMON | {"steps": 1}, rollout=rollout, update=update)
     goal = best_of(before, K)
     assert float(goal.sum()) == pytest.approx(1.0)
@@ -234,3 +236,29 @@ def test_online_dpo(pairs: Any) -> None:
     goal = optimum(before)
     assert total_variation(before.exp(), goal) > 0.3
     assert total_variation(sequence_logprobs(policy, ended=False).exp(), goal) < 0.02
+
+
+def test_iterative_dpo_goes_on_from_where_the_last_iteration_ended() -> None:
+    policy = tiny_policy()
+    before = sequence_logprobs(policy, ended=False)
+    times, beta = 3, 3 * BETA
+    rollout = RolloutConfig(prompts_per_step=400, samples_per_prompt=K, max_new_tokens=2)
+    config = OnlineDPOConfig(
+        **COMMON | {"steps": times, "optimiser": replace(COMMON["optimiser"], schedule="constant")},
+        rollout=rollout,
+        beta=beta,
+        labels="soft",
+        pairs="all",
+        update=PassesConfig(epochs=2, minibatches=25),
+        reference=OnlineReferenceConfig(update="hard"),
+    )
+    follower = moving_reference_of(policy)
+    moving = MovingReference(follower, config.reference.share, config.reference.steps, 8192)
+    mixture = read_mixture(config.loss, config.loss_settings)
+    models = OnlineDPOModels(policy, follower, judge, mixture, moving, reference_of(policy))
+    steps = list(online_dpo(online_dpo_state(models, config), models, [Prompt(PROMPT)], config))
+    found = sequence_logprobs(policy, ended=False).exp()
+    assert total_variation(optimum(before, beta), optimum(before, beta / times)) > 0.2
+    assert total_variation(found, optimum(before, beta / times)) < 0.03
+    assert steps[-1].metrics["reference_kl"] == pytest.approx(0.0, abs=1e-5)
+    assert steps[-1].metrics["kl"] > 0.05

@@ -16,11 +16,13 @@ from architectures import tiny_architectures, tiny_tokenizer
 from heedful.data.records import Message, Prompt
 from heedful.errors import HeedfulError
 from heedful.models.policy import Policy, new_policy, reference_of
+from heedful.training.batching import Example
 from heedful.training.config.common import OptimiserConfig
 from heedful.training.config.online import PassesConfig, RolloutConfig, ScoreConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig, OnlineReferenceConfig
 from heedful.training.config.preference import PairMemoryConfig
 from heedful.training.online_dpo import OnlineDPOModels, examples, online_dpo, online_dpo_state, pair_up
+from heedful.training.pairs import Pair, behind_other_prompts
 from heedful.training.preference_losses import read_mixture
 from heedful.training.rollouts import Questions, sample
 
@@ -120,6 +122,29 @@ def test_every_kind_of_loss_learns_from_its_own_pairs(loss: str) -> None:
         step.metrics["reward"] for step in online_dpo(online_dpo_state(models, settings), models, PROMPTS, settings)
     ]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.3
+
+
+def test_kto_finds_another_prompt_where_a_batch_has_one_and_refuses_a_run_that_has_one() -> None:
+    settings = config(loss="kto", steps=3, rollout=RolloutConfig(1, 2, max_new_tokens=6))
+    models = made(settings)
+    steps = list(online_dpo(online_dpo_state(models, settings), models, PROMPTS, settings))
+    assert all("mismatched_kl" in step.metrics for step in steps)
+    with pytest.raises(HeedfulError, match="all prompts are one"):
+        next(online_dpo(online_dpo_state(models, settings), models, [PROMPTS[0]] * 3, settings))
+
+
+def test_answers_stand_behind_another_prompt_which_is_a_function_of_the_seed() -> None:
+    pair = Pair(
+        Example([1, 2, 8, 9], [False, False, True, True]), Example([1, 2, 7], [False, False, True]), 1.0, 0.0, 1.0
+    )
+    prompts = [[1, 2], [3], [1, 2], [4, 5, 6]]
+    seen = set()
+    for seed in range(20):
+        (moved,) = behind_other_prompts([pair], prompts, seed, 5)
+        assert behind_other_prompts([pair], prompts, seed, 5) == [moved]
+        seen.add(tuple(moved.answers[0].tokens))
+        assert moved.answers[0].mask.count(True) == min(2, 5 - moved.answers[0].mask.index(True))
+    assert seen == {(3, 8, 9), (4, 5, 6, 8, 9)}
 
 
 def test_iterative_dpo_takes_many_steps_a_batch_and_moves_its_reference_between_batches() -> None:

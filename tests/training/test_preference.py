@@ -27,6 +27,7 @@ from heedful.training.preference import (
     Objective,
     PreferenceData,
     check_records,
+    descend,
     dpo,
     evaluate_dpo,
     preference_state,
@@ -337,8 +338,22 @@ def test_figures_of_single_answers() -> None:
 def test_a_held_out_set_of_pairs_has_the_loss_of_training() -> None:
     policy = policy_of()
     pairs = make_pairs(preferences(), policy.tokenizer, "soft", 64)
-    for loss in ("sigmoid", "kto", "aot"):
-        data = prepared(read_mixture(loss), pairs)
+    unequal = [replace(pair, weight=0.1 + number % 3) for number, pair in enumerate(pairs)]
+    for loss, records in (("sigmoid", unequal), ("simpo", unequal), ("kto", pairs), ("aot", pairs)):
+        data = prepared(read_mixture(loss), records)
         objective = Objective(read_mixture(loss), CUT)
         found = evaluate_dpo(policy, objective, data, TrainState({}, {}, 0))
-        assert found["held_out_loss"] == pytest.approx(first_step(loss, pairs, WHOLE)[0], rel=1e-4)
+        assert found["held_out_loss"] == pytest.approx(first_step(loss, records, WHOLE)[0], rel=1e-4)
+
+
+def test_a_held_out_loss_is_weighed_as_wpo_weighs_in_training() -> None:
+    policy = policy_of()
+    pairs = make_pairs(preferences(), policy.tokenizer, "soft", 64)
+    mixture = read_mixture("simpo")
+    found = evaluate_dpo(policy, Objective(mixture, CUT, wpo=True), PreferenceData(pairs), TrainState({}, {}, 0))
+    told = descend(
+        TrainState({}, {}, 0), policy, Objective(mixture, WHOLE, wpo=True), PreferenceData(pairs), [*range(7)]
+    )
+    assert found["held_out_loss"] == pytest.approx(told["loss"], rel=1e-4)
+    plain = evaluate_dpo(policy, Objective(mixture, CUT), PreferenceData(pairs), TrainState({}, {}, 0))
+    assert plain["held_out_loss"] != pytest.approx(told["loss"], rel=1e-2)

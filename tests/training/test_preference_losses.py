@@ -93,6 +93,11 @@ class TestReading:
             ("cdpo", {"epsilon": 0.5}, "epsilon must be above 0 and below 0.5"),
             ("no_such_module:f", {}, "cannot import"),
             ("math:sqrt", {}, "signature|answers are not"),
+            ("simpo", {"gamma": math.nan}, "gamma is nan"),
+            ("sigmoid", {"beta": math.inf}, "beta is inf"),
+            ("kto", {"desirable": -3.0}, "desirable must be above 0"),
+            ("orpo", {"weight": -3.0}, "weight must be above 0"),
+            ("sigmoid + 1e400*sft", {}, "as a loss"),
         ],
     )
     def test_refusals(self, text: str, settings: dict[str, float], said: str) -> None:
@@ -122,10 +127,14 @@ class TestReading:
             ("def f(answer: Anchored, good: bool, *, margin: Tensor): ...", "cannot ask for 'margin'"),
             ("def f(answer: Answers, good: bool, *, kl: Tensor): ...", "against a reference"),
             ("def f(a: Missing, b: Missing): ...", "cannot read the signature"),
+            ("def f(a: Anchored, b: Anchored, *, margin: Tensor): ...", "margin is not always there"),
+            ("@whole_batch\ndef f(answer: Anchored, good: bool): ...", "of the whole batch takes two answers"),
+            ("@whole_batch\ndef f(a: Anchored, b: Anchored, *, probability: Tensor): ...", "and no probability"),
         ],
     )
     def test_signatures_that_are_no_loss(self, definition: str, said: str) -> None:
         space: dict[str, object] = {"Anchored": Anchored, "Answers": Answers, "Tensor": Tensor}
+        space["whole_batch"] = whole_batch
         exec(f"from __future__ import annotations\n{definition}", space)
         with pytest.raises(HeedfulError, match=said):
             read_loss("f", space["f"])  # type: ignore[arg-type]

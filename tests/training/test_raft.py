@@ -16,7 +16,7 @@ from heedful.errors import HeedfulError
 from heedful.models.policy import new_policy, reference_of
 from heedful.training.batching import Example
 from heedful.training.config.common import OptimiserConfig
-from heedful.training.config.online import KLConfig, RAFTConfig, RolloutConfig, ScoreConfig, UpdateConfig
+from heedful.training.config.online import KLConfig, PassesConfig, RAFTConfig, RolloutConfig, ScoreConfig
 from heedful.training.experience import logprobs_of
 from heedful.training.online_dpo import examples
 from heedful.training.raft import best, raft, raft_state
@@ -91,8 +91,10 @@ def test_the_kl_is_paid_before_the_completions_are_ranked() -> None:
     [
         ({"keep": 4}, "keep is 4: of 4 completions"),
         ({"keep": 0}, "keep is 0"),
-        ({"update": UpdateConfig(minibatches=4)}, "4 minibatches cannot be cut from 3 sequences"),
-        ({"kl": KLConfig(estimator="k2", place="loss")}, "ranked by the reward less the price"),
+        ({"update": PassesConfig(minibatches=4)}, "4 minibatches cannot be cut from 3 sequences"),
+        ({"kl": KLConfig(estimator="k2", place="loss")}, "which is k1 in the reward"),
+        ({"kl": KLConfig(estimator="k3")}, "which is k1 in the reward"),
+        ({"kl": KLConfig(coefficient=0.0, adaptive=True)}, "0 stays 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(over: dict[str, Any], said: str) -> None:

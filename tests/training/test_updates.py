@@ -85,6 +85,17 @@ def test_the_kl_in_the_loss_and_the_bonus_by_hand() -> None:
     assert paid == pytest.approx(0.5 * 0.1931471806 - 0.1)
 
 
+@pytest.mark.parametrize(("ratio", "aggregation"), [("token", "sequence"), ("sequence_mean", "sequence")])
+def test_the_kl_of_whole_completions_is_a_mean_over_them_however_long_they_are(ratio: Any, aggregation: Any) -> None:
+    """k2 descends KL(policy || reference) as E[x grad log pi]: divided by lengths it would descend something else."""
+    experience = made()
+    ratios = (experience.logprobs - experience.reference_logprobs).sum(1)
+    config = settings(KLConfig(estimator="k2", place="loss", level="sequence"))
+    objective, none = Objective(0.2, 0.2, ratio, aggregation, 5), torch.zeros_like(experience.logprobs)
+    _, figures = objective.terms(experience, experience.logprobs, none, whole_of(experience), config, 0.5)
+    assert figures["kl_loss"].item() == pytest.approx(float((ratios**2 / 2).mean()))
+
+
 FORMS = [("token", "token"), ("token", "sequence"), ("token", "constant"), ("token", "completion")]
 FORMS += [("sequence", "completion"), ("sequence_mean", "sequence")]
 PRICES = [(None, "token"), ("k2", "token"), ("k2", "sequence"), ("k3", "token"), ("k3", "sequence")]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from heedful.core.answers import Anchored, Answers
+from heedful.core.answers import Anchored, Answers, within
 
 
 def kto(
@@ -30,6 +30,7 @@ def kto(
     Args:
         kl: scalar, the mean of log pi/ref over answers put behind prompts that are not theirs.
     """
+    within(0, None, desirable=desirable, undesirable=undesirable)
     baseline = kl.detach().clamp(min=0.0)
     if good:
         return desirable * (1 - torch.sigmoid(beta * (answer.ratio - baseline)))

@@ -85,3 +85,15 @@ def expected(if_preferred: Tensor, if_not: Tensor, probability: Tensor) -> Tenso
     if bool(torch.any(~((probability >= 0) & (probability <= 1)))):
         raise ValueError("probability must lie in 0..1")
     return probability * if_preferred + (1 - probability) * if_not
+
+
+def within(low: float, high: float | None, **values: float) -> None:
+    """Hold a loss's settings to the open interval in which it means something.
+
+    Raises:
+        ValueError: one lies outside.
+    """
+    for name, value in values.items():
+        if not (value > low and (high is None or value < high)):
+            limits = f"above {low}" + ("" if high is None else f" and below {high}")
+            raise ValueError(f"{name} must be {limits}, got {value}")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from heedful.core.answers import Anchored, Answers, check_shapes, expected
+from heedful.core.answers import Anchored, Answers, check_shapes, expected, within
 
 LossT = TypeVar("LossT", bound=Callable[..., Any])
 
@@ -57,7 +57,7 @@ def sigmoid(
 
 def cdpo(a: Anchored, b: Anchored, *, beta: float = 0.1, epsilon: float = 0.1) -> Tensor:
     """Conservative DPO: (1 - e) l(beta D) + e l(-beta D); optimum beta D = log((1 - e) / e). Mitchell 2023."""
-    _within(0, 0.5, epsilon=epsilon)
+    within(0, 0.5, epsilon=epsilon)
     logit = beta * (a.ratio - b.ratio)
     return -(1 - epsilon) * F.logsigmoid(logit) - epsilon * F.logsigmoid(-logit)
 
@@ -67,7 +67,7 @@ def robust(a: Anchored, b: Anchored, *, beta: float = 0.1, epsilon: float = 0.1)
 
     The expectation over labels flipped with probability e is clean DPO. It can be negative.
     """
-    _within(0, 0.5, epsilon=epsilon)
+    within(0, 0.5, epsilon=epsilon)
     logit = beta * (a.ratio - b.ratio)
     return (-(1 - epsilon) * F.logsigmoid(logit) + epsilon * F.logsigmoid(-logit)) / (1 - 2 * epsilon)
 
@@ -105,6 +105,7 @@ def orpo(a: Answers, b: Answers, *, weight: float = 0.1) -> Tensor:
 
     log odds(y) = m - log(1 - e^m), m the log-probability per token, held at or below -1e-6: at 0 the odds are infinite.
     """
+    within(0, None, weight=weight)
     return -a.mean - weight * F.logsigmoid(_log_odds(a.mean) - _log_odds(b.mean))
 
 
@@ -124,7 +125,7 @@ def exo(a: Anchored, b: Anchored, *, probability: Tensor, beta: float = 0.1, eps
     q = p (1 - e) + (1 - p) e, which for a hard label is the paper's smoothed one. Its optimum is
     beta D = log(q / (1 - q)): the mean of the two ways round would have another.
     """
-    _within(0, 0.5, epsilon=epsilon)
+    within(0, 0.5, epsilon=epsilon)
     logit = beta * (a.ratio - b.ratio)
     check_shapes(logit=logit, probability=probability)
     target = probability * (1 - epsilon) + (1 - probability) * epsilon
@@ -175,7 +176,7 @@ def aot_unpaired(a: Anchored, b: Anchored, *, beta: float = 0.1) -> Tensor:
 
 def discopop(a: Anchored, b: Anchored, *, beta: float = 0.1, tau: float = 0.05) -> Tensor:
     """DiscoPOP: (1 - s) l(z) + s e^(-z), z = beta D and s = sigmoid(z / tau). Lu et al. 2024, eq. 5."""
-    _within(0, None, tau=tau)
+    within(0, None, tau=tau)
     logit = beta * (a.ratio - b.ratio)
     mixed = torch.sigmoid(logit / tau)
     return -(1 - mixed) * F.logsigmoid(logit) + mixed * torch.exp(-logit)
@@ -192,10 +193,3 @@ def _log_odds(mean: Tensor) -> Tensor:
     """log(p / (1 - p)) of p = e^mean, exact near both ends."""
     mean = mean.clamp(max=LARGEST_MEAN)
     return mean - torch.log(-torch.expm1(mean))
-
-
-def _within(low: float, high: float | None, **values: float) -> None:
-    for name, value in values.items():
-        if not (value > low and (high is None or value < high)):
-            limits = f"above {low}" + ("" if high is None else f" and below {high}")
-            raise ValueError(f"{name} must be {limits}, got {value}")

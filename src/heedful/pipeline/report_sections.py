@@ -155,9 +155,7 @@ def _figures(table: Table) -> Safe:
 
 def _plot(curve: Curve, name: str) -> Safe:
     dense = any(is_dense(series) for series in curve.series.values())
-    note = " ".join(
-        filter(None, [curve.note, "Line: mean of neighbouring points; band: their range." if dense else ""])
-    )
+    note = " ".join(filter(None, [curve.note, DENSE_NOTE if dense else ""]))
     group = element("span", curve.group, class_="group")
     caption = element("figcaption", group, curve.name, element("span", note, class_="muted") if note else None)
     names = [element("li", swatch(i), name_) for i, name_ in enumerate(curve.series)]

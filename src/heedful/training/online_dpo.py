@@ -15,17 +15,19 @@ import torch
 from torch import Tensor
 
 from heedful.data.records import Prompt
+from heedful.errors import HeedfulError
+from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout
-from heedful.training.answer_logprobs import known_logprobs
+from heedful.training.answer_logprobs import known_logprobs, lengths
 from heedful.training.batching import Example
 from heedful.training.config.online_dpo import OnlineDPOConfig
-from heedful.training.experience import describe, logprobs_of, old_logprobs
+from heedful.training.experience import describe, logprobs_of
 from heedful.training.optimiser import Optimiser, learning_rate
-from heedful.training.pairs import Pair, mismatched
-from heedful.training.preference import Objective, PreferenceData, descend
+from heedful.training.pairs import Pair, behind_other_prompts
+from heedful.training.preference import Objective, PreferenceData, descend, forget_ratio
 from heedful.training.preference_losses import Mixture
 from heedful.training.reference import MovingReference
-from heedful.training.rollouts import MINIBATCH_PURPOSE, OnlineModels, Questions, fix_scale, sample
+from heedful.training.rollouts import MINIBATCH_PURPOSE, PARTNER_PURPOSE, OnlineModels, Questions, fix_scale, sample
 from heedful.training.shared_prompt import is_exact
 from heedful.training.state import Step, TrainState, mix
 
@@ -37,6 +39,8 @@ class OnlineDPOModels(OnlineModels):
     mixture: Mixture
     moving: MovingReference | None = None
     """The reference, where it follows the policy."""
+    start: Policy | None = None
+    """The policy as it began, where the reference does not stay there."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Duels:
     first: Tensor  # [N] int64
     second: Tensor  # [N] int64
     probability: Tensor  # [N] float32 that the first one is better
+
+    @property
+    def rows(self) -> Tensor:
+        """[2, N] int64."""
+        return torch.stack([self.first, self.second])
 
     @property
     def ties(self) -> float:
@@ -65,21 +74,38 @@ def online_dpo_state(models: OnlineDPOModels, config: OnlineDPOConfig) -> TrainS
 def online_dpo(
     state: TrainState, models: OnlineDPOModels, prompts: Sequence[Prompt], config: OnlineDPOConfig
 ) -> Iterator[Step]:
-    """Minimise a loss on preferences over the policy's own pairs; yields after every rollout batch."""
+    """Minimise a loss on preferences over the policy's own pairs; yields after every rollout batch.
+
+    The KL that is told is to where the policy began, also where the reference has moved on; `reference_kl` then is the
+    one to the reference.
+
+    Raises:
+        HeedfulError: one prompt alone, for a loss that needs two.
+    """
     questions = Questions(models.policy, prompts)
+    if models.mixture.asks("kl") and len(set(map(tuple, questions.tokens))) < 2:
+        raise HeedfulError(
+            f"all prompts are one, and {config.loss} compares answers with those to another.",
+            where="data",
+            mend="Give two different prompts or more, or choose another --loss.",
+        )
     fix_scale(state, models, questions, config.rollout, config.score)
     temperature, budget = config.rollout.temperature, config.memory.micro_batch_tokens
     while state.step < config.steps:
         state.begin_step()
         batch = sample(state, models, questions, config.rollout, config.score)
-        old = old_logprobs(models.policy, batch.rollout, config)
-        reference = logprobs_of(models.reference, batch.rollout, temperature, budget)
+        rollout = batch.rollout
+        reference = logprobs_of(models.reference, rollout, temperature, budget)
         duels = pair_up(batch.grouped(batch.scores), config.pairs, config.labels)
-        figures = learn(state, models, preference_data(models, batch.rollout, duels, reference, state, config), config)
-        figures |= describe(batch.rollout, old, reference) | batch.figures() | {"ties": duels.ties}
+        data = preference_data(models, questions, rollout, duels, reference, state, config)
+        figures = learn(state, models, data, rollout.logprobs.sum(1)[duels.rows], config)
+        figures |= describe(rollout, rollout.logprobs, reference) | batch.figures() | {"ties": duels.ties}
+        if models.start is not None:
+            begun = logprobs_of(models.start, rollout, temperature, budget)
+            figures |= {"kl": describe(rollout, rollout.logprobs, begun)["kl"], "reference_kl": figures["kl"]}
         state.step += 1
-        if models.moving is not None:
-            models.moving.follow(models.policy, state.step)
+        if models.moving is not None and models.moving.follow(models.policy, state.step):
+            forget_ratio(state)
         yield Step(state.step, figures, batch.shown(state.step, config.run.sample_every))
 
 
@@ -105,6 +131,7 @@ def pair_up(scores: Tensor, which: Literal["extremes", "all"], labels: Literal["
 
 def preference_data(
     models: OnlineDPOModels,
+    questions: Questions,
     rollout: Rollout,
     duels: Duels,
     reference: Tensor,
@@ -116,13 +143,14 @@ def preference_data(
     Args:
         reference: [B, T] of the rollout's tokens.
     """
+    longest = config.records.max_length
     answers = examples(rollout)
     rows = zip(duels.first.tolist(), duels.second.tolist(), duels.probability.tolist(), strict=True)
     records = [Pair(answers[a], answers[b], probability, 0.0, 1.0) for a, b, probability in rows]
-    known = reference.sum(1)[torch.stack([duels.first, duels.second])].cpu()
+    known = reference.sum(1)[duels.rows].cpu()
     if not models.mixture.asks("kl"):
         return PreferenceData(records, known=known)
-    moved = mismatched(records, records, mix(state.seed, MINIBATCH_PURPOSE, state.step), config.records.max_length)
+    moved = behind_other_prompts(records, questions.tokens, mix(state.seed, PARTNER_PURPOSE, state.step), longest)
     under = known_logprobs(models.reference, moved, config.memory.micro_batch_tokens, config.rollout.temperature)
     return PreferenceData(records, moved, known, under)
 
@@ -134,24 +162,40 @@ def examples(rollout: Rollout) -> list[Example]:
 
 
 def learn(
-    state: TrainState, models: OnlineDPOModels, data: PreferenceData, config: OnlineDPOConfig
+    state: TrainState, models: OnlineDPOModels, data: PreferenceData, sampled: Tensor, config: OnlineDPOConfig
 ) -> dict[str, float]:
     """The optimiser steps of one rollout batch; returns the mean of their figures.
 
-    Each pass is a permutation of (seed, step, pass), cut into equal minibatches.
+    Each pass is a permutation of (seed, step, pass), cut into equal minibatches. `logprob_mismatch` is by how much the
+    sampler's log-probability of a completion, per token, differs from the trainer's before its first step, at most.
+
+    Args:
+        sampled: [2, N] what the sampler says of each pair.
     """
     policy, optimiser, budget = models.policy, state.optimisers["policy"], config.memory.micro_batch_tokens
-    share = config.memory.share_prompt == "auto" and is_exact(policy, data.records, budget)
-    objective = Objective(models.mixture, budget, share=share, temperature=config.rollout.temperature)
+    if "share_prompt" not in state.scalars:
+        worth = config.memory.share_prompt == "auto" and is_exact(policy, data.records, budget)
+        state.scalars["share_prompt"] = worth
+    share, temperature = state.scalars["share_prompt"], config.rollout.temperature
+    objective = Objective(models.mixture, budget, share=share, temperature=temperature)
+    tokens, first, mismatch = lengths(data.records), state.scalars["updates"], 0.0
+
+    def compare(numbers: list[int], logprob: Tensor) -> None:
+        nonlocal mismatch
+        if state.scalars["updates"] == first:
+            apart = (logprob - sampled[:, numbers]).abs().cpu() / tokens[:, numbers]
+            mismatch = max(mismatch, float(apart.max()))
+
     policy.model.train()
     seen: list[dict[str, float]] = []
     for epoch in range(config.update.epochs):
         order = np.random.default_rng([state.seed, MINIBATCH_PURPOSE, state.step, epoch]).permutation(len(data.records))
         for chosen in np.array_split(order, config.update.minibatches):
-            told = descend(state, policy, objective, data, chosen.tolist())
+            told = descend(state, policy, objective, data, chosen.tolist(), compare)
             rate = learning_rate(state.scalars["updates"], optimiser.total, config.optimiser)
             told["policy_gradient_norm"] = optimiser.step(state.scalars["updates"])
             state.scalars["updates"] += 1
             seen.append(told | {"learning_rate": rate})
     names = dict.fromkeys(name for told in seen for name in told)
-    return {name: float(np.mean([told[name] for told in seen if name in told])) for name in names}
+    figures = {name: float(np.mean([told[name] for told in seen if name in told])) for name in names}
+    return figures | {"logprob_mismatch": mismatch}

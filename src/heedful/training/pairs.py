@@ -1,4 +1,4 @@
-"""What people said of answers, as tokens: pairs, which the reward model reads too, and single labelled answers."""
+"""What people said of answers, as tokens: pairs, and single labelled answers."""
 
 from __future__ import annotations
 
@@ -67,21 +67,14 @@ def make_pairs(
     tokenizer: PreTrainedTokenizerBase,
     labels: Literal["soft", "majority"],
     max_length: int,
-    *,
-    closing: int | None = None,
 ) -> list[Pair]:
-    """Render preferences. `majority` turns a share of votes into its winner; a tie stays at one half.
-
-    Args:
-        closing: a token to end an answer with that had to be cut, in the place of its last token: a reward model
-            is read at the end-of-turn token. None leaves it cut.
-    """
+    """Render preferences. `majority` turns a share of votes into its winner; a tie stays at one half."""
     pairs = []
     for record in records:
         probability = record.probability
         if labels == "majority":
             probability = 0.5 if probability == 0.5 else float(probability > 0.5)
-        a, b = (_example(record.prompt, text, tokenizer, max_length, closing) for text in (record.a, record.b))
+        a, b = (_example(record.prompt, text, tokenizer, max_length) for text in (record.a, record.b))
         pairs.append(Pair(a, b, probability, record.margin, record.weight))
     return pairs
 
@@ -101,11 +94,8 @@ def _example(
     completion: str,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    closing: int | None = None,
 ) -> Example:
     rendered = render_completion(tokenizer, prompt, completion, max_length=max_length)
-    if rendered.truncated and closing is not None:
-        return Example([*rendered.tokens[:-1], closing], rendered.mask)
     return Example(rendered.tokens, rendered.mask)
 
 
@@ -146,6 +136,29 @@ def mismatched(records: JudgedAnswers, pool: JudgedAnswers, seed: int, max_lengt
             )
         partner = pool[order[(number + place) % len(pool)]]
         answers = [_behind(own, answer, max_length) for answer in partner.answers]
+        if isinstance(record, Pair):
+            moved.append(Pair(answers[0], answers[1], record.probability, record.margin, record.weight))
+        else:
+            moved.append(LabelledAnswer(answers[0], record.probability, record.weight))
+    return moved
+
+
+def behind_other_prompts(
+    records: JudgedAnswers, prompts: Sequence[Sequence[int]], seed: int, max_length: int
+) -> list[Pair | LabelledAnswer]:
+    """For each record its answers behind another prompt than its own: as `mismatched`, where the records are few.
+
+    Args:
+        prompts: tokens of all prompts of the run, two different ones or more.
+        seed: which prompt each record gets is a function of it.
+    """
+    draw = np.random.default_rng(seed)
+    moved: list[Pair | LabelledAnswer] = []
+    for record in records:
+        own = _prompt(record.answers[0])
+        first = int(draw.integers(len(prompts)))
+        other = next(p for k in range(len(prompts)) if (p := list(prompts[(first + k) % len(prompts)])) != own)
+        answers = [_behind(other, answer, max_length) for answer in record.answers]
         if isinstance(record, Pair):
             moved.append(Pair(answers[0], answers[1], record.probability, record.margin, record.weight))
         else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from heedful.errors import HeedfulError
-from heedful.models.modes import random_devices
+from heedful.models.modes import evaluating, random_devices
 from heedful.models.policy import Policy
 from heedful.training.answer_logprobs import chosen, known_logprobs, lengths, side_logprobs, weighed_logprobs
 from heedful.training.batching import batch_at, total_steps
@@ -148,27 +148,37 @@ def dpo(
         told["gradient_norm"] = state.optimisers["policy"].step(state.step)
         told["learning_rate"] = learning_rate(state.step, total, config.optimiser)
         state.step += 1
-        if objective.moving is not None:
-            objective.moving.follow(policy, state.step)
+        if objective.moving is not None and objective.moving.follow(policy, state.step):
+            forget_ratio(state)
         yield Step(state.step, told)
 
 
 def descend(
-    state: TrainState, policy: Policy, objective: Objective, data: PreferenceData, numbers: list[int]
+    state: TrainState,
+    policy: Policy,
+    objective: Objective,
+    data: PreferenceData,
+    numbers: list[int],
+    watch: Callable[[list[int], Tensor], None] | None = None,
 ) -> dict[str, float]:
     """Add the gradient of the loss of one optimiser step, over some records by number; returns its figures.
 
     The weighted mean runs over all of them, however they are cut into micro-batches. A loss that must see them all at
     once is taken in two passes: its gradient by every log-probability, then micro-batches that carry it on.
+
+    Args:
+        watch: is shown the log-probabilities [S, n] of n records at a time, without gradient.
     """
     measured = objective.measured(data, numbers, policy, state)
-    weight = torch.tensor([data.records[number].weight for number in numbers])
-    weights = sum(data.records[number].weight for number in numbers)
+    weight = weight_of(chosen(data.records, numbers))
+    weights = float(weight.sum())
     groups = pair_micro_batches(chosen(data.records, numbers), objective.budget)
     loss, seen, shares = 0.0, [], []
     if objective.mixture.whole_batch and len(groups) > 1:
         loss, whole = _in_two_passes(policy, objective, data, numbers, groups, measured)
         seen.append(whole)
+        if watch is not None:
+            watch(numbers, whole.logprob)
         groups = []
     for rows in groups:
         group = [numbers[row] for row in rows]
@@ -179,6 +189,8 @@ def descend(
             shares.append(likely)
         else:
             logprob = objective.logprobs(policy, chosen(data.records, group))
+        if watch is not None:
+            watch(group, logprob.detach())
         judged = objective.judged(data, group, logprob)
         micro_loss = (objective.mixture(judged, measured) * share).sum() / weights
         micro_loss.backward()
@@ -233,14 +245,39 @@ def _remember(state: TrainState, mixture: Mixture, seen: Seen) -> None:
         state.scalars["ratios"] = count
 
 
+def forget_ratio(state: TrainState) -> None:
+    """Begin the mean log-ratio anew: it was to a reference that is no more."""
+    for name in ("ratio", "ratios"):
+        state.scalars.pop(name, None)
+
+
 def evaluate_dpo(policy: Policy, objective: Objective, data: PreferenceData, state: TrainState) -> dict[str, float]:
     """Loss, implicit-reward accuracy and margin on held-out records."""
     if not data.records:
         return {}
     numbers = list(range(len(data.records)))
-    judged = objective.judged(data, numbers, known_logprobs(policy, data.records, objective.budget))
+    logprob, weight = _weighed(policy, objective, data.records)
+    judged = objective.judged(data, numbers, logprob)
     measured = objective.measured(data, numbers, policy, state)
     cpu = Measured(*(None if value is None else value.cpu() for value in (measured.kl, measured.ratio)))
     found = figures(Seen.of(judged), objective.mixture.beta)
-    told = {"held_out_loss": float(objective.mixture(judged, cpu).mean())}
+    told = {"held_out_loss": float((objective.mixture(judged, cpu) * weight).sum() / weight_of(data.records).sum())}
     return told | {f"held_out_{name}": found[name] for name in ("accuracy", "margin") if name in found}
+
+
+def _weighed(policy: Policy, objective: Objective, records: JudgedAnswers) -> tuple[Tensor, Tensor]:
+    """[S, N], [N] on the CPU: log-probabilities of records without gradient, and what each counts in the loss."""
+    weight = weight_of(records)
+    if not objective.wpo:
+        return known_logprobs(policy, records, objective.budget, objective.temperature), weight
+    logprob = torch.empty(len(records[0].answers), len(records))
+    with evaluating(policy.model):
+        for rows in pair_micro_batches(records, objective.budget):
+            found, likely = weighed_logprobs(policy, chosen(records, rows))
+            logprob[:, rows], weight[rows] = found.float().cpu(), weight[rows] * likely.float().cpu()
+    return logprob, weight
+
+
+def weight_of(records: JudgedAnswers) -> Tensor:
+    """[N] the records' own weights."""
+    return torch.tensor([record.weight for record in records])

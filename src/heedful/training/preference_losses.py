@@ -13,6 +13,7 @@ Here alone a loss is known by its name. What one trainer minimises is a `Mixture
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -85,15 +86,20 @@ def read_loss(name: str, function: Callable[..., Any]) -> PreferenceLoss:
     empty = [key for key, default in settings.items() if default is inspect.Parameter.empty]
     if empty:
         raise HeedfulError(f"the setting {empty[0]!r} has no default.", where=name, mend=f"Give it one. {mend}")
+    whole = bool(getattr(function, "whole_batch", False))
+    if whole and (not paired or "probability" in asks):
+        what = "takes two answers" if not paired else "gets pairs that are put in order, and no probability"
+        raise HeedfulError(f"a loss of the whole batch {what}.", where=name, mend=mend)
     wrong = asks & ({"kl", "shift"} if paired else {"margin", "probability"})
     if wrong:
         whose = "two answers" if paired else "one answer"
         raise HeedfulError(f"a loss on {whose} cannot ask for {min(wrong)!r}.", where=name, mend=mend)
+    if "margin" in asks and keywords["margin"] is inspect.Parameter.empty:
+        raise HeedfulError("the margin is not always there.", where=name, mend="Write margin: Tensor | None = None.")
     if asks & {"kl", "shift"} and kinds != {Anchored}:
         raise HeedfulError(
             f"{min(asks)!r} is measured against a reference.", where=name, mend="Annotate with Anchored."
         )
-    whole = bool(getattr(function, "whole_batch", False))
     return PreferenceLoss(name, function, paired, kinds == {Anchored}, whole, asks, settings)
 
 
@@ -268,7 +274,7 @@ def read_mixture(text: str, settings: Mapping[str, float | None] | None = None) 
     for part in re.split(r"(?<![eE])\+", text):
         found = _TERM.fullmatch(part.strip())
         weight = float(found["weight"] or 1.0) if found and (found["weight"] or "1").count(".") <= 1 else 0.0
-        if found is None or weight <= 0:
+        if found is None or not 0 < weight < math.inf:
             raise HeedfulError(
                 f"cannot read {part.strip() or text!r} as a loss.",
                 where="loss",
@@ -276,7 +282,9 @@ def read_mixture(text: str, settings: Mapping[str, float | None] | None = None) 
             )
         terms.append((weight, find_loss(found["name"])))
     given = {key: value for key, value in (settings or {}).items() if value is not None}
-    for key in given:
+    for key, value in given.items():
+        if not math.isfinite(value):
+            raise HeedfulError(f"{key} is {value}.", where=key, mend="Give a finite number.")
         if not any(key in loss.settings for _, loss in terms):
             readers = ", ".join(name for name, loss in LOSSES.items() if key in loss.settings)
             raise HeedfulError(
@@ -307,6 +315,9 @@ def _try(loss: PreferenceLoss) -> None:
             losses = loss(judged.answers(0, loss.anchored), True, kl=zero, shift=zero)
     except ValueError as error:
         raise HeedfulError(f"{error}.", where=loss.name, mend="Correct the setting.") from error
+    except TypeError as error:
+        mend = "It is called as its signature says, with what it asks for: docs/training.md."
+        raise HeedfulError(f"failed on two records: {error}.", where=loss.name, mend=mend) from error
     if not isinstance(losses, Tensor) or losses.shape != (2,):
         shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise HeedfulError(f"gave {shape} for two records.", where=loss.name, mend="Return a tensor of [N] losses.")

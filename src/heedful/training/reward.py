@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -223,10 +224,10 @@ def evaluate_reward(learner: Learner, items: Sequence[Judged], micro_batch_token
         return {}
     learner.heads.settle()
     layout, scores = Layout(items), score_items(learner.model, items, micro_batch_tokens)
+    weight = torch.tensor([item.weight for item in items])
     with torch.no_grad():
-        learnt = learner.learnt.to("cpu")
-        loss = float(learner.loss.value(layout, scores, learnt, False).mean())
-        learnt.to(learner.model.device)
+        losses = learner.loss.value(layout, scores, copy.deepcopy(learner.learnt).to("cpu"), False)
+        loss = float((losses * weight).sum() / weight.sum())
     gap, probability = pair_gaps(layout, scores)
     figures = {"held_out_loss": loss}
     clear = probability != 0.5

@@ -24,6 +24,7 @@ from heedful.training.config.online import RolloutConfig, ScoreConfig
 from heedful.training.state import TrainState, due, mix
 
 SAMPLES_PURPOSE, REFERENCE_PURPOSE, MINIBATCH_PURPOSE, RESAMPLE_PURPOSE, PTX_PURPOSE = 1, 2, 3, 4, 5
+PARTNER_PURPOSE = 6
 """What a seed is mixed with, so that no two draws of a run share their numbers."""
 
 

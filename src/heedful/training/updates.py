@@ -13,7 +13,7 @@ from heedful.core.kl import AdaptiveKL, FixedKL, estimate
 from heedful.core.policy_gradient import Aggregation, RatioLevel, Whole, aggregate, clipped_policy_loss
 from heedful.data.packing import micro_batches
 from heedful.models.policy import Policy
-from heedful.training.config.online import BaseKLConfig, LeashedConfig
+from heedful.training.config.online import BaseKLConfig, LeashedConfig, UpdateConfig
 from heedful.training.experience import Experience, ExperienceT, select_experience
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.rollouts import MINIBATCH_PURPOSE
@@ -36,6 +36,10 @@ class Objective:
     level: RatioLevel
     aggregation: Aggregation
     longest: int
+
+    def _of_kl(self, level: str) -> Aggregation:
+        """What the KL is a mean over: as the loss, but the KL of a whole completion is no mean over its tokens."""
+        return "completion" if level == "sequence" and self.aggregation == "sequence" else self.aggregation
 
     def terms(
         self,
@@ -68,10 +72,12 @@ class Objective:
         figures = {"policy_loss": policy_loss.detach()}
         if config.kl.place == "loss" and kl_coefficient > 0:
             drift = estimate(logprobs, part.reference_logprobs, mask, config.kl.estimator, config.kl.level)
-            kl_loss = aggregate(drift, mask, self.aggregation, whole)
+            kl_loss = aggregate(drift, mask, self._of_kl(config.kl.level), whole)
             loss = loss + kl_coefficient * kl_loss
             figures["kl_loss"] = kl_loss.detach()
-        if config.update.entropy_coefficient != 0:  # its backward pass is not free
+        if (
+            isinstance(config.update, UpdateConfig) and config.update.entropy_coefficient != 0
+        ):  # its backward pass costs
             loss = loss - config.update.entropy_coefficient * entropy.sum() / whole.tokens
         figures["clip_fraction"] = policy.clipped.sum() / (whole.tokens if self.level == "token" else whole.rows)
         return loss, figures | moved(part, logprobs, whole)
@@ -93,11 +99,8 @@ class Imitation:
         kl_coefficient: float,
     ) -> Terms:
         """As `Objective.terms`; `kl_coefficient` was paid where completions were chosen."""
-        policy_loss = aggregate(-logprobs, part.rollout.mask, "token", whole)
-        loss = policy_loss
-        if config.update.entropy_coefficient != 0:
-            loss = loss - config.update.entropy_coefficient * entropy.sum() / whole.tokens
-        return loss, {"policy_loss": policy_loss.detach()} | moved(part, logprobs, whole)
+        loss = aggregate(-logprobs, part.rollout.mask, "token", whole)
+        return loss, {"policy_loss": loss.detach()} | moved(part, logprobs, whole)
 
 
 @torch.no_grad()
@@ -144,9 +147,10 @@ def epochs(
     """Several passes of optimiser steps over one rollout batch; returns the mean of their figures.
 
     Each pass is a permutation of (seed, step, pass), cut into equal minibatches. Passes end early once the policy
-    has gone `update_kl_limit` nats a token from the one that sampled.
+    has gone `update_kl_limit` nats a token from the one that sampled, where there is such a limit.
     """
     settings, rows = config.update, len(experience.rollout)
+    limit = settings.update_kl_limit if isinstance(settings, UpdateConfig) else 0.0
     seen: list[dict[str, float]] = []
     for epoch in range(settings.epochs):
         order = np.random.default_rng([state.seed, MINIBATCH_PURPOSE, state.step, epoch]).permutation(rows)
@@ -154,10 +158,10 @@ def epochs(
             minibatch(select_experience(experience, chosen.tolist()))
             for chosen in np.array_split(order, settings.minibatches)
         ]
-        if 0 < settings.update_kl_limit < seen[-1]["update_kl"]:
+        if 0 < limit < seen[-1]["update_kl"]:
             break
     figures = {name: float(np.mean([one[name] for one in seen])) for name in seen[0]}
-    rate = learning_rate(state.scalars["updates"], state.optimisers["policy"].total, config.optimiser)
+    rate = learning_rate(state.scalars["updates"] - 1, state.optimisers["policy"].total, config.optimiser)
     return figures | {"first_ratio": seen[0]["ratio"], "updates": len(seen), "learning_rate": rate}
 
 

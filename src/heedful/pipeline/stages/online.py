@@ -134,8 +134,10 @@ def run_online_dpo(
 
     def assemble(policy: Policy, reward: Reward) -> OnlineDPOModels:
         moving = moving_reference(policy, mixture, config)
-        reference = reference_of(policy) if moving is None else moving.policy
-        return OnlineDPOModels(policy, reference, reward, mixture, moving)
+        start = reference_of(policy)
+        if moving is None:
+            return OnlineDPOModels(policy, start, reward, mixture)
+        return OnlineDPOModels(policy, moving.policy, reward, mixture, moving, start)
 
     more, inputs = {"loss": mixture.describe()}, own_losses(mixture)
     return run_without_critic(

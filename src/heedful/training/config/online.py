@@ -384,10 +384,20 @@ class LeashedConfig(OnlineConfig):
     """What every method has that pays for the KL to the reference in its reward or its loss."""
 
     kl: BaseKLConfig = BaseKLConfig()
-    update: UpdateConfig = UpdateConfig()
+    update: PassesConfig = UpdateConfig()
+
+    @property
+    def kl_coefficient(self) -> float:
+        """β at the start of the run."""
+        return getattr(self.kl, "coefficient", None) or 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            not self.kl.adaptive or self.kl_coefficient > 0,
+            "an adaptive coefficient is steered by factors, and 0 stays 0.",
+            "kl.coefficient",
+        )
         require(
             not self.kl.adaptive or self.batch / self.kl.horizon < 5,
             f"{self.batch} episodes a step are too many for kl.horizon.",
@@ -452,6 +462,11 @@ class GRPOConfig(LeashedConfig):
         choices = self.update.choices
         return choices if self.kl.coefficient is None else replace(choices, kl_coefficient=self.kl.coefficient)
 
+    @property
+    def kl_coefficient(self) -> float:
+        """β at the start of the run: the form's own, unless set."""
+        return self.form.kl_coefficient
+
 
 @dataclass(frozen=True)
 class ReinforceConfig(LeashedConfig):
@@ -470,7 +485,8 @@ class RAFTConfig(LeashedConfig):
     rollout: RolloutConfig = RolloutConfig(prompts_per_step=16, samples_per_prompt=8)
     """16 prompts with 8 completions each: as many as PPO's."""
     kl: KLConfig = KLConfig(coefficient=0.0, level="sequence")
-    """Taken from the reward before the completions are ranked; 0 takes nothing."""
+    """β log(policy/reference) is taken from the reward before the completions are ranked; 0 takes nothing."""
+    update: PassesConfig = PassesConfig()
     keep: int = 1
     """How many completions of each prompt are imitated, on average where the whole batch is ranked."""
     ranking: Literal["prompt", "batch"] = "prompt"
@@ -485,9 +501,9 @@ class RAFTConfig(LeashedConfig):
         )
         super().__post_init__()
         require(
-            self.kl.place == "reward",
-            "completions are ranked by the reward less the price of the KL; what is kept is no sample of the policy.",
-            "kl.place",
+            self.kl.place == "reward" and self.kl.estimator == "k1",
+            "completions are ranked by the reward less β log(policy/reference), which is k1 in the reward.",
+            "kl",
         )
 
     @property

@@ -47,6 +47,11 @@ class OnlineDPOConfig(OnlineConfig):
     def __post_init__(self) -> None:
         self._in_groups()
         super().__post_init__()
+        require(
+            not self.rollout.recompute_logprobs,
+            "a loss on preferences reads no log-probs of the policy that sampled.",
+            "rollout.recompute_logprobs",
+        )
         require(self.beta is None or self.beta > 0, f"beta is {self.beta}; it must be above 0.", "beta")
 
     @property
