@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ from heedful.feedback.models import (
 )
 from heedful.feedback.payloads import matches, stored
 from heedful.feedback.replay import difference, replay
+from heedful.feedback.rules import Rules
 from heedful.feedback.submission import correct, undo
 
 B_BETTER = [{"strength": [1, 3]}]
@@ -349,7 +351,7 @@ def test_a_rater_who_drifts_is_paused_told_what_failed_and_starts_afresh_when_le
 
 @pytest.mark.django_db
 def test_who_fails_the_first_four_is_paused_before_the_window_is_full() -> None:
-    of = programme(gold_rate=1.0)  # floor 0.7, window 10
+    of = programme(gold_rate=1.0)  # floor 0.7, window 20
     golden(of, 14)
     open_batch(of, 3)
     anna, binh = rater(of), rater(of)
@@ -399,7 +401,7 @@ def test_before_the_window_is_full_the_good_are_hardly_ever_paused_and_the_bad_m
     assert least <= chance(accuracy, paused(9)) <= most
 
 
-def test_with_the_default_rules_early_pauses_whom_the_full_window_would_pause_and_nobody_else() -> None:
+def test_with_a_window_of_ten_early_pauses_whom_the_full_window_would_pause_and_nobody_else() -> None:
     rows = paused(10)
     assert all(sum(row) <= 6 for row in rows)
     assert len(rows) == 848  # of 1024: all with six right at most
@@ -409,30 +411,29 @@ def test_with_the_default_rules_early_pauses_whom_the_full_window_would_pause_an
 @pytest.mark.parametrize(
     ("accuracy", "by"),
     [
-        (0.95, {4: 0.0, 9: 0.0, 10: 0.001, 50: 0.015}),
-        (0.9, {4: 0.0, 9: 0.001, 10: 0.013, 50: 0.143}),
-        (0.85, {4: 0.001, 9: 0.003, 10: 0.05, 50: 0.413}),
-        (0.7, {4: 0.008, 9: 0.05, 10: 0.35, 50: 0.966}),
-        (0.5, {4: 0.062, 9: 0.324, 10: 0.828, 50: 1.0}),
-        (0.3, {4: 0.24, 9: 0.775, 10: 0.989, 50: 1.0}),
-        (0.1, {4: 0.656, 9: 0.994, 10: 1.0, 50: 1.0}),
+        (0.95, {4: 0.0, 9: 0.0, 20: 0.0, 50: 0.0}),
+        (0.9, {4: 0.0, 9: 0.001, 20: 0.003, 50: 0.018}),
+        (0.85, {4: 0.001, 9: 0.003, 20: 0.024, 50: 0.125}),
+        (0.7, {4: 0.008, 9: 0.05, 20: 0.397, 50: 0.853}),
+        (0.5, {4: 0.062, 9: 0.324, 20: 0.943, 50: 1.0}),
+        (0.3, {4: 0.24, 9: 0.775, 20: 1.0, 50: 1.0}),
+        (0.1, {4: 0.656, 9: 0.994, 20: 1.0, 50: 1.0}),
     ],
 )
 def test_what_chance_does_as_the_documentation_tells_it(accuracy: float, by: dict[int, float]) -> None:
-    """The table of docs/judgment-quality.md, exact: every row of the last ten answers with its chance."""
-    stays: dict[tuple[int, ...], float] = {(): 1.0}
+    """The table of docs/judgment-quality.md, exact: the chance of every row of the last answers, a bit an answer."""
+    window = Rules().gold_window
+    right = np.array([row.bit_count() for row in range(1 << window)], dtype=np.int8)
+    stays = np.ones(1)
     for n in range(1, 51):
-        after: dict[tuple[int, ...], float] = {}
-        for row, share in stays.items():
-            for right, one in ((1, accuracy), (0, 1 - accuracy)):
-                last = (*row, right)[-10:]
-                after[last] = after.get(last, 0.0) + share * one
-        stays = {row: share for row, share in after.items() if not STOPS[sum(row), len(row)]}
+        if len(stays) == 1 << window:
+            stays = stays.reshape(2, -1).sum(0)  # the oldest answer, the highest bit, is looked at no more
+        stays = np.stack([stays * (1 - accuracy), stays * accuracy], 1).reshape(-1)
+        seen = min(n, window)
+        kept = np.array([not gold.below(k, seen, 0.7, window) for k in range(seen + 1)])
+        stays = stays * kept[right[: len(stays)]]
         if n in by:
-            assert round(1 - sum(stays.values()), 3) == by[n], n
-
-
-STOPS = {(k, n): gold.below(k, n, 0.7, 10) for n in range(1, 11) for k in range(n + 1)}
+            assert round(float(1 - stays.sum()), 3) == pytest.approx(by[n]), n
 
 
 def test_of_a_long_window_a_good_rater_is_paused_early_in_three_of_a_thousand() -> None:

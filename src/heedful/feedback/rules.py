@@ -30,7 +30,7 @@ class Rules:
     """Strengths on both sides of the tie, or rankings whose Kendall's tau is below this, ask for a further slot."""
     gold_floor: float = 0.7
     """Gold accuracy over the last `gold_window` below which a rater is paused for re-calibration; 0 never pauses."""
-    gold_window: int = 10
+    gold_window: int = 20
     """Fewer pause only where they leave no doubt: see `heedful.feedback.gold.below`."""
     require_rationale: bool = False
     consent_text: str = ""
