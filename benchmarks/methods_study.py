@@ -419,6 +419,7 @@ def plot(path: Path, points: Sequence[dict[str, Any]]) -> None:
             style = {"linestyle": "--" if name == "best-of-n" else "-", "marker": "o", "markersize": 4}
             axis.errorbar(kl, mean, yerr=error, color=colour, label=name, capsize=2, linewidth=1.4, **style)
         axis.axhline(0.5, color="#999999", linewidth=0.8)
+        axis.set_ylim(0.45, 1.0)
         axis.set_title(title)
         axis.set_xlabel("KL to the SFT model, nats a completion (best-of-n: at most)")
         axis.spines[["top", "right"]].set_visible(False)
