@@ -78,6 +78,33 @@ def test_pair_losses(theirs: str, ours: str, settings: dict[str, float], ask: Or
     assert close(given["logits"].grad, found["gradient"])
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "settings"),
+    [
+        ("sigmoid", "sigmoid", {"beta": 0.3}),
+        ("ipo", "ipo_mean", {"beta": 0.2}),
+        ("apo_down", "apo_down", {"beta": 0.3}),
+        ("sigmoid_norm", "dpo_norm", {"beta": 2.0}),
+    ],
+)
+def test_one_pair_cut_off_against_an_empty_answer_padded_with_the_end_of_turn(
+    theirs: str, ours: str, settings: dict[str, float], ask: Oracle
+) -> None:
+    """A batch of one: `a` fills the window and never ends, `b` is nothing but its end of turn, which is the pad too."""
+    end = 0
+    logits, reference = draw(2, LENGTH, VOCABULARY, seed=70).requires_grad_(), draw(2, LENGTH, VOCABULARY, seed=71)
+    tokens = torch.tensor([[2, 3, 1, 4, 2, 3, 1], [2, 3, end, end, end, end, end]])
+    mask = torch.tensor([[False, False] + [True] * 5, [False, False, True] + [False] * 4])
+    policy, base = summed(logits, tokens, mask), summed(reference, tokens, mask)
+    a, b = (Anchored(*parts) for parts in zip(*(x.chunk(2) for x in (policy, mask.sum(1), base)), strict=True))
+    loss = getattr(pair_losses, ours)(a, b, **settings).mean()
+    loss.backward()
+    given = {"logits": logits, "reference_logits": reference, "tokens": tokens, "mask": mask}
+    found = ask("dpo", **given, loss=theirs, epsilon=0.0, beta=settings["beta"], weighting=False)
+    assert close(loss, found["loss"])
+    assert close(logits.grad, found["gradient"])
+
+
 def test_wpo_weighs_a_pair_as_trl_does(ask: Oracle) -> None:
     """As the trainer has it: exp of the mean over tokens of log pi(y_t) - log sum_v pi(v)^2, of both answers."""
     a, b, given = anchored()
