@@ -168,6 +168,21 @@ def test_iterative_dpo_takes_many_steps_a_batch_and_moves_its_reference_between_
     assert not all(torch.equal(a, b) for a, b in zip(before, its, strict=True))
 
 
+@pytest.mark.parametrize(("update", "kept"), [("hard", False), ("soft", True)])
+def test_the_shift_of_bco_begins_anew_where_the_reference_is_set_to_the_policy(update: Any, kept: bool) -> None:
+    from heedful.models.policy import moving_reference_of
+    from heedful.training.reference import MovingReference
+
+    settings = config(loss="bco", steps=2, reference=OnlineReferenceConfig(update=update))
+    models = made(settings)
+    share, every = settings.reference.share, settings.reference.steps
+    moving = MovingReference(moving_reference_of(models.policy), share, every, 64)
+    models = OnlineDPOModels(models.policy, moving.policy, length, models.mixture, moving)
+    state = online_dpo_state(models, settings)
+    for _ in online_dpo(state, models, PROMPTS, settings):
+        assert ("ratio" in state.scalars) == kept
+
+
 @pytest.mark.parametrize(
     ("over", "said"),
     [
