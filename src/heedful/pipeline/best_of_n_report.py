@@ -174,7 +174,7 @@ def _points(outcome: Outcome) -> tuple[Point, ...]:
 def table(outcome: Outcome) -> Table:
     """The same as figures: a row for each n."""
     judges = tuple(outcome.curves)
-    kinds: list[Kind] = ["count", "hundredths", *["thousandths"] * len(judges), "tenths"]  # type: ignore[list-item]
+    of_judges: list[Kind] = ["thousandths"] * len(judges)
     rows: list[tuple[Number, ...]] = [
         (point.n, point.kl_bound, *(outcome.curves[name][i].value for name in judges), outcome.words[i])
         for i, point in enumerate(_points(outcome))
@@ -183,7 +183,7 @@ def table(outcome: Outcome) -> Table:
         "The same in figures",
         "Means over prompts with 95% intervals; KL in nats per answer; words: the chosen answer's mean length.",
         ("Best of", "KL at most", *(NAMES[name] for name in judges), "Words"),
-        tuple(kinds),
+        ("count", "hundredths", *of_judges, "tenths"),
         tuple(rows),
     )
 

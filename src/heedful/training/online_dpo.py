@@ -27,9 +27,10 @@ from heedful.training.pairs import Pair, behind_other_prompts
 from heedful.training.preference import Objective, PreferenceData, descend, forget_ratio
 from heedful.training.preference_losses import Mixture
 from heedful.training.reference import MovingReference
-from heedful.training.rollouts import MINIBATCH_PURPOSE, PARTNER_PURPOSE, OnlineModels, Questions, fix_scale, sample
+from heedful.training.rollouts import PARTNER_PURPOSE, OnlineModels, Questions, fix_scale, sample
 from heedful.training.shared_prompt import is_exact
 from heedful.training.state import Step, TrainState, mix
+from heedful.training.updates import minibatches, step_optimisers
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,13 @@ def learn(
 ) -> dict[str, float]:
     """The optimiser steps of one rollout batch; returns the mean of their figures.
 
-    Each pass is a permutation of (seed, step, pass), cut into equal minibatches. `logprob_mismatch` is by how much the
-    sampler's log-probability of a completion, per token, differs from the trainer's before its first step, at most.
+    `logprob_mismatch` is by how much the sampler's log-probability of a completion, per token, differs from the
+    trainer's before its first step, at most.
 
     Args:
         sampled: [2, N] what the sampler says of each pair.
     """
-    policy, optimiser, budget = models.policy, state.optimisers["policy"], config.memory.micro_batch_tokens
+    policy, budget = models.policy, config.memory.micro_batch_tokens
     if "share_prompt" not in state.scalars:
         worth = config.memory.share_prompt == "auto" and is_exact(policy, data.records, budget)
         state.scalars["share_prompt"] = worth
@@ -189,13 +190,10 @@ def learn(
     policy.model.train()
     seen: list[dict[str, float]] = []
     for epoch in range(config.update.epochs):
-        order = np.random.default_rng([state.seed, MINIBATCH_PURPOSE, state.step, epoch]).permutation(len(data.records))
-        for chosen in np.array_split(order, config.update.minibatches):
-            told = descend(state, policy, objective, data, chosen.tolist(), compare)
-            rate = learning_rate(state.scalars["updates"], optimiser.total, config.optimiser)
-            told["policy_gradient_norm"] = optimiser.step(state.scalars["updates"])
-            state.scalars["updates"] += 1
-            seen.append(told | {"learning_rate": rate})
+        for chosen in minibatches(state, epoch, len(data.records), config.update.minibatches):
+            told = descend(state, policy, objective, data, chosen, compare)
+            rate = learning_rate(state.scalars["updates"], state.optimisers["policy"].total, config.optimiser)
+            seen.append(told | step_optimisers(state) | {"learning_rate": rate})
     names = dict.fromkeys(name for told in seen for name in told)
     figures = {name: float(np.mean([told[name] for told in seen if name in told])) for name in names}
     return figures | {"logprob_mismatch": mismatch}

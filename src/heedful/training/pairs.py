@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -135,11 +135,7 @@ def mismatched(records: JudgedAnswers, pool: JudgedAnswers, seed: int, max_lengt
                 mend="Give data with two different prompts or more.",
             )
         partner = pool[order[(number + place) % len(pool)]]
-        answers = [_behind(own, answer, max_length) for answer in partner.answers]
-        if isinstance(record, Pair):
-            moved.append(Pair(answers[0], answers[1], record.probability, record.margin, record.weight))
-        else:
-            moved.append(LabelledAnswer(answers[0], record.probability, record.weight))
+        moved.append(_answered(record, own, partner.answers, max_length))
     return moved
 
 
@@ -158,12 +154,18 @@ def behind_other_prompts(
         own = _prompt(record.answers[0])
         first = int(draw.integers(len(prompts)))
         other = next(p for k in range(len(prompts)) if (p := list(prompts[(first + k) % len(prompts)])) != own)
-        answers = [_behind(other, answer, max_length) for answer in record.answers]
-        if isinstance(record, Pair):
-            moved.append(Pair(answers[0], answers[1], record.probability, record.margin, record.weight))
-        else:
-            moved.append(LabelledAnswer(answers[0], record.probability, record.weight))
+        moved.append(_answered(record, other, record.answers, max_length))
     return moved
+
+
+def _answered(
+    record: Pair | LabelledAnswer, prompt: list[int], answers: Sequence[Example], max_length: int
+) -> Pair | LabelledAnswer:
+    """The record with these answers, behind this prompt, in the place of its own."""
+    behind = [_behind(prompt, answer, max_length) for answer in answers]
+    if isinstance(record, Pair):
+        return replace(record, a=behind[0], b=behind[1])
+    return replace(record, answer=behind[0])
 
 
 def _prompt(answer: Example) -> list[int]:

@@ -147,7 +147,8 @@ class MovingReference:
     @torch.no_grad()
     def follow(self, policy: Policy, step: int) -> bool:
         """Move towards the policy where a move is due after step `step` (from 1); whether it went there wholly."""
-        if due(step, self.steps):
-            for own, its in zip(self.policy.trainable_parameters(), policy.trainable_parameters(), strict=True):
-                own.lerp_(its, self.share)
-        return self.share == 1.0 and due(step, self.steps)
+        if not due(step, self.steps):
+            return False
+        for own, its in zip(self.policy.trainable_parameters(), policy.trainable_parameters(), strict=True):
+            own.lerp_(its, self.share)
+        return self.share == 1.0

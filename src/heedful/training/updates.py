@@ -138,6 +138,12 @@ def step_optimisers(state: TrainState) -> dict[str, float]:
     return norms
 
 
+def minibatches(state: TrainState, epoch: int, rows: int, count: int) -> list[list[int]]:
+    """The rows of each optimiser step of a pass over a rollout batch: a permutation of (seed, step, pass), cut up."""
+    order = np.random.default_rng([state.seed, MINIBATCH_PURPOSE, state.step, epoch]).permutation(rows)
+    return [chosen.tolist() for chosen in np.array_split(order, count)]
+
+
 def epochs(
     state: TrainState,
     experience: ExperienceT,
@@ -146,17 +152,16 @@ def epochs(
 ) -> dict[str, float]:
     """Several passes of optimiser steps over one rollout batch; returns the mean of their figures.
 
-    Each pass is a permutation of (seed, step, pass), cut into equal minibatches. Passes end early once the policy
-    has gone `update_kl_limit` nats a token from the one that sampled, where there is such a limit.
+    Passes end early once the policy has gone `update_kl_limit` nats a token from the one that sampled, where there is
+    such a limit.
     """
     settings, rows = config.update, len(experience.rollout)
     limit = settings.update_kl_limit if isinstance(settings, UpdateConfig) else 0.0
     seen: list[dict[str, float]] = []
     for epoch in range(settings.epochs):
-        order = np.random.default_rng([state.seed, MINIBATCH_PURPOSE, state.step, epoch]).permutation(rows)
         seen += [
-            minibatch(select_experience(experience, chosen.tolist()))
-            for chosen in np.array_split(order, settings.minibatches)
+            minibatch(select_experience(experience, chosen))
+            for chosen in minibatches(state, epoch, rows, settings.minibatches)
         ]
         if 0 < limit < seen[-1]["update_kl"]:
             break
