@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 import tyro
 
 from heedful.cli.command import parse, print_json, stdout_for_results
-from heedful.cli.opening import DecodingOptions, LoadingOptions, as_messages, open_policy
-from heedful.data.records import Conversation, Message
+from heedful.cli.opening import DecodingOptions, LoadingOptions, open_policy
+from heedful.data.records import Conversation, Message, as_messages
 from heedful.errors import HeedfulError, nearest
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ from heedful.cli.opening import (
     LoadingOptions,
     PromptOptions,
     answer_all,
-    as_messages,
     open_policy,
     read_prompts,
 )
-from heedful.data.records import Conversation, prompt_key
+from heedful.data.records import Conversation, as_messages, prompt_key
 from heedful.evaluation.winrate import WinRate, win_rate
 
 if TYPE_CHECKING:

@@ -178,8 +178,3 @@ def answer_all(
             answers.extend(drawn.answers)
             bar.update(len(answers), {})
     return answers
-
-
-def as_messages(prompt: Conversation) -> list[dict[str, str]]:
-    """A conversation as JSON."""
-    return [{"role": message.role, "content": message.content} for message in prompt]

@@ -15,10 +15,10 @@ from heedful.cli.opening import (
     LoadingOptions,
     PromptOptions,
     answer_all,
-    as_messages,
     open_policy,
     read_prompts,
 )
+from heedful.data.records import as_messages
 from heedful.errors import HeedfulError
 
 if TYPE_CHECKING:

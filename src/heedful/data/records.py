@@ -26,6 +26,11 @@ class Message:
 Conversation: TypeAlias = tuple[Message, ...]
 
 
+def as_messages(prompt: Conversation) -> list[dict[str, str]]:
+    """A conversation as JSON."""
+    return [{"role": message.role, "content": message.content} for message in prompt]
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a record stood: its file (or dataset id) and its line, counted from 1."""

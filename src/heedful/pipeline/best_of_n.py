@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from heedful.data.records import Conversation, prompt_key
+from heedful.data.records import Conversation, as_messages, prompt_key
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
 from heedful.evaluation.compare import Answer, Generate
@@ -195,7 +195,7 @@ def run_best_of_n(
 def _hash_of(asked: Asked) -> str:
     """Of a file its own hash; else that of the prompts."""
     path = Path(asked.source).expanduser()
-    return sha256_file(path) if path.is_file() else sha256_json([_messages(prompt) for prompt in asked.prompts])
+    return sha256_file(path) if path.is_file() else sha256_json([as_messages(prompt) for prompt in asked.prompts])
 
 
 def score(
@@ -283,14 +283,10 @@ def _row(pool: Pool, p: int, k: int) -> dict[str, Any]:
     """One answer in the prompt-completion form that `heedful sft` and TRL read, with its scores."""
     answer = pool.answers[p][k]
     return {
-        "prompt": _messages(pool.prompts[p]),
+        "prompt": as_messages(pool.prompts[p]),
         "completion": [{"role": "assistant", "content": answer.text}],
         "sample": k,
         "finished": answer.finished,
         "tokens": answer.tokens,
         **{name: float(table[p, k]) for name, table in pool.scores.items()},
     }
-
-
-def _messages(prompt: Conversation) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in prompt]

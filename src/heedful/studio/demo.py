@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heedful.data.records import Conversation
+from heedful.data.records import Conversation, as_messages
 from heedful.feedback import content, gold, programmes, submission
 from heedful.feedback.models import Account, Batch, Programme, RaterKind, Role
 from heedful.feedback.wire import NewCompletion, NewItem
@@ -70,7 +70,7 @@ def _answers(world: World, prompt: Conversation, count: int, dice: Dice) -> list
 
 def _item(kind: str, prompt: Conversation, answers: list[str]) -> NewItem:
     completions = [NewCompletion(text, policy=f"author {i % len(AUTHORS)}") for i, text in enumerate(answers)]
-    messages = [{"role": message.role, "content": message.content} for message in prompt]
+    messages = as_messages(prompt)
     return NewItem(messages, completions, kind)
 
 
