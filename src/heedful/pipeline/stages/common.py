@@ -19,6 +19,7 @@ from heedful.data.load import DataSpec, Loaded, fit
 from heedful.data.records import Conversation, Demonstration, Labelled, Preference, Prompt, Ranking
 from heedful.data.splits import split
 from heedful.errors import HeedfulError
+from heedful.models import cpu
 from heedful.models.adapters import LoRA
 from heedful.models.fingerprint import source_fingerprint
 from heedful.models.modes import checkpoint_activations
@@ -55,6 +56,7 @@ class Opened:
 def opened(stage: str, config: StageConfig, display: Display | None) -> Iterator[Opened | dict[str, Any]]:
     """Hold the run's folder; yields the manifest of a run that is finished already, else where to work."""
     display = display or Display()
+    cpu.prepare()
     out = Path(config.out)
     made_here = not out.exists()
     try:
