@@ -100,6 +100,7 @@ def assess(
     temperature, budget = config.rollout.temperature, config.memory.micro_batch_tokens
     rollout, mask = batch.rollout, batch.rollout.mask
     models.policy.model.eval()
+    models.actor_critic.value_module.eval()
 
     def compute(part: Rollout) -> tuple[Tensor, ...]:
         return models.actor_critic.evaluate(part.tokens, part.attention, part.mask, temperature=temperature)
