@@ -148,11 +148,23 @@ def update(
 
     def terms(part: CriticExperience, whole: Whole) -> Terms:
         rollout = part.rollout
-        logprobs, entropy, values = actor_critic.evaluate(
-            rollout.tokens, rollout.attention, rollout.mask, temperature=config.rollout.temperature
-        )
-        value = clipped_value_loss(values, part.values, part.returns, rollout.mask, clip=settings.value_clip or None)
-        value_loss = value.sum() / whole.tokens
+        asked = (rollout.tokens, rollout.attention, rollout.mask)
+
+        def loss_of(values: Tensor) -> Tensor:
+            value = clipped_value_loss(
+                values, part.values, part.returns, rollout.mask, clip=settings.value_clip or None
+            )
+            return value.sum() / whole.tokens
+
+        if isinstance(actor_critic, SeparateActorCritic):
+            value_loss = loss_of(actor_critic.critic.token_values(*asked))
+            if moves:  # back before the policy goes forward, so that the activations of one are held at a time
+                value_loss.backward()
+                value_loss = value_loss.detach()
+            logprobs, entropy = policy.token_logprobs(*asked, temperature=config.rollout.temperature)
+        else:
+            logprobs, entropy, values = actor_critic.evaluate(*asked, temperature=config.rollout.temperature)
+            value_loss = loss_of(values)
         policy_loss, figures = objective.terms(part, logprobs, entropy, whole, config, kl_coefficient)
         loss = weight * value_loss + policy_loss if moves else weight * value_loss
         return loss, figures | {"value_loss": value_loss.detach()}
