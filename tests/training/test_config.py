@@ -25,6 +25,8 @@ from heedful.training.settings import from_mapping
         ({"rollout": {"temperature": 0.0}}, "temperature above 0"),
         ({"rollout": {"max_new_tokens": 0}}, "max_new_tokens is 0"),
         ({"loading": {"device": "gpu"}}, "'gpu' is not a device"),
+        ({"loading": {"base_dtype": "bfloat16"}}, "without adapters all weights train"),
+        ({"loading": {"base_dtype": "nf4", "lora_rank": 4, "precision": "float32"}}, "computes is bfloat16"),
         ({"records": {"held_out": 1.0}}, "nothing would be trained on"),
         ({"critic": "shared", "critic_warmup": 3}, "cannot be trained alone"),
         ({"kl": {"adaptive": True, "horizon": 20}}, "too many for kl.horizon"),

@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.utils import cached_file
 
 from heedful.errors import HeedfulError
 from heedful.files import sha256_file, sha256_json
-from heedful.models.adapters import underlying
+from heedful.models.adapters import ADAPTER_FOLDER, underlying
 from heedful.models.policy import Policy
 from heedful.models.rewards import aggregation
 from heedful.models.scalar import ScalarModel
+from heedful.models.storage import content_of, hash_tensors
 
 _NAMES = (
     "*.safetensors",
+    f"{ADAPTER_FOLDER}/adapter_*",
     "config.json",
     "generation_config.json",
     "tokenizer*",
@@ -26,14 +27,14 @@ _NAMES = (
     "vocab*",
     "merges.txt",
 )
-_INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
 def model_fingerprint(model: Policy | ScalarModel | Path | str) -> str:
     """Hex SHA-256 of a model's content.
 
-    Of a folder: its weights, configuration and tokenizer files. Of a model in memory: its weights, adapters
-    included, its configuration, vocabulary and chat template. The two kinds of hash are not comparable.
+    Of a folder: its weights, an adapter beside them, configuration and tokenizer files. Of a model in memory: its
+    weights, adapters included, its configuration, vocabulary and chat template. The two kinds of hash are not
+    comparable.
 
     Raises:
         HeedfulError: the folder holds no model.
@@ -42,7 +43,7 @@ def model_fingerprint(model: Policy | ScalarModel | Path | str) -> str:
         return _of_memory(model)
     folder = Path(model)
     files = sorted({path for pattern in _NAMES for path in folder.glob(pattern) if path.is_file()})
-    if not any(path.suffix == ".safetensors" for path in files):
+    if not any(path.suffix == ".safetensors" and path.parent == folder for path in files):
         raise HeedfulError("no model here to fingerprint.", where=str(folder), mend="Give a model folder.")
     return sha256_json({path.name: sha256_file(path) for path in files})
 
@@ -77,12 +78,9 @@ def source_fingerprint(source: str, *, revision: str | None = None) -> str:
 
 def _of_memory(model: Any) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    config = underlying(model.model).config.to_dict()
+    hash_tensors(digest, model.model.state_dict().items())
     facts = {
-        "config": {key: str(value) for key, value in config.items() if key not in _INCIDENTAL},
+        "config": content_of(underlying(model.model).config),
         "vocabulary": model.tokenizer.get_vocab(),
         "template": str(model.tokenizer.chat_template),
         "banned": list(getattr(model, "banned", ())),

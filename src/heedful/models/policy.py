@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from heedful.data.chat import end_of_turn_ids, prepare_tokenizer
 from heedful.errors import HeedfulError, nearest
-from heedful.models.adapters import LoRA, attach, is_adapted, underlying, without_adapters
+from heedful.models.adapters import (
+    ADAPTER_FOLDER,
+    LoRA,
+    attach,
+    copy_what_trains,
+    is_adapted,
+    save_adapter,
+    underlying,
+    without_adapters,
+)
 from heedful.models.alignment import (
     continued_hidden_states,
     continues,
@@ -26,6 +35,7 @@ from heedful.models.head import check_head, head_collisions, head_logprobs, head
 from heedful.models.low_precision import Computing
 from heedful.models.storage import (
     Precision,
+    Stored,
     check_source,
     fit_vocabulary,
     open_config,
@@ -35,9 +45,6 @@ from heedful.models.storage import (
     torch_dtype,
     write_folder,
 )
-
-ADAPTER_FOLDER = "adapter"
-"""Where a policy's folder keeps its LoRA adapter beside the merged weights."""
 
 
 class Policy(Computing):
@@ -226,9 +233,7 @@ class Policy(Computing):
         """
         write_folder(self.model, self.tokenizer, folder)
         if is_adapted(self.model):
-            adapter = Path(folder) / ADAPTER_FOLDER
-            self.model.save_pretrained(adapter, save_embedding_layers=False)
-            (adapter / "README.md").unlink(missing_ok=True)
+            save_adapter(self.model, Path(folder) / ADAPTER_FOLDER)
 
 
 def load_policy(
@@ -237,7 +242,7 @@ def load_policy(
     template: str = "auto",
     pad_token: str | None = None,
     lora: LoRA | None = None,
-    dtype: Precision = "float32",
+    dtype: Stored = "float32",
     precision: Precision = "float32",
     device: torch.device | str = "cpu",
     revision: str | None = None,
@@ -250,7 +255,8 @@ def load_policy(
         template: "auto" for the tokenizer's own chat template, a named one, or a Jinja file.
         pad_token: a token to pad with; added, with a row of the embedding, where the tokenizer lacks it.
         lora: train adapters instead of all weights.
-        dtype: type of the stored weights. "bfloat16" halves a base that is only read or frozen under LoRA.
+        dtype: type of the stored weights. "bfloat16" halves a base that is only read or frozen under LoRA; "nf4"
+            stores its linear layers in 4 bits, on a GPU.
         precision: compute type.
         device: where to put it.
         revision: branch, tag or commit of a hub id.
@@ -272,7 +278,7 @@ def load_policy(
             mend="Give the folder of a causal language model.",
         )
     tokenizer = prepare_tokenizer(open_tokenizer(source, revision), template=template, pad_token=pad_token)
-    model = open_model(AutoModelForCausalLM, source, revision, dtype, config=config)
+    model = open_model(AutoModelForCausalLM, source, revision, dtype, device=device, config=config)
     fit_vocabulary(model, tokenizer)
     check_head(model, head_rule(model))
     banned = _suppressed(model)
@@ -399,7 +405,6 @@ def moving_reference_of(policy: Policy) -> Policy:
     What training leaves alone (the base under LoRA) is shared. The copies keep `requires_grad`, which tells a
     checkpoint that they change; no gradient is ever taken.
     """
-    kept = (*policy.model.parameters(), *policy.model.buffers())
-    model = copy.deepcopy(policy.model, {id(tensor): tensor for tensor in kept if not tensor.requires_grad})
+    model = copy_what_trains(policy.model)
     model.eval()
     return Policy(model, policy.tokenizer, precision=policy.precision, banned=policy.banned)

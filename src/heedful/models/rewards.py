@@ -18,6 +18,7 @@ from heedful.errors import HeedfulError
 from heedful.models.callables import import_function, names_function
 from heedful.models.classifier import ClassifierReward, load_classifier, reads_last_token
 from heedful.models.head_bank import ENSEMBLE
+from heedful.models.one_base import SharedBase
 from heedful.models.scalar import RewardModel, load_reward_model
 
 Reward: TypeAlias = Callable[[Sequence[Conversation], Sequence[str]], Tensor | Sequence[float]]
@@ -136,7 +137,9 @@ def aggregation(spec: str) -> Aggregation | None:
     return Aggregation(lambda scores: uncertainty_penalised(scores, coefficient), members)
 
 
-def load_reward(spec: str, **settings: Any) -> RewardModel | ClassifierReward | CheckedReward | EnsembleReward:
+def load_reward(
+    spec: str, *, base: SharedBase | None = None, **settings: Any
+) -> RewardModel | ClassifierReward | CheckedReward | EnsembleReward:
     """The reward that a setting names.
 
     Args:
@@ -149,6 +152,7 @@ def load_reward(spec: str, **settings: Any) -> RewardModel | ClassifierReward | 
             - `mean:A,B,...`, `worst:A,B,...` or `penalised=0.1:A,B,...`: several of these, as one by their mean,
               their lowest, or their mean less so many times their unbiased variance. A single member is a model with
               an ensemble of heads on one trunk.
+        base: a policy's base; what was trained as an adapter of it is opened on it.
         settings: for a reward model, arguments of `load_reward_model`; a callable takes none of them.
 
     Raises:
@@ -156,18 +160,21 @@ def load_reward(spec: str, **settings: Any) -> RewardModel | ClassifierReward | 
     """
     aggregated = aggregation(spec)
     if aggregated is not None:
-        return _ensemble(spec, aggregated, settings)
+        return _ensemble(spec, aggregated, base, settings)
     if names_function(spec):
         return CheckedReward(spec, import_function(spec))
     source, _, label = spec.rpartition("#") if "#" in spec and not Path(spec).exists() else (spec, "", "")
     settings = {**settings, "label": label} if label else settings
+    standing = base.reward_model(source) if base is not None else None
+    if standing is not None:
+        return standing
     if reads_last_token(source, settings.get("revision")):
         return load_reward_model(source, **settings)
     return load_classifier(source, **settings)
 
 
-def _ensemble(spec: str, aggregated: Aggregation, settings: dict[str, Any]) -> EnsembleReward:
-    rewards = [load_reward(member, **settings) for member in aggregated.members]
+def _ensemble(spec: str, aggregated: Aggregation, base: SharedBase | None, settings: dict[str, Any]) -> EnsembleReward:
+    rewards = [load_reward(member, base=base, **settings) for member in aggregated.members]
     if len(rewards) > 1:
 
         def apart(prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:

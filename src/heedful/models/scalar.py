@@ -7,7 +7,6 @@ always the end-of-turn token; that is where plain transformers reads it too.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,15 @@ from heedful.data.chat import end_of_turn_ids, prepare_tokenizer, render_complet
 from heedful.data.packing import micro_batches
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
-from heedful.models.adapters import LoRA, attach, merged_state, underlying, without_adapters
+from heedful.models.adapters import (
+    ADAPTER_FOLDER,
+    LoRA,
+    attach,
+    copy_what_trains,
+    is_adapted,
+    save_adapter,
+    underlying,
+)
 from heedful.models.alignment import hidden_states, place, previous
 from heedful.models.attention import quicken
 from heedful.models.head_bank import HEADS, HeadBank, float_linear, open_bank
@@ -36,6 +43,7 @@ from heedful.models.storage import (
     torch_dtype,
     write_folder,
 )
+from heedful.models.trunk import classifier_on
 
 NORMALISATION = "heedful_reward"
 """Key of a configuration that holds a reward's `offset` and `scale`."""
@@ -133,12 +141,19 @@ class RewardModel(ScalarModel):
         return self
 
     def save(self, folder: Path) -> None:
-        """As `ScalarModel.save`; further heads lie beside the weights."""
+        """As `ScalarModel.save`; beside the weights lie further heads, and an adapter together with the head."""
         if self.bank is not None:
             setattr(underlying(self.model).config, HEADS, self.bank.describe())
         super().save(folder)
+        if is_adapted(self.model):
+            save_adapter(self.model, Path(folder) / ADAPTER_FOLDER)
         if self.bank is not None:
             self.bank.save(folder)
+
+    def freeze_trunk(self) -> None:
+        """Leave the head alone to be trained: critics that start from this model then share its trunk."""
+        self.model.requires_grad_(False)
+        underlying(self.model).score.requires_grad_(True)
 
     def last_states(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """The trunk's states at the last real token of each row, which must be its end-of-turn token.
@@ -254,20 +269,35 @@ class Critic(ScalarModel):
 
     @classmethod
     def from_reward(cls, reward: RewardModel, *, lora: LoRA | None = None, seed: int = 0) -> Critic:
-        """A critic that starts as a copy of a reward model, normalisation included; with `lora`, adapters train."""
-        model = copy.deepcopy(reward.model)
-        return cls(attach(model, lora, seed=seed) if lora else model, reward.tokenizer, precision=reward.precision)
+        """A critic that starts as a copy of a reward model, normalisation included.
+
+        Weights that are frozen in the reward model are shared with it, not copied.
+
+        Args:
+            lora: train adapters and the head instead of all weights. A reward model that has adapters keeps them: the
+                critic's are copies, of the same rank.
+        """
+        model = copy_what_trains(reward.model)
+        if lora and not is_adapted(model):
+            model = attach(model, lora, seed=seed)
+        return cls(model, reward.tokenizer, precision=reward.precision)
 
     @classmethod
     def from_policy(cls, policy: Policy, *, lora: LoRA | None = None, seed: int = 0) -> Critic:
-        """A critic on a copy of a policy's trunk; its head starts at zero, so all its first values are 0."""
-        model = _classifier(policy)
+        """A critic on a policy's trunk as it stands; its head starts at zero, so all its first values are 0.
+
+        The trunk is a copy; with `lora` it is the policy's own base, as in `new_reward_model`.
+        """
+        model = classifier_on(policy, share=lora is not None)
         model.score.weight.data.zero_()
         return cls(attach(model, lora, seed=seed) if lora else model, policy.tokenizer, precision=policy.precision)
 
 
 def new_reward_model(policy: Policy, *, lora: LoRA | None = None, seed: int = 0) -> RewardModel:
-    """A reward model on a copy of a policy's trunk (adapters merged in), with a fresh small head.
+    """A reward model on a policy's trunk as it stands, with a fresh small head.
+
+    The trunk is a copy, adapters merged in. With `lora` it is the policy's own where nothing can move that: a base
+    with adapters that have learnt nothing, or a policy that is frozen.
 
     The head's weights are drawn from N(0, 1 / (H + 1)), a standard deviation of 1 / sqrt(H + 1), as in
     Stiennon et al. 2020, "Learning to summarize from human feedback", arXiv 2009.01325, appendix B.1.
@@ -280,54 +310,13 @@ def new_reward_model(policy: Policy, *, lora: LoRA | None = None, seed: int = 0)
     Raises:
         HeedfulError: transformers has no sequence classifier of this architecture.
     """
-    model = _classifier(policy)
+    model = classifier_on(policy, share=lora is not None)
     generator = torch.Generator().manual_seed(seed)
     width = model.score.weight.shape[1]
     head = torch.randn(model.score.weight.shape, generator=generator) / math.sqrt(width + 1)
     model.score.weight.data.copy_(head)
     adapted = attach(model, lora, seed=seed) if lora else model
     return RewardModel(adapted, policy.tokenizer, precision=policy.precision)
-
-
-def _classifier(policy: Policy) -> Any:
-    """A one-label sequence classifier of transformers on a copy of a policy's trunk; its head is not set."""
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSIFIERS
-
-    source = underlying(policy.model)
-    config = copy.deepcopy(source.config)
-    name = type(source).__name__
-    trunk = _trunk_copy(policy.model)
-    if type(config) not in CLASSIFIERS:
-        raise HeedfulError(
-            f"transformers has no sequence classifier for {name}, so it can be no reward model or critic.",
-            mend="Use another architecture, or a value head on the policy's own trunk.",
-        )
-    config.num_labels = 1
-    config.pad_token_id = policy.pad
-    with torch.device("meta"):
-        classifier: Any = CLASSIFIERS[type(config)]
-        model = classifier(config)
-    linear = isinstance(getattr(model, "score", None), torch.nn.Linear) and model.score.out_features == 1
-    if not linear or type(model.base_model) is not type(trunk):
-        raise HeedfulError(
-            f"transformers' sequence classifier for {name} is not a linear score on its trunk.",
-            mend="Use another architecture, or a value head on the policy's own trunk.",
-        )
-    setattr(model, model.base_model_prefix, trunk)
-    trunk.config = config
-    model.score = torch.nn.Linear(model.score.in_features, 1, bias=False, device=policy.device)
-    model.requires_grad_(True)
-    return model.train(source.training)
-
-
-def _trunk_copy(model: Any) -> Any:
-    """A copy of a model's trunk with its adapters merged into it."""
-    merged = merged_state(model)
-    if merged is None:
-        return copy.deepcopy(model.base_model)
-    plain = copy.deepcopy(without_adapters(model))
-    plain.load_state_dict(merged)
-    return plain.base_model
 
 
 ScalarT = TypeVar("ScalarT", bound=ScalarModel)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,8 @@ from heedful.errors import HeedfulError
 from heedful.models.adapters import merged_state, underlying
 
 Precision = Literal["float32", "bfloat16"]
+Stored = Literal["float32", "bfloat16", "nf4"]
+"""Type of stored weights. nf4: 4 bits (QLoRA; Dettmers et al. 2023, arXiv 2305.14314), for a base that is frozen."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZER_FILES = (
@@ -124,12 +128,23 @@ def open_tokenizer(source: str, revision: str | None) -> Any:
         ) from error
 
 
-def open_model(auto_class: Any, source: str, revision: str | None, dtype: Precision, **settings: Any) -> Any:
-    """A model on the CPU by an auto class of transformers: safetensors only, no foreign code, dropout off.
+def open_model(
+    auto_class: Any,
+    source: str,
+    revision: str | None,
+    dtype: Stored,
+    *,
+    device: torch.device | str = "cpu",
+    **settings: Any,
+) -> Any:
+    """A model by an auto class of transformers: safetensors only, no foreign code, dropout off.
+
+    It is on the CPU, or with nf4 on `device`, the GPU that quantised it.
 
     Raises:
-        HeedfulError: it cannot be read, or weights of that class are missing or do not fit.
+        HeedfulError: it cannot be read, weights of that class are missing or do not fit, or nf4 cannot be had here.
     """
+    settings |= in_four_bits(device) if dtype == "nf4" else {"dtype": torch_dtype(dtype)}
     try:
         with _quietly():
             config = settings.pop("config", None) or open_config(source, revision)
@@ -140,7 +155,6 @@ def open_model(auto_class: Any, source: str, revision: str | None, dtype: Precis
                 revision=revision,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype=torch_dtype(dtype),
                 output_loading_info=True,
                 **settings,
             )
@@ -159,6 +173,34 @@ def open_model(auto_class: Any, source: str, revision: str | None, dtype: Precis
             mend="Give the right kind: a policy is a causal language model, a reward model a classifier.",
         )
     return model
+
+
+def in_four_bits(device: torch.device | str) -> dict[str, Any]:
+    """What from_pretrained needs to store linear layers in NF4, twice quantised, and the rest in bfloat16.
+
+    Raises:
+        HeedfulError: `device` is no GPU, or bitsandbytes is not installed.
+    """
+    where = "loading.base_dtype"
+    if torch.device(device).type != "cuda":
+        raise HeedfulError(
+            "a base of 4 bits needs a GPU.", where=where, mend="Use bfloat16, or run where there is a CUDA device."
+        )
+    if find_spec("bitsandbytes") is None:
+        raise HeedfulError(
+            "a base of 4 bits is made by bitsandbytes, which is not installed.",
+            where=where,
+            mend="Install heedful[qlora], or use bfloat16.",
+        )
+    from transformers import BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_use_double_quant=True,
+    )
+    return {"dtype": torch.bfloat16, "quantization_config": quantised, "device_map": {"": device}}
 
 
 def open_config(source: str, revision: str | None) -> Any:
@@ -228,7 +270,7 @@ def write_folder(model: Any, tokenizer: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _quietly():
-            underlying(model).save_pretrained(folder, state_dict=merged_state(model))
+            _write_weights(model, folder)
             tokenizer.save_pretrained(folder)
     except SafetensorError as error:
         raise HeedfulError(
@@ -236,3 +278,33 @@ def write_folder(model: Any, tokenizer: Any, folder: Path) -> None:
             where=str(folder),
             mend="Free some space or choose another --out, and run the same command again.",
         ) from error
+
+
+def _write_weights(model: Any, folder: Path) -> None:
+    merged = merged_state(model)
+    if merged is None:
+        model.save_pretrained(folder)
+        return
+    shown = copy.copy(underlying(model))  # the weights are merged ones, float32, whatever the base is stored in
+    shown.config = copy.deepcopy(shown.config)
+    shown.hf_quantizer = None
+    if hasattr(shown.config, "quantization_config"):
+        del shown.config.quantization_config
+    shown.save_pretrained(folder, state_dict=merged)
+    shown.config.dtype = "float32"
+    shown.config.save_pretrained(folder)
+
+
+def hash_tensors(digest: Any, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Feed a hash of hashlib with tensors in the order of their names: name, type, shape and bytes of each."""
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+_INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+
+
+def content_of(config: Any) -> dict[str, str]:
+    """What a configuration says of the model, without where it came from and how it is stored."""
+    return {key: str(value) for key, value in config.to_dict().items() if key not in _INCIDENTAL}

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from heedful.core.advantages import explained_variance
 from heedful.core.policy_gradient import Whole, clipped_value_loss
@@ -105,6 +106,7 @@ def assess(
     rollout, mask = batch.rollout, batch.rollout.mask
     parts = Reading.whole(rollout, budget).parts
     models.policy.model.eval()
+    models.actor_critic.value_module.eval()
     logprobs = rollout.logprobs
     if config.rollout.recompute_logprobs:
         logprobs, _, values = in_micro_batches(
@@ -159,13 +161,25 @@ def update(
     def terms(part: CriticExperience, whole: Whole) -> Terms:
         nonlocal mismatch
         rollout = part.rollout
-        logprobs, entropy, values = actor_critic.evaluate(
-            rollout.tokens, rollout.attention, rollout.mask, temperature=config.rollout.temperature
-        )
+        asked = (rollout.tokens, rollout.attention, rollout.mask)
+
+        def loss_of(values: Tensor) -> Tensor:
+            value = clipped_value_loss(
+                values, part.values, part.returns, rollout.mask, clip=settings.value_clip or None
+            )
+            return value.sum() / whole.tokens
+
+        if isinstance(actor_critic, SeparateActorCritic):
+            value_loss = loss_of(actor_critic.critic.token_values(*asked))
+            if moves:  # back before the policy goes forward, so that the activations of one are held at a time
+                value_loss.backward()
+                value_loss = value_loss.detach()
+            logprobs, entropy = policy.token_logprobs(*asked, temperature=config.rollout.temperature)
+        else:
+            logprobs, entropy, values = actor_critic.evaluate(*asked, temperature=config.rollout.temperature)
+            value_loss = loss_of(values)
         if state.scalars["updates"] == first:
             mismatch = max(mismatch, float((logprobs.detach() - rollout.logprobs).abs().max()))
-        value = clipped_value_loss(values, part.values, part.returns, rollout.mask, clip=settings.value_clip or None)
-        value_loss = value.sum() / whole.tokens
         policy_loss, figures = objective.terms(part, logprobs, entropy, whole, config, kl_coefficient)
         loss = weight * value_loss + policy_loss if moves else weight * value_loss
         figures |= {"value_loss": value_loss.detach(), "entropy": entropy.detach().sum() / whole.tokens}

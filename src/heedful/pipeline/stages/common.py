@@ -100,11 +100,12 @@ def open_policy(model: str, config: StageConfig, out: Path, texts: Iterator[str]
             template=loading.template,
             pad_token=loading.pad_token,
             lora=lora_of(config) if adapters else None,
+            dtype=loading.base_dtype,
             device=device,
             revision=loading.revision,
             seed=config.seed,
         )
-    policy.precision = resolve_precision(loading.precision, policy)
+    policy.precision = "bfloat16" if loading.base_dtype != "float32" else resolve_precision(loading.precision, policy)
     return policy
 
 

@@ -12,17 +12,15 @@ from heedful.data.records import Prompt
 from heedful.data.splits import split
 from heedful.errors import HeedfulError
 from heedful.files import sha256_json
-from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
+from heedful.models.actor_critic import SeparateActorCritic
 from heedful.models.policy import Policy, reference_of
-from heedful.models.rewards import Reward, load_reward
-from heedful.models.scalar import Critic, RewardModel
+from heedful.models.rewards import Reward
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
     conclude,
     data_spec,
     demonstration_example,
-    lora_of,
     open_policy,
     opened,
     report_findings,
@@ -30,6 +28,7 @@ from heedful.pipeline.stages.common import (
     resume,
     texts_of,
 )
+from heedful.pipeline.stages.players import open_ppo_models, open_reward, settle
 from heedful.pipeline.stages.preference import moving_reference, own_losses
 from heedful.training.batching import Example
 from heedful.training.config.online import (
@@ -75,7 +74,7 @@ def run_ppo(
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
         kept, kept_data = kept_text(stage, policy, config)
-        models = open_ppo_models(policy, config)
+        models = open_ppo_models(stage, policy, config)
         state = ppo_state(models.actor_critic, config)
         warn(stage, config, state)
         resume(stage, config, loaded.describe(), state, {name: one["sha256"] for name, one in kept_data.items()})
@@ -176,8 +175,9 @@ def run_without_critic(
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
-        reward = load_reward(config.reward, device=str(policy.device), precision=policy.precision)
+        reward = open_reward(stage, policy, config)
         models = assemble(policy, reward)
+        settle(policy, reward)
         state = begin(models, config)
         warn(stage, config, state)
         resume(stage, config, loaded.describe(), state, inputs)
@@ -233,19 +233,6 @@ def run_online(
         shown=("reward", "kl", "entropy", "accuracy", "length"),
         watch=watch,
     )
-
-
-def open_ppo_models(policy: Policy, config: PPOConfig) -> PPOModels:
-    """The reference, the reward and the critic that a PPO run needs."""
-    judge = load_reward(config.reward, device=str(policy.device), precision=policy.precision)
-    reference = reference_of(policy)
-    if config.critic == "shared":
-        return PPOModels(SharedActorCritic(policy), reference, judge)
-    if isinstance(judge, RewardModel) and judge.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
-        critic = Critic.from_reward(judge, lora=lora_of(config), seed=config.seed)
-        return PPOModels(SeparateActorCritic(policy, critic), reference, judge, critic_from_reward=True)
-    critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)
-    return PPOModels(SeparateActorCritic(policy, critic), reference, judge)
 
 
 def kept_text(stage: Opened, policy: Policy, config: PPOConfig) -> tuple[list[Example], dict[str, Any]]:

@@ -13,6 +13,7 @@ from heedful.errors import HeedfulError
 from heedful.files import sha256_json
 from heedful.models.averaging import INITIALISATION
 from heedful.models.fingerprint import model_fingerprint
+from heedful.models.one_base import BASE, base_fingerprint
 from heedful.models.policy import Policy
 from heedful.models.scalar import new_reward_model
 from heedful.pipeline.stages.common import (
@@ -69,6 +70,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         ready = read_judged(config, stage)
         settled = ready.config
         reference = reference_answers(config, ready.policy)
+        base = settle_base(ready.policy, config)
         model = new_reward_model(ready.policy, lora=lora_of(config), seed=config.start_seed)
         start = sha256_json([model_fingerprint(model), config.heads.kind, config.start_seed])
         learning = learner(model, ready.items, settled)
@@ -91,7 +93,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         )
         learning.heads.settle()
         normalise(model, ready.items if reference is None else reference.items, config)
-        said: dict[str, Any] = {INITIALISATION: start, "loss": config.loss}
+        said: dict[str, Any] = {INITIALISATION: start, "loss": config.loss, **base}
         said["learnt"] = learning.learnt.figures() | learning.heads.figures()
         if reference is not None:
             said["reference"] = reference.described
@@ -130,6 +132,14 @@ def check_combination(config: RewardConfig, loss: RewardLoss) -> None:
             where="heads.attributes",
             mend="Add --heads.kind attributes.",
         )
+
+
+def settle_base(policy: Policy, config: RewardConfig) -> dict[str, str]:
+    """Freeze the model under adapters, which then stand on it; what the manifest says of it."""
+    if lora_of(config) is None:
+        return {}
+    policy.model.requires_grad_(False)
+    return {BASE: base_fingerprint(policy)}
 
 
 def read_judged(config: RewardConfig, stage: Opened) -> Ready[Any]:

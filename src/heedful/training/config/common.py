@@ -28,7 +28,7 @@ class LoadingConfig:
     revision: str | None = None
     """Hub revision: a branch, tag or commit."""
     precision: Precision = "auto"
-    """Compute type of forward and backward; weights stay float32. auto: bfloat16 where it pays."""
+    """Compute type of forward and backward; trained weights stay float32. auto: bfloat16 where it pays."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     lora_rank: int = 0
@@ -39,10 +39,24 @@ class LoadingConfig:
     """Dropout inside the adapters. Elsewhere dropout is off [N]."""
     lora_targets: str = "all-linear"
     """Which layers get adapters: all-linear, or names separated by commas."""
+    base_dtype: Literal["float32", "bfloat16", "nf4"] = "float32"
+    """Type of the frozen base under adapters, which stay float32. bfloat16: half the memory, computed in bfloat16.
+    nf4: an eighth (QLoRA, through bitsandbytes), on a GPU."""
 
     def __post_init__(self) -> None:
         at_least(0, "loading.", lora_rank=self.lora_rank)
         share("loading.", lora_dropout=self.lora_dropout)
+        small = self.base_dtype != "float32"
+        require(
+            not small or self.lora_rank > 0,
+            f"a base of {self.base_dtype} is frozen, and without adapters all weights train. Set loading.lora_rank.",
+            "loading.base_dtype",
+        )
+        require(
+            not small or self.precision != "float32",
+            f"what a base of {self.base_dtype} computes is bfloat16. Leave the setting out.",
+            "loading.precision",
+        )
         known = self.device in ("auto", "cpu", "cuda") or self.device.removeprefix("cuda:").isdigit()
         require(known, f"{self.device!r} is not a device; give auto, cpu, cuda or cuda:N.", "loading.device")
 

@@ -1,0 +1,77 @@
+"""Who takes part in learning online: the judge, the reference and the critic, under LoRA on the policy's own base."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
+from heedful.models.adapters import is_adapted
+from heedful.models.one_base import SharedBase, weight_bytes
+from heedful.models.policy import Policy, reference_of
+from heedful.models.rewards import Reward, load_reward
+from heedful.models.scalar import Critic, RewardModel
+from heedful.pipeline.stages.common import Opened, lora_of
+from heedful.training.config.online import OnlineConfig, PPOConfig
+from heedful.training.ppo import PPOModels
+
+
+def open_reward(stage: Opened, policy: Policy, config: OnlineConfig) -> Reward:
+    """The judge; under LoRA on the policy's own base, where it was trained as an adapter of that. It is frozen."""
+    base = SharedBase(policy) if is_adapted(policy.model) else None
+    judge = load_reward(config.reward, base=base, device=str(policy.device), precision=policy.precision)
+    if base is None:
+        return judge
+    for name in base.standing:
+        stage.display.say(f"{name}: an adapter of {config.model}, opened on the policy's base.")
+    for name in base.apart:
+        stage.display.say(
+            f"{name}: an adapter, but not of {config.model} as it is opened here (its weights, loading.base_dtype); "
+            "opened as a model of its own."
+        )
+    if isinstance(judge, RewardModel) and not base.standing:
+        judge.freeze_trunk()
+    return judge
+
+
+def open_ppo_models(stage: Opened, policy: Policy, config: PPOConfig) -> PPOModels:
+    """The reference, the reward and the critic that a PPO run needs; says what stands on one base."""
+    judge, reference = open_reward(stage, policy, config), reference_of(policy)
+    if config.critic == "shared":
+        models = PPOModels(SharedActorCritic(policy), reference, judge)
+    elif isinstance(judge, RewardModel) and judge.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
+        critic = Critic.from_reward(judge, lora=lora_of(config), seed=config.seed)
+        models = PPOModels(SeparateActorCritic(policy, critic), reference, judge, critic_from_reward=True)
+    else:
+        critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)
+        models = PPOModels(SeparateActorCritic(policy, critic), reference, judge)
+    if is_adapted(policy.model):
+        stage.display.say(said_of_weights(models))
+    settle(policy, judge)
+    return models
+
+
+def settle(policy: Policy, judge: Reward) -> None:
+    """Once all who start from the judge's weights have them: with full weights, it keeps none that it does not read."""
+    if isinstance(judge, RewardModel) and not is_adapted(policy.model):
+        judge.freeze()
+
+
+def said_of_weights(models: PPOModels) -> str:
+    """One line on who stands on the policy's base, and how much memory the weights take in all."""
+    judge, both = models.reward, models.actor_critic
+    parts: dict[str, nn.Module] = {"policy": models.policy.model, "reference": models.reference.model}
+    parts["critic"] = both.value_module
+    if isinstance(judge, RewardModel):
+        parts["reward model"] = judge.model
+    base = weight_bytes([models.reference.model])
+    more = {name: weight_bytes([models.reference.model, part]) - base for name, part in parts.items()}
+    together = [name for name, size in more.items() if size < base / 2]
+    apart = [name for name in parts if name not in together]
+    beside = f"; models of their own: {', '.join(apart)}" if apart else ""
+    whole = weight_bytes(parts.values())
+    return f"one base of {size_of(base)}: {', '.join(together)}{beside}. All weights: {size_of(whole)}."
+
+
+def size_of(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**20:.1f} MiB"
