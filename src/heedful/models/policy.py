@@ -280,7 +280,7 @@ def new_policy(
     from transformers import AutoModelForCausalLM
 
     tokenizer = prepare_tokenizer(tokenizer, template=template)
-    config = _new_config(architecture, tokenizer, init_std)
+    config = new_config(architecture, tokenizer, init_std)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -295,7 +295,7 @@ def new_policy(
     return Policy(model.to(device), tokenizer, precision=precision)
 
 
-def _new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | None) -> Any:
+def new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | None) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 

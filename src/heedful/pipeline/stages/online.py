@@ -16,13 +16,13 @@ from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.policy import Policy, reference_of
 from heedful.models.rewards import Reward, load_reward
 from heedful.models.scalar import Critic, RewardModel
+from heedful.pipeline.choices import lora_of
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
     conclude,
     data_spec,
     demonstration_example,
-    lora_of,
     open_policy,
     opened,
     report_findings,
@@ -71,6 +71,7 @@ def run_ppo(
     with opened("ppo", config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
@@ -173,6 +174,7 @@ def run_without_critic(
     with opened(name, config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
