@@ -45,7 +45,7 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "grpo": ("grpo", {"rollout": {"samples_per_prompt": 4}}),
 }
 HOMES = {"sft": "sft", "reward": "reward", "dpo": "preference"}
-BATCH = 16
+BATCH = 8
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|> ' + message['content'] + ' ' "
     "+ eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", choices=[s for s in SIZES if s != "toy"], default=["2.5m", "30m"])
     parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
-    parser.add_argument("--tokens", type=int, default=2048, help="memory.micro_batch_tokens")
+    parser.add_argument("--tokens", type=int, default=1024, help="memory.micro_batch_tokens")
     parser.add_argument("--length", type=int, default=256, help="tokens of every row")
     parser.add_argument("--lora", type=int, default=0, help="loading.lora_rank")
     parser.add_argument("--checkpointing", action="store_true", help="with gradient checkpointing, and without")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from heedful.cli.command import parse, print_json
@@ -45,13 +44,13 @@ def _print(made: Plan) -> None:
     from heedful.pipeline.plan import SHARE, gibibytes, shortage
 
     table = Table(box=None, padding=(0, 2, 0, 2))
-    for title, justify in (("what", "left"), ("when", "left"), ("memory", "right")):
-        table.add_column(title, justify=justify, style="cyan" if title == "what" else "")  # type: ignore[arg-type]
+    table.add_column("what", style="cyan")
+    table.add_column("when")
+    table.add_column("memory", justify="right")
     for need in made.needs:
         table.add_row(Text(need.what), need.when, gibibytes(need.bytes))
-    worst = Counter({when: made.at(when) for when in ("update", "rollouts", "scoring")}).most_common(1)[0][0]  # type: ignore[arg-type]
     table.add_section()
-    table.add_row("at most at a time", f"always + {worst}", gibibytes(made.total), style="bold")
+    table.add_row("at most at a time", f"always + {made.worst}", gibibytes(made.total), style="bold")
     if made.available is not None:
         table.add_row("available", f"{SHARE:.0%} is taken", gibibytes(made.available))
     console = Console()

@@ -32,17 +32,27 @@ MOST_OPERATIONS = 400_000
 """A rehearsal gives up after so many operations, about a minute: a recurrent model may take some for every token."""
 
 
+HEAP_BLOCK = 2**25
+"""Bytes from which on glibc gives a block back to the system as soon as it is free; smaller ones wait in its heap for
+others of their size (M_MMAP_THRESHOLD at its largest, mallopt(3))."""
+
+
 class NoRehearsal(Exception):  # noqa: N818  (an outcome, not a mistake in the program)
     """The model does not run without data: its shapes depend on values, or a kernel has no rule for shapes alone."""
 
 
 class Ledger(TorchDispatchMode):
-    """Bytes of the storages that are alive, now and at most, among those that it was shown or saw made."""
+    """Bytes of the storages that are alive, now and at most, among those that it was shown or saw made.
+
+    Attributes:
+        live, peak: of all of them.
+        small, peak_small: of those below `HEAP_BLOCK`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = 0
-        self.peak = 0
+        self.live = self.peak = 0
+        self.small = self.peak_small = 0
         self._sizes: dict[int, int] = {}
         self._operations = 0
 
@@ -53,16 +63,20 @@ class Ledger(TorchDispatchMode):
         if key in self._sizes:
             return
         self._sizes[key] = storage.nbytes()
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
+        self._add(storage.nbytes(), 1)
         weakref.finalize(storage, self._gone, key)
 
     def begin(self) -> None:
-        """From here on `peak` is of what follows."""
-        self.peak = self.live
+        """From here on the peaks are of what follows."""
+        self.peak, self.peak_small = self.live, self.small
 
     def _gone(self, key: int) -> None:
-        self.live -= self._sizes.pop(key)
+        self._add(self._sizes.pop(key), -1)
+
+    def _add(self, size: int, sign: int) -> None:
+        self.live += sign * size
+        self.small += sign * size * (size < HEAP_BLOCK)
+        self.peak, self.peak_small = max(self.peak, self.live), max(self.peak_small, self.small)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._operations += 1
@@ -122,15 +136,17 @@ def sketch(
 
 @dataclass(frozen=True)
 class Passes:
-    """Bytes that a forward and backward pass take beside weights and gradients.
+    """Bytes that come and go with a pass.
 
     Args:
         saved: activations that wait for the backward pass.
         work: what is alive beside them when the most is: chunks of logits, gradients of activations.
+        small: the most in blocks below `HEAP_BLOCK`, gradients of weights among them.
     """
 
     saved: int
     work: int
+    small: int
 
 
 def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt: int) -> Passes:
@@ -146,6 +162,7 @@ def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt:
         NoRehearsal: a model cannot run without data.
     """
     with _staged(models, device) as ledger:
+        before = ledger.small
         for one in models:
             for parameter in one.model.parameters():
                 if parameter.requires_grad:
@@ -160,20 +177,20 @@ def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt:
                 losses.append(_loss(one, hidden[:, width - learnt :]) if place == 0 else hidden.float().sum())
         saved = ledger.live - start
         torch.stack(losses).sum().backward()
-        return Passes(saved, ledger.peak - start - saved)
+        return Passes(saved, ledger.peak - start - saved, ledger.peak_small - before)
 
 
-def reading(model: Sketch, device: str, rows: int, width: int) -> int:
-    """Bytes that a forward pass of the trunk takes beside the weights, without gradient.
+def reading(model: Sketch, device: str, rows: int, width: int) -> Passes:
+    """A forward pass of the trunk, without gradient.
 
     Raises:
         NoRehearsal: the model cannot run without data.
     """
     with _staged([model], device) as ledger, torch.no_grad(), autocast(model.precision, torch.device(device)):
         model.model.eval()
-        start = ledger.live
+        start, small = ledger.live, ledger.small
         _trunk(model, torch.zeros(rows, width, dtype=torch.int64, device=device))
-        return ledger.peak - start
+        return Passes(0, ledger.peak - start, ledger.peak_small - small)
 
 
 def _trunk(model: Sketch, tokens: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ pass takes beside it is rehearsed (`heedful.models.rehearsal`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 
+from heedful.core.logprob import CHUNK_LOGITS
 from heedful.errors import HeedfulError
 from heedful.models.rehearsal import NoRehearsal, Passes, Sketch, reading, update
 from heedful.models.scalar import SCORING_TOKENS
@@ -31,7 +32,14 @@ from heedful.training.config.stage import StageConfig
 SHARE = 0.8
 """Of the memory that is available, how much a stage may take."""
 
+KEPT_ON_CPU = 0.6
+"""How much glibc's heap keeps of the blocks that come and go in it, as a share of them; measured (docs/memory.md)."""
+
+KEPT_ON_GPU = 0.1
+"""The same of torch's own allocator on a GPU, of blocks of any size; not measured."""
+
 When = Literal["always", "update", "rollouts", "scoring"]
+PASSING: tuple[When, ...] = ("update", "rollouts", "scoring")
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,12 @@ class Plan:
     @property
     def total(self) -> int:
         """Bytes at the worst moment: what is always held, and the largest of what comes and goes."""
-        return self.at("always") + max(self.at("update"), self.at("rollouts"), self.at("scoring"))
+        return self.at("always") + self.at(self.worst)
+
+    @property
+    def worst(self) -> When:
+        """The moment that takes the most beside what is always held."""
+        return max(PASSING, key=self.at)
 
     @property
     def fits(self) -> bool:
@@ -126,8 +139,8 @@ def planned_tokens(stage: str, config: StageConfig) -> tuple[int, str]:
 def shortage(made: Plan) -> str:
     """What a plan that does not fit lacks, and what to do about it."""
     assert made.available is not None
-    update = made.at("update") >= max(made.at("rollouts"), made.at("scoring"))
-    mend = "lower --memory.micro-batch-tokens or --records.max-length" if update else "lower --rollout.max-batch"
+    lower = "lower --memory.micro-batch-tokens or --records.max-length"
+    mend = "lower --rollout.max-batch" if made.worst == "rollouts" else lower
     return (
         f"{made.stage} needs about {gibibytes(made.total)}, and {SHARE:.0%} of what is available is "
         f"{gibibytes(int(SHARE * made.available))}; {mend}, turn on --memory.gradient-checkpointing, or train adapters "
@@ -180,8 +193,8 @@ class Planner:
             return True
         rows, width = self.shape(LARGEST_MICRO_BATCH)
         rough = sum(_rough(model, rows, width) for model in self.cast.trained.values())
-        held = sum(need.bytes for need in self.held) + self.gradients
-        return held + rough <= SHARE * self.available
+        held = sum(need.bytes for need in self.held)
+        return held + (1 + KEPT_ON_CPU) * (self.gradients + rough) <= SHARE * self.available
 
     def shape(self, tokens: int) -> tuple[int, int]:
         """Rows and width of the largest micro-batch: as many of the longest rows as `tokens` allow, at least one item.
@@ -207,35 +220,45 @@ class Planner:
         tokens, smallest = LARGEST_MICRO_BATCH, self.answers * self.longest
         while True:
             made = self._at(tokens, chosen=True)
-            within = made.available is None or made.at("always") + made.at("update") <= SHARE * made.available
-            if within or tokens <= smallest:
+            room = math.inf if made.available is None else SHARE * made.available - made.at("always")
+            if made.at("update") <= room or tokens <= smallest:
                 return made
+            token = made.at("update") / tokens  # a little too low for smaller ones, which are rehearsed in their turn
             tokens //= 2
+            while tokens > smallest and token * tokens > room:
+                tokens //= 2
 
     def _at(self, tokens: int, *, chosen: bool) -> Plan:
         rows, width = self.shape(tokens)
-        needs = [*self.held, Need("gradients", self.gradients, "update")]
         remarks = [*self.cast.remarks]
         try:
             passes = self._passes(rows, width)
         except NoRehearsal as problem:
-            passes = Passes(sum(_rough(model, rows, width) for model in self.cast.trained.values()), 0)
+            rough = sum(_rough(model, rows, width) for model in self.cast.trained.values())
+            passes = Passes(rough, 0, rough)
             remarks.append(f"activations by a rough rule, on the safe side: no rehearsal ({problem})"[:200])
-        needs.append(Need(f"activations of {rows} x {width} tokens", passes.saved, "update"))
-        needs.append(Need("chunk of logits, and what passes by", passes.work, "update"))
-        needs += self._online()
+        update = [
+            Need("gradients", self.gradients, "update"),
+            Need(f"activations of {rows} x {width} tokens", passes.saved, "update"),
+            Need("chunk of logits, and what passes by", passes.work, "update"),
+        ]
+        needs = [*self.held, *self._with_kept(update, passes.small), *self._rollouts(), *self._scoring()]
         return Plan(self.stage, self.device, tokens, chosen, rows, width, tuple(needs), self.available, tuple(remarks))
+
+    def _with_kept(self, needs: list[Need], small: int) -> list[Need]:
+        """Needs of one moment, and what the allocator keeps of such memory when it is free."""
+        gpu = self.device.startswith("cuda")
+        kept = KEPT_ON_GPU * sum(need.bytes for need in needs) if gpu else KEPT_ON_CPU * small
+        return [*needs, Need("kept by the allocator", int(kept), needs[0].when)]
 
     def _passes(self, rows: int, width: int) -> Passes:
         config = self.config
         learnt = min(width - 1, config.rollout.max_new_tokens) if isinstance(config, OnlineConfig) else width - 1
         made = update(list(self.cast.trained.values()), self.device, rows, width, learnt)
-        if config.memory.offload_activations:
-            return Passes(0, made.work)
-        return made
+        return replace(made, saved=0) if config.memory.offload_activations else made
 
-    def _online(self) -> list[Need]:
-        """What sampling and scoring take."""
+    def _rollouts(self) -> list[Need]:
+        """What sampling takes."""
         config = self.config
         if not isinstance(config, OnlineConfig):
             return []
@@ -246,26 +269,32 @@ class Planner:
             budget = int(GPU_SHARE * max(0, (self.available or 0) - sum(need.bytes for need in self.held)))
         rows = min(config.batch, rollout.max_batch or max(1, budget // (cache + logits)))
         prompts, room = math.ceil(rows / rollout.samples_per_prompt), max(1, self.longest - rollout.max_new_tokens)
-        read = _reading(policy, self.device, prompts, room) + 5 * prompts * room**2
+        read = _reading(policy, self.device, prompts, room)
         needs = [
             Need(f"key-value cache of {rows} rows", rows * cache, "rollouts"),
             Need("sampler", rows * logits, "rollouts"),
-            Need(f"reading {prompts} x {room} tokens of prompts", read, "rollouts"),
+            Need(f"reading {prompts} x {room} tokens of prompts", read.work + 5 * prompts * room**2, "rollouts"),
         ]
-        if self.cast.judge is not None:
-            window = getattr(self.cast.judge.model.config.get_text_config(), "max_position_embeddings", None)
-            width = min(self.longest, window or self.longest)
-            rows = max(1, min(config.batch, SCORING_TOKENS // width))
-            size = _reading(self.cast.judge, self.device, rows, width)
-            needs.append(Need(f"scoring {rows} x {width} tokens", size, "scoring"))
-        return needs
+        return self._with_kept(needs, read.small)
+
+    def _scoring(self) -> list[Need]:
+        """What the reward model takes while it reads."""
+        config, judge = self.config, self.cast.judge
+        if not isinstance(config, OnlineConfig) or judge is None:
+            return []
+        window = getattr(judge.model.config.get_text_config(), "max_position_embeddings", None)
+        width = min(self.longest, window or self.longest)
+        rows = max(1, min(config.batch, SCORING_TOKENS // width))
+        read = _reading(judge, self.device, rows, width)
+        return self._with_kept([Need(f"scoring {rows} x {width} tokens", read.work, "scoring")], read.small)
 
 
-def _reading(model: Sketch, device: str, rows: int, width: int) -> int:
+def _reading(model: Sketch, device: str, rows: int, width: int) -> Passes:
     try:
         return reading(model, device, rows, width)
     except NoRehearsal:
-        return _rough(model, rows, width) // _layers(model)
+        rough = _rough(model, rows, width) // _layers(model)
+        return Passes(0, rough, rough)
 
 
 def _layers(model: Sketch) -> int:
@@ -286,9 +315,5 @@ def _rough(model: Sketch, rows: int, width: int) -> int:
     layers = 1 if model.checkpointed else _layers(model)
     token = 24 * hidden + 8 * inner + 4 * heads * width
     boundaries = _layers(model) * hidden
-    head = 4 * (3 * LOGITS + config.vocab_size * hidden)
+    head = 4 * (3 * CHUNK_LOGITS + config.vocab_size * hidden)
     return 4 * rows * width * (layers * token + boundaries) + head
-
-
-LOGITS = 2**23
-"""Numbers of a chunk of logits (`heedful.core.logprob`)."""
