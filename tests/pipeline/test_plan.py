@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def light(models: Any, device: str, rows: int, width: int, learnt: int) -> Passes:
-    """A rehearsal that takes no time, so that most tests don't wait for one: 5 kB a token, and 1 MB whatever it reads."""
+    """A rehearsal that takes no time: 5 kB a token, and 1 MiB whatever it reads."""
     return Passes(5000 * rows * width * len(models), 2**20, 3000 * rows * width)
 
 
