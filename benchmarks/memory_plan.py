@@ -109,7 +109,7 @@ def settings(name: str, folder: Path, out: Path, options: argparse.Namespace, le
         "out": str(out),
         "records": {"max_length": length, "held_out": 0.0},
         "memory": {"micro_batch_tokens": options.tokens, "gradient_checkpointing": options.checkpointing},
-        "loading": {"lora_rank": options.lora},
+        "loading": {"lora_rank": options.lora, "precision": options.precision},
         "run": {"tensorboard": False, "checkpoint_every": 1, "sample_every": 0},
     }
     if stage in HOMES:
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1024, help="memory.micro_batch_tokens")
     parser.add_argument("--length", type=int, default=256, help="tokens of every row")
     parser.add_argument("--lora", type=int, default=0, help="loading.lora_rank")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="loading.precision")
     parser.add_argument("--checkpointing", action="store_true", help="with gradient checkpointing, and without")
     parser.add_argument("--folder", default=str(Path(tempfile.gettempdir()) / "heedful-memory-plan"))
     parser.add_argument("--child", nargs=2, metavar=("STAGE", "SIZE"), help=argparse.SUPPRESS)
@@ -172,7 +173,9 @@ def main() -> None:
     for size in options.sizes:
         for name in options.stages:
             for checkpointing in (False, True) if options.checkpointing else (False,):
-                flags = [f"--{key}={getattr(options, key)}" for key in ("tokens", "length", "lora", "folder")]
+                flags = [
+                    f"--{key}={getattr(options, key)}" for key in ("tokens", "length", "lora", "precision", "folder")
+                ]
                 command = [sys.executable, __file__, "--child", name, size, *flags]
                 command += ["--checkpointing"] if checkpointing else []
                 told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -92,7 +92,7 @@ def test_a_second_model_adds_its_own_and_a_reading_keeps_less() -> None:
     one = update([policy], "cpu", ROWS, WIDTH, LEARNT)
     both = update([policy, critic], "cpu", ROWS, WIDTH, LEARNT)
     assert both.saved > 1.7 * one.saved
-    assert reading(policy, "cpu", ROWS, WIDTH).work < one.saved
+    assert reading(policy, "cpu", ROWS, WIDTH) < one.saved
 
 
 def test_activations_grow_with_tokens_and_a_sketch_can_be_used_again() -> None:

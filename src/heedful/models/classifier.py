@@ -16,9 +16,9 @@ from heedful.data.packing import micro_batches
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.models.labels import chosen_label, classifier_config, finite
+from heedful.models.low_precision import autocast
 from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
-from heedful.models.policy import autocast
 from heedful.models.scalar import SCORING_TOKENS
 from heedful.models.storage import Precision, open_model, open_tokenizer
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,18 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from heedful.core.logprob import unchecked_logprob
-from heedful.models.adapters import LoRA, attach, underlying
+from heedful.models.adapters import LoRA, attach, is_adapted, underlying
+from heedful.models.attention import quicken
+from heedful.models.low_precision import LOW, autocast
 from heedful.models.modes import checkpoint_activations
-from heedful.models.policy import autocast
 from heedful.models.storage import Precision, switch_off_dropout
 
 MOST_OPERATIONS = 400_000
 """A rehearsal gives up after so many operations, about a minute: a recurrent model may take some for every token."""
-
-
-HEAP_BLOCK = 2**25
-"""Bytes from which on glibc gives a block back to the system as soon as it is free; smaller ones wait in its heap for
-others of their size (M_MMAP_THRESHOLD at its largest, mallopt(3))."""
 
 
 class NoRehearsal(Exception):  # noqa: N818  (an outcome, not a mistake in the program)
@@ -42,17 +38,11 @@ class NoRehearsal(Exception):  # noqa: N818  (an outcome, not a mistake in the p
 
 
 class Ledger(TorchDispatchMode):
-    """Bytes of the storages that are alive, now and at most, among those that it was shown or saw made.
-
-    Attributes:
-        live, peak: of all of them.
-        small, peak_small: of those below `HEAP_BLOCK`.
-    """
+    """Bytes of the storages that are alive, now and at most, among those that it was shown or saw made."""
 
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self.small = self.peak_small = 0
         self._sizes: dict[int, int] = {}
         self._operations = 0
 
@@ -63,20 +53,16 @@ class Ledger(TorchDispatchMode):
         if key in self._sizes:
             return
         self._sizes[key] = storage.nbytes()
-        self._add(storage.nbytes(), 1)
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self._gone, key)
 
     def begin(self) -> None:
-        """From here on the peaks are of what follows."""
-        self.peak, self.peak_small = self.live, self.small
+        """From here on `peak` is of what follows."""
+        self.peak = self.live
 
     def _gone(self, key: int) -> None:
-        self._add(self._sizes.pop(key), -1)
-
-    def _add(self, size: int, sign: int) -> None:
-        self.live += sign * size
-        self.small += sign * size * (size < HEAP_BLOCK)
-        self.peak, self.peak_small = max(self.peak, self.live), max(self.peak_small, self.small)
+        self.live -= self._sizes.pop(key)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._operations += 1
@@ -91,11 +77,20 @@ class Ledger(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Sketch:
-    """A model without data: on the meta device, with its adapters if it has any."""
+    """A model without data: on the meta device, its weights float32, with its adapters if it has any."""
 
     model: Any
     precision: Precision = "float32"
     checkpointed: bool = False
+
+    @property
+    def low(self) -> bool:
+        """Whether it is computed by weights in bfloat16: a working copy, or its own where nothing trains them."""
+        return self.precision == "bfloat16" and not is_adapted(self.model)
+
+    def autocast(self, device: str) -> AbstractContextManager[Any]:
+        """What its passes run in, as `heedful.models.low_precision.Computing` has it."""
+        return autocast("float32" if self.low else self.precision, torch.device(device))
 
     @property
     def weights(self) -> int:
@@ -127,6 +122,7 @@ def sketch(
     switch_off_dropout(config)
     with torch.device("meta"):
         model = auto_class.from_config(config, dtype=torch.float32)
+        quicken(model)
         if lora is not None:
             model = attach(model, lora, seed=0)
     if checkpoint:
@@ -141,12 +137,10 @@ class Passes:
     Args:
         saved: activations that wait for the backward pass.
         work: what is alive beside them when the most is: chunks of logits, gradients of activations.
-        small: the most in blocks below `HEAP_BLOCK`, gradients of weights among them.
     """
 
     saved: int
     work: int
-    small: int
 
 
 def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt: int) -> Passes:
@@ -162,7 +156,6 @@ def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt:
         NoRehearsal: a model cannot run without data.
     """
     with _staged(models, device) as ledger:
-        before = ledger.small
         for one in models:
             for parameter in one.model.parameters():
                 if parameter.requires_grad:
@@ -172,25 +165,25 @@ def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt:
         tokens = torch.zeros(rows, width, dtype=torch.int64, device=device)
         losses = []
         for place, one in enumerate(models):
-            with autocast(one.precision, torch.device(device)):
+            with one.autocast(device):
                 hidden = _trunk(one, tokens)
                 losses.append(_loss(one, hidden[:, width - learnt :]) if place == 0 else hidden.float().sum())
         saved = ledger.live - start
         torch.stack(losses).sum().backward()
-        return Passes(saved, ledger.peak - start - saved, ledger.peak_small - before)
+        return Passes(saved, ledger.peak - start - saved)
 
 
-def reading(model: Sketch, device: str, rows: int, width: int) -> Passes:
-    """A forward pass of the trunk, without gradient.
+def reading(model: Sketch, device: str, rows: int, width: int) -> int:
+    """Bytes that a forward pass of the trunk takes beside the weights, without gradient.
 
     Raises:
         NoRehearsal: the model cannot run without data.
     """
-    with _staged([model], device) as ledger, torch.no_grad(), autocast(model.precision, torch.device(device)):
+    with _staged([model], device) as ledger, torch.no_grad(), model.autocast(device):
         model.model.eval()
-        start, small = ledger.live, ledger.small
+        start = ledger.live
         _trunk(model, torch.zeros(rows, width, dtype=torch.int64, device=device))
-        return Passes(0, ledger.peak - start, ledger.peak_small - small)
+        return ledger.peak - start
 
 
 def _trunk(model: Sketch, tokens: Tensor) -> Tensor:
@@ -218,7 +211,7 @@ def _staged(models: Sequence[Sketch], device: str) -> Iterator[Ledger]:
     try:
         with FakeTensorMode():
             for one in models:
-                _replace(one.model, device)
+                _replace(one.model, device, LOW if one.low else torch.float32)
                 for tensor in (*one.model.parameters(), *one.model.buffers()):
                     ledger.note(tensor)
             ledger.begin()
@@ -239,12 +232,16 @@ def _tensors(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
     return [(store, name, tensor) for store in stores for name, tensor in store.items() if tensor is not None]
 
 
-def _replace(model: nn.Module, device: str) -> None:
-    """Put fake tensors of the same shapes on the device in place of the meta ones; what was tied stays tied."""
+def _replace(model: nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Put fake tensors of the same shapes on the device in place of the meta ones; what was tied stays tied.
+
+    Args:
+        dtype: of the parameters.
+    """
     made: dict[int, Tensor] = {}
     for store, name, tensor in _tensors(model):
         if id(tensor) not in made:
-            fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
             parameter = isinstance(tensor, nn.Parameter)
+            fake = torch.empty(tensor.shape, dtype=dtype if parameter else tensor.dtype, device=device)
             made[id(tensor)] = nn.Parameter(fake, requires_grad=tensor.requires_grad) if parameter else fake
         store[name] = made[id(tensor)]

@@ -32,11 +32,8 @@ from heedful.training.config.stage import StageConfig
 SHARE = 0.8
 """Of the memory that is available, how much a stage may take."""
 
-KEPT_ON_CPU = 0.6
-"""How much glibc's heap keeps of the blocks that come and go in it, as a share of them; measured (docs/memory.md)."""
-
-KEPT_ON_GPU = 0.1
-"""The same of torch's own allocator on a GPU, of blocks of any size; not measured."""
+KEPT = {"cpu": 0.4, "cuda": 0.1}
+"""What an allocator keeps, as a share of what comes and goes: on a CPU as measured (docs/memory.md), on a GPU not."""
 
 When = Literal["always", "update", "rollouts", "scoring"]
 PASSING: tuple[When, ...] = ("update", "rollouts", "scoring")
@@ -179,6 +176,9 @@ class Planner:
         weights = {name: model.weights for name, model in trained.items()} | self.cast.frozen
         moments = 2 * sum(model.trained for model in trained.values())
         needs = [Need(f"weights: {name}", size, "always") for name, size in weights.items()]
+        copies = sum(model.weights // 2 for model in trained.values() if model.low)
+        if copies:
+            needs.append(Need("working copies in bfloat16", copies, "always"))
         return (*needs, Need("optimiser state", moments, "always"))
 
     @property
@@ -194,7 +194,7 @@ class Planner:
         rows, width = self.shape(LARGEST_MICRO_BATCH)
         rough = sum(_rough(model, rows, width) for model in self.cast.trained.values())
         held = sum(need.bytes for need in self.held)
-        return held + (1 + KEPT_ON_CPU) * (self.gradients + rough) <= SHARE * self.available
+        return held + (1 + KEPT["cpu"]) * (self.gradients + rough) <= SHARE * self.available
 
     def shape(self, tokens: int) -> tuple[int, int]:
         """Rows and width of the largest micro-batch: as many of the longest rows as `tokens` allow, at least one item.
@@ -235,20 +235,19 @@ class Planner:
             passes = self._passes(rows, width)
         except NoRehearsal as problem:
             rough = sum(_rough(model, rows, width) for model in self.cast.trained.values())
-            passes = Passes(rough, 0, rough)
+            passes = Passes(rough, 0)
             remarks.append(f"activations by a rough rule, on the safe side: no rehearsal ({problem})"[:200])
         update = [
             Need("gradients", self.gradients, "update"),
             Need(f"activations of {rows} x {width} tokens", passes.saved, "update"),
             Need("chunk of logits, and what passes by", passes.work, "update"),
         ]
-        needs = [*self.held, *self._with_kept(update, passes.small), *self._rollouts(), *self._scoring()]
+        needs = [*self.held, *self._with_kept(update), *self._rollouts(), *self._scoring()]
         return Plan(self.stage, self.device, tokens, chosen, rows, width, tuple(needs), self.available, tuple(remarks))
 
-    def _with_kept(self, needs: list[Need], small: int) -> list[Need]:
+    def _with_kept(self, needs: list[Need]) -> list[Need]:
         """Needs of one moment, and what the allocator keeps of such memory when it is free."""
-        gpu = self.device.startswith("cuda")
-        kept = KEPT_ON_GPU * sum(need.bytes for need in needs) if gpu else KEPT_ON_CPU * small
+        kept = KEPT[torch.device(self.device).type] * sum(need.bytes for need in needs)
         return [*needs, Need("kept by the allocator", int(kept), needs[0].when)]
 
     def _passes(self, rows: int, width: int) -> Passes:
@@ -263,7 +262,7 @@ class Planner:
         if not isinstance(config, OnlineConfig):
             return []
         policy, rollout = self.cast.trained["policy"], config.rollout
-        cache, logits = row_bytes(policy.model.config, self.longest, 4)
+        cache, logits = row_bytes(policy.model.config, self.longest, 2 if policy.low else 4)
         budget = CPU_BUDGET
         if self.device.startswith("cuda"):
             budget = int(GPU_SHARE * max(0, (self.available or 0) - sum(need.bytes for need in self.held)))
@@ -273,9 +272,10 @@ class Planner:
         needs = [
             Need(f"key-value cache of {rows} rows", rows * cache, "rollouts"),
             Need("sampler", rows * logits, "rollouts"),
-            Need(f"reading {prompts} x {room} tokens of prompts", read.work + 5 * prompts * room**2, "rollouts"),
+            *([Need("weights as matrix products like them", policy.weights // 2, "rollouts")] if policy.low else []),
+            Need(f"reading {prompts} x {room} tokens of prompts", read + 5 * prompts * room**2, "rollouts"),
         ]
-        return self._with_kept(needs, read.small)
+        return self._with_kept(needs)
 
     def _scoring(self) -> list[Need]:
         """What the reward model takes while it reads."""
@@ -286,15 +286,14 @@ class Planner:
         width = min(self.longest, window or self.longest)
         rows = max(1, min(config.batch, SCORING_TOKENS // width))
         read = _reading(judge, self.device, rows, width)
-        return self._with_kept([Need(f"scoring {rows} x {width} tokens", read.work, "scoring")], read.small)
+        return self._with_kept([Need(f"scoring {rows} x {width} tokens", read, "scoring")])
 
 
-def _reading(model: Sketch, device: str, rows: int, width: int) -> Passes:
+def _reading(model: Sketch, device: str, rows: int, width: int) -> int:
     try:
         return reading(model, device, rows, width)
     except NoRehearsal:
-        rough = _rough(model, rows, width) // _layers(model)
-        return Passes(0, rough, rough)
+        return _rough(model, rows, width) // _layers(model)
 
 
 def _layers(model: Sketch) -> int:

@@ -64,7 +64,7 @@ class Casting:
             return Cast({"policy": policy}, moving, None, remarks)
         if not isinstance(config, OnlineConfig):
             return Cast({"policy": policy}, {}, None, remarks)
-        frozen = {"reference": 0 if self.lora else policy.weights}
+        frozen = {"reference": 0 if self.lora else policy.weights // (2 if policy.low else 1)}
         if isinstance(config, OnlineDPOConfig) and config.reference.update != "fixed":
             frozen["reference that moves"] = policy.trained
         judges, more = self._judges(config.reward)

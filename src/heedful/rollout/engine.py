@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from heedful.errors import HeedfulError
+from heedful.models.kernels import packed_weights
 from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
 from heedful.rollout.decoding import Chunk, Decoding, check_model
-from heedful.rollout.types import Rollout, RolloutParams
+from heedful.rollout.types import Readout, ReadRollout, Rollout, RolloutParams
 
 if TYPE_CHECKING:
     from heedful.models.policy import Policy
@@ -45,6 +46,7 @@ class NativeEngine:
         *,
         samples_per_prompt: int = 1,
         max_batch: int | None = None,
+        readout: Readout | None = None,
     ) -> Rollout:
         """Sample `samples_per_prompt` completions (K) of each prompt.
 
@@ -57,10 +59,12 @@ class NativeEngine:
             params: `DecodingParams` for greedy, top-k and the like; training passes `RolloutParams`.
             samples_per_prompt: K, at least 1. A prompt is read by the model once for all its samples.
             max_batch: rows sampled at once; None takes as many as the memory budget holds.
+            readout: read off the states that tokens are sampled from, such as a value head on the policy's trunk.
 
         Returns:
-            The rollout on the policy's device. Log-probabilities are those of the policy's distribution
-            (temperature and banned tokens), also under `DecodingParams`; at temperature 1 when greedy.
+            The rollout on the policy's device, a `ReadRollout` where there is a readout. Log-probabilities are those
+            of the policy's distribution (temperature and banned tokens), also under `DecodingParams`; at temperature 1
+            when greedy.
 
         Raises:
             HeedfulError: no prompts or an empty one, a prompt and its completion longer than the model's
@@ -72,9 +76,10 @@ class NativeEngine:
 
         def sampled(limit: int) -> Rollout:
             chunks = _chunks(prompts, samples_per_prompt, limit)
-            with evaluating(self.policy.model), self.policy.autocast():
-                parts = [_run(self.policy, chunk, params) for chunk in chunks]
-            return _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
+            with evaluating(self.policy.model), self.policy.autocast(), packed_weights(self.policy.running()):
+                parts = [_run(self.policy, chunk, params, readout) for chunk in chunks]
+            rollout, readouts = _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
+            return rollout if readout is None else ReadRollout(**vars(rollout), readouts=readouts)
 
         return within_memory(max_batch or self._affordable(longest), 1, sampled)
 
@@ -166,15 +171,15 @@ def _chunks(prompts: Sequence[Sequence[int]], samples: int, limit: int) -> list[
     return chunks
 
 
-def _run(policy: Policy, chunk: Chunk, params: RolloutParams) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The chunk's tokens, log-probabilities [B, S], lengths and finished flags [B]; the cache is let go."""
-    decoding = Decoding(policy, chunk, params)
+def _run(policy: Policy, chunk: Chunk, params: RolloutParams, readout: Readout | None) -> tuple[Tensor, ...]:
+    """The chunk's tokens, log-probabilities, readouts [B, S], lengths and finished flags [B]; the cache is let go."""
+    decoding = Decoding(policy, chunk, params, readout)
     decoding.sample()
     while decoding.running:
         decoding.advance()
         decoding.sample()
     _require_finite(decoding.logprobs)
-    return decoding.tokens, decoding.logprobs, decoding.lengths, decoding.finished
+    return decoding.tokens, decoding.logprobs, decoding.readouts, decoding.lengths, decoding.finished
 
 
 def _require_finite(logprobs: Tensor) -> None:
@@ -187,13 +192,13 @@ def _assemble(
     prompts: Sequence[Sequence[int]],
     samples: int,
     chunks: list[Chunk],
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]],
+    parts: list[tuple[Tensor, ...]],
     pad: int,
-) -> Rollout:
-    """Chunks back in the order of their rows, each completion right behind its prompt."""
+) -> tuple[Rollout, Tensor]:
+    """Chunks back in the order of their rows, each completion right behind its prompt; and the readouts [B, T]."""
     device = parts[0][0].device
     order = torch.tensor([row for chunk in chunks for row in chunk.rows], device=device).argsort()
-    sampled, logprobs, lengths, finished = (torch.cat(part)[order] for part in zip(*parts, strict=True))
+    sampled, logprobs, readouts, lengths, finished = (torch.cat(part)[order] for part in zip(*parts, strict=True))
     prompt_index = torch.arange(len(prompts), device=device).repeat_interleave(samples)
     prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[prompt_index]
     widest = max(len(prompt) for prompt in prompts)
@@ -207,8 +212,11 @@ def _assemble(
     tokens = torch.full(attention.shape, pad, device=device)
     tokens[:, :widest] = padded[prompt_index]
     tokens = tokens.scatter_(1, places, sampled).where(attention, pad)
-    placed = torch.zeros(attention.shape, device=device).scatter_(1, places, logprobs).where(mask, 0.0)
-    return Rollout(
+    placed, read = (
+        torch.zeros(attention.shape, device=device).scatter_(1, places, values).where(mask, 0.0)
+        for values in (logprobs, readouts)
+    )
+    rollout = Rollout(
         tokens=_cut(tokens, width),
         attention=_cut(attention, width),
         mask=_cut(mask, width),
@@ -216,6 +224,7 @@ def _assemble(
         finished=finished,
         prompt_index=prompt_index,
     )
+    return rollout, _cut(read, width)
 
 
 def _cut(table: Tensor, width: int) -> Tensor:

@@ -12,19 +12,18 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from heedful.core.advantages import explained_variance, masked_mean
+from heedful.core.advantages import explained_variance
 from heedful.core.policy_gradient import Whole, clipped_value_loss
 from heedful.data.records import Prompt
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.policy import Policy
 from heedful.models.rewards import Reward
-from heedful.rollout.types import Rollout
+from heedful.rollout.types import Readout, ReadRollout
 from heedful.training.batching import Example, records_between
 from heedful.training.config.common import OptimiserConfig
 from heedful.training.config.online import PPOConfig
-from heedful.training.experience import CriticExperience, describe, in_micro_batches, judge, logprobs_of
+from heedful.training.experience import CriticExperience, Reading, describe, in_micro_batches, judge, logprobs_of
 from heedful.training.optimiser import Optimiser
 from heedful.training.rollouts import PTX_PURPOSE, Batch, Questions, fix_scale, sample
 from heedful.training.sft import imitate
@@ -48,6 +47,11 @@ class PPOModels:
     def policy(self) -> Policy:
         """The policy that is trained."""
         return self.actor_critic.policy
+
+    @property
+    def readout(self) -> Readout | None:
+        """Values, where they are read off the policy's own states: sampling has made those states already."""
+        return self.actor_critic.read if isinstance(self.actor_critic, SharedActorCritic) else None
 
 
 def ppo_state(actor_critic: ActorCritic, config: PPOConfig) -> TrainState:
@@ -101,14 +105,22 @@ def assess(
     """Log-probabilities of policy and reference, values, advantages; and the figures that describe the batch."""
     temperature = config.rollout.temperature
     rollout, mask = batch.rollout, batch.rollout.mask
+    parts = Reading.whole(rollout, budget).parts
     models.policy.model.eval()
-
-    def compute(part: Rollout) -> tuple[Tensor, ...]:
-        return models.actor_critic.evaluate(part.tokens, part.attention, part.mask, temperature=temperature)
-
-    own, entropy, values = in_micro_batches(rollout, budget, compute)
+    logprobs = rollout.logprobs
+    if config.rollout.recompute_logprobs:
+        logprobs, _, values = in_micro_batches(
+            rollout,
+            parts,
+            lambda part: models.actor_critic.evaluate(part.tokens, part.attention, part.mask, temperature=temperature),
+        )
+    elif isinstance(rollout, ReadRollout):
+        values = rollout.readouts
+    else:
+        values = in_micro_batches(
+            rollout, parts, lambda part: (models.actor_critic.values(part.tokens, part.attention, part.mask),)
+        )[0]
     reference = logprobs_of(models.reference, rollout, temperature, budget)
-    logprobs = own if config.rollout.recompute_logprobs else rollout.logprobs
     experience = judge(
         rollout,
         batch.scores,
@@ -123,8 +135,6 @@ def assess(
         whiten_advantages=config.update.whiten_advantages,
     )
     figures = describe(rollout, logprobs, reference) | {"kl_coefficient": kl_coefficient}
-    figures["entropy"] = float(masked_mean(entropy, mask))
-    figures["logprob_mismatch"] = float((own - rollout.logprobs).abs().max())
     explained = float(explained_variance(values, experience.returns, mask))
     if math.isfinite(explained):  # it has no answer where all returns are equal
         figures["explained_variance"] = explained
@@ -144,30 +154,36 @@ def update(
     objective = Objective(settings.clip, settings.clip, "token", "token", config.rollout.max_new_tokens)
     weight = 1.0 if isinstance(actor_critic, SeparateActorCritic) else settings.value_coefficient
     moves = state.step >= config.critic_warmup
+    first, mismatch = state.scalars["updates"], 0.0
     policy.model.train()
     actor_critic.value_module.train()
 
     def terms(part: CriticExperience, whole: Whole) -> Terms:
+        nonlocal mismatch
         rollout = part.rollout
         logprobs, entropy, values = actor_critic.evaluate(
             rollout.tokens, rollout.attention, rollout.mask, temperature=config.rollout.temperature
         )
+        if state.scalars["updates"] == first:
+            mismatch = max(mismatch, float((logprobs.detach() - rollout.logprobs).abs().max()))
         value = clipped_value_loss(values, part.values, part.returns, rollout.mask, clip=settings.value_clip or None)
         value_loss = value.sum() / whole.tokens
         policy_loss, figures = objective.terms(part, logprobs, entropy, whole, config, kl_coefficient)
         loss = weight * value_loss + policy_loss if moves else weight * value_loss
-        return loss, figures | {"value_loss": value_loss.detach()}
+        figures |= {"value_loss": value_loss.detach(), "entropy": entropy.detach().sum() / whole.tokens}
+        return loss, figures
 
     def minibatch(part: CriticExperience) -> dict[str, float]:
         def gather(tokens: int) -> dict[str, float]:
-            figures = accumulate(part, tokens, objective.longest, terms)
+            parts = Reading.whole(part.rollout, tokens).parts
+            figures = accumulate(part, parts, objective.longest, terms)
             if kept and moves:
                 figures["ptx_loss"] = keep(state, policy, kept, config, tokens)
             return figures
 
         return state.within_memory(config.memory, part.rollout.tokens.shape[1], gather) | step_optimisers(state)
 
-    return epochs(state, experience, config, minibatch)
+    return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
 
 
 def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPOConfig, tokens: int) -> float:
