@@ -42,17 +42,21 @@ class Device:
         self.passes, self.failures = 0, 0
         for home in HOMES:
             monkeypatch.setattr(home, "hidden_states", self.guarded(home.hidden_states, fail_at, limit))
+        home = heedful.models.policy
+        together = self.guarded(home.continued_hidden_states, fail_at, limit)
+        monkeypatch.setattr(home, "continued_hidden_states", together)
 
     def guarded(self, real: Callable[..., Any], fail_at: int, limit: int) -> Callable[..., Any]:
-        def hidden_states(model: Any, tokens: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+        def reading(model: Any, tokens: torch.Tensor, attention: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
             if torch.is_grad_enabled():
                 self.passes += 1
-                if self.passes >= fail_at and tokens.numel() > limit:
+                read = tokens.numel() + sum(answers.numel() for answers in more[:1])
+                if self.passes >= fail_at and read > limit:
                     self.failures += 1
                     raise torch.OutOfMemoryError("CUDA out of memory (a test's)")
-            return real(model, tokens, attention)
+            return real(model, tokens, attention, *more)
 
-        return hidden_states
+        return reading
 
 
 OFFLINE = ("sft", "reward", "dpo")

@@ -68,7 +68,8 @@ class Casting:
         if isinstance(config, OnlineDPOConfig) and config.reference.update != "fixed":
             frozen["reference that moves"] = policy.trained
         judges, more = self._judges(config.reward)
-        frozen |= {f"reward {name}": judge.weights for name, judge in judges}
+        for name, judge in judges:
+            frozen[f"reward {name}"] = judge.weights * 3 // 2 if judge.low else judge.weights
         trained = {"policy": policy}
         if isinstance(config, PPOConfig) and config.critic == "separate":
             alone = len(judges) == 1 and judges[0][1].model.config.vocab_size == described.vocab_size
