@@ -176,15 +176,16 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
 
 
 def _multiply(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(states.to(torch.bfloat16), weight, bias, "none", [], "")
 
 
 @functools.lru_cache(maxsize=1)
 def can_pack() -> bool:
     """Whether this build of PyTorch has the operations, which Inductor uses too, and they give what they should."""
-    states, weight = torch.randn(3, 16).bfloat16(), torch.randn(8, 16).bfloat16()
-    try:
-        found = _multiply(torch.ops.mkldnn._reorder_linear_weight(weight, None), None, states)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.allclose(found.float(), states.float() @ weight.float().t(), atol=0.1, rtol=0.1)
+    states, weight = (torch.linspace(-2, 3, rows * 16).view(rows, 16).bfloat16() for rows in (3, 8))
+    with torch.autocast("cpu", enabled=False):
+        try:
+            found = _multiply(torch.ops.mkldnn._reorder_linear_weight(weight, None), None, states)
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+        return torch.allclose(found.float(), states.float() @ weight.float().t(), atol=0.1, rtol=0.1)

@@ -43,7 +43,8 @@ class WorkingCopy:
         self._seen = [weight._version for weight, _ in self._pairs]
         install(self.model)
         for weight, twin in self._pairs:
-            twin.register_post_accumulate_grad_hook(_hand_over(weight))
+            twin.requires_grad_(True).register_post_accumulate_grad_hook(_hand_over(weight))
+            twin.requires_grad_(weight.requires_grad)
 
     def of(self, model: Any) -> bool:
         """Whether this is the twin of a model."""
@@ -67,16 +68,20 @@ class Computing:
 
     bfloat16 over full float32 weights runs a working copy. With adapters it is autocast, so that the frozen base is
     held once; weights that are bfloat16 already run as they are.
+
+    Attributes:
+        shares: its weights are another's too, the base under adapters.
     """
 
     model: Any
     precision: Precision
     device: torch.device
+    shares: bool = False
     _copy: WorkingCopy | None = None
 
     def running(self) -> Any:
         """The model as a forward pass is to run it, inside `autocast()`; its gradients reach `model`'s weights."""
-        if self.precision == "float32" or is_adapted(self.model) or not is_high(self.model):
+        if self.precision == "float32" or self._on_a_base() or not is_high(self.model):
             return self.model
         if self._copy is None or not self._copy.of(self.model):
             self._copy = WorkingCopy(self.model)
@@ -85,12 +90,15 @@ class Computing:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """What every forward pass of `running()` runs in: autocast for bfloat16 with adapters, else nothing."""
-        return autocast(self.precision if is_adapted(self.model) else "float32", self.device)
+        return autocast(self.precision if self._on_a_base() else "float32", self.device)
+
+    def _on_a_base(self) -> bool:
+        return self.shares or is_adapted(self.model)
 
     def freeze(self) -> None:
         """Nothing will train it from now on: of weights that are computed in bfloat16, no float32 ones are kept."""
         self.model.requires_grad_(False)
-        if self.precision == "bfloat16" and not is_adapted(self.model):
+        if self.precision == "bfloat16" and not self._on_a_base():
             self._copy = None
             lower(self.model)
             install(self.model)

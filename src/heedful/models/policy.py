@@ -323,7 +323,7 @@ def new_policy(
     from transformers import AutoModelForCausalLM
 
     tokenizer = prepare_tokenizer(tokenizer, template=template)
-    config = _new_config(architecture, tokenizer, init_std)
+    config = new_config(architecture, tokenizer, init_std)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -338,7 +338,7 @@ def new_policy(
     return Policy(model.to(device), tokenizer, precision=precision)
 
 
-def _new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | None) -> Any:
+def new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | None) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
@@ -395,6 +395,7 @@ def reference_of(policy: Policy) -> Policy:
         model = copy.deepcopy(policy.model)
     model.eval()
     reference = Policy(model, policy.tokenizer, precision=policy.precision, banned=policy.banned)
+    reference.shares = is_adapted(policy.model)
     reference.freeze()
     return reference
 

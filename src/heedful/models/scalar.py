@@ -33,6 +33,7 @@ from heedful.models.attention import quicken
 from heedful.models.head_bank import HEADS, HeadBank, float_linear, open_bank
 from heedful.models.labels import chosen_label, classifier_config, finite, keep_label
 from heedful.models.low_precision import Computing
+from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
 from heedful.models.policy import Policy
 from heedful.models.storage import (
@@ -234,6 +235,14 @@ class RewardModel(ScalarModel):
         self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
         """What `read` gives of each sequence's tokens and attention, in the order given, without gradient."""
+        if not sequences:
+            return torch.empty(0, device=self.device)
+        longest = max(len(sequence) for sequence in sequences)
+        return within_memory(budget, longest, lambda tokens: self._read(sequences, tokens, read))
+
+    def _read(
+        self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
         found: list[Tensor] = [torch.empty(0, device=self.device)] * len(sequences)
         with evaluating(self.model):
             for rows in micro_batches([len(sequence) for sequence in sequences], budget):
@@ -244,8 +253,7 @@ class RewardModel(ScalarModel):
                 attention = torch.arange(width, device=self.device)[None, :] < lengths[:, None]
                 for row, score in zip(rows, read(tokens, attention), strict=True):
                     found[row] = score
-        scores = torch.stack(found) if found else torch.empty(0, device=self.device)
-        return finite(scores, str(self.tokenizer.name_or_path))
+        return finite(torch.stack(found), str(self.tokenizer.name_or_path))
 
 
 class Critic(ScalarModel):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from heedful.errors import HeedfulError
 from heedful.models.kernels import packed_weights
+from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
 from heedful.rollout.decoding import Chunk, Decoding, check_model
 from heedful.rollout.types import Readout, ReadRollout, Rollout, RolloutParams
@@ -72,12 +73,15 @@ class NativeEngine:
         self._check(prompts, samples_per_prompt, max_batch)
         longest = max(len(prompt) for prompt in prompts) + params.max_new_tokens
         check_model(self.policy, longest)
-        limit = max_batch or self._affordable(longest)
-        chunks = _chunks(prompts, samples_per_prompt, limit)
-        with evaluating(self.policy.model), self.policy.autocast(), packed_weights(self.policy.running()):
-            parts = [_run(self.policy, chunk, params, readout) for chunk in chunks]
-        rollout, readouts = _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
-        return rollout if readout is None else ReadRollout(**vars(rollout), readouts=readouts)
+
+        def sampled(limit: int) -> Rollout:
+            chunks = _chunks(prompts, samples_per_prompt, limit)
+            with evaluating(self.policy.model), self.policy.autocast(), packed_weights(self.policy.running()):
+                parts = [_run(self.policy, chunk, params, readout) for chunk in chunks]
+            rollout, readouts = _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
+            return rollout if readout is None else ReadRollout(**vars(rollout), readouts=readouts)
+
+        return within_memory(max_batch or self._affordable(longest), 1, sampled)
 
     def stream(self, prompt: Sequence[int], params: RolloutParams) -> Iterator[int]:
         """The tokens of one completion as they are sampled, the end-of-turn token included.
@@ -113,17 +117,26 @@ class NativeEngine:
 
     def _affordable(self, longest: int) -> int:
         """Rows whose cache (at full length) and logits fit the memory budget, at least 1."""
-        config = self.policy.model.config.get_text_config(decoder=True)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width = next(self.policy.model.parameters()).element_size()
-        cache = 2 * config.num_hidden_layers * heads * size * longest * width
-        logits = 16 * config.vocab_size
         device = torch.device(self.policy.device)
         budget = float(CPU_BUDGET)
         if device.type == "cuda":
             budget = GPU_SHARE * torch.cuda.mem_get_info(device)[0]
-        return max(1, int(budget // (cache + logits)))
+        return max(1, int(budget // sum(row_bytes(self.policy.model.config, longest, width))))
+
+
+def row_bytes(config: Any, longest: int, width: int) -> tuple[int, int]:
+    """Bytes that one row takes: its keys and values at full length, and its logits with what sampling makes of them.
+
+    Args:
+        config: the model's.
+        longest: tokens of prompt and completion.
+        width: bytes of a number in the cache.
+    """
+    text = config.get_text_config(decoder=True)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * heads * size * longest * width, 16 * text.vocab_size
 
 
 def decode(policy: Policy, rollout: Rollout) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from heedful.data.packing import micro_batches, prompt_micro_batches
 from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout
 from heedful.training.config.online import BaseKLConfig, OnlineConfig
+from heedful.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,18 @@ def logprobs_of(policy: Policy, rollout: Rollout, temperature: float, budget: in
     return in_micro_batches(rollout, reading.parts, lambda part: reading.logprobs(policy, part, temperature)[:1])[0]
 
 
-def old_logprobs(policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
+def run_logprobs(state: TrainState, policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
+    """[B, T]: `logprobs_of` a run's rollout, in micro-batches that the device has memory for."""
+    work = partial(logprobs_of, policy, rollout, config.rollout.temperature)
+    return state.within_memory(config.memory, rollout.tokens.shape[1], work)
+
+
+def old_logprobs(state: TrainState, policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
     """[B, T]: log-probabilities under the policy that sampled: the sampler's own, or computed again if asked."""
     if not config.rollout.recompute_logprobs:
         return rollout.logprobs
     policy.model.eval()
-    return logprobs_of(policy, rollout, config.rollout.temperature, config.memory.micro_batch_tokens)
+    return run_logprobs(state, policy, rollout, config)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,7 +90,8 @@ def ppo(
     while state.step < config.steps:
         state.begin_step()
         batch = sample(state, models, questions, config.rollout, config.score)
-        experience, figures = assess(models, batch, state.scalars["kl_coefficient"], config)
+        look = partial(assess, models, batch, state.scalars["kl_coefficient"], config)
+        experience, figures = state.within_memory(config.memory, batch.rollout.tokens.shape[1], look)
         figures |= update(state, models.actor_critic, experience, config, kept)
         figures |= batch.figures()
         steer(state, config.kl, figures["kl"], len(batch))
@@ -99,10 +101,10 @@ def ppo(
 
 @torch.no_grad()
 def assess(
-    models: PPOModels, batch: Batch, kl_coefficient: float, config: PPOConfig
+    models: PPOModels, batch: Batch, kl_coefficient: float, config: PPOConfig, budget: int
 ) -> tuple[CriticExperience, dict[str, float]]:
     """Log-probabilities of policy and reference, values, advantages; and the figures that describe the batch."""
-    temperature, budget = config.rollout.temperature, config.memory.micro_batch_tokens
+    temperature = config.rollout.temperature
     rollout, mask = batch.rollout, batch.rollout.mask
     parts = Reading.whole(rollout, budget).parts
     models.policy.model.eval()
@@ -186,16 +188,19 @@ def update(
         return loss, figures
 
     def minibatch(part: CriticExperience) -> dict[str, float]:
-        parts = Reading.whole(part.rollout, config.memory.micro_batch_tokens).parts
-        figures = accumulate(part, parts, objective.longest, terms)
-        if kept and moves:
-            figures["ptx_loss"] = keep(state, policy, kept, config)
-        return figures | step_optimisers(state)
+        def gather(tokens: int) -> dict[str, float]:
+            parts = Reading.whole(part.rollout, tokens).parts
+            figures = accumulate(part, parts, objective.longest, terms)
+            if kept and moves:
+                figures["ptx_loss"] = keep(state, policy, kept, config, tokens)
+            return figures
+
+        return state.within_memory(config.memory, part.rollout.tokens.shape[1], gather) | step_optimisers(state)
 
     return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
 
 
-def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPOConfig) -> float:
+def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPOConfig, tokens: int) -> float:
     """Add the gradient of PPO-ptx: γ times the mean loss per token on the next sequences of the other text.
 
     Minimise L_PPO - γ E[log π(text)] (Ouyang et al. 2022, equation 2, with the mean over tokens). Which sequences
@@ -204,4 +209,4 @@ def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPO
     size, number = config.ptx.sequences, state.scalars["updates"]
     chosen = records_between(number * size, (number + 1) * size, len(kept), mix(state.seed, PTX_PURPOSE))
     batch = [kept[i] for i in chosen]
-    return imitate(policy, batch, config.memory.micro_batch_tokens, config.ptx.weight)["loss"]
+    return imitate(policy, batch, tokens, config.ptx.weight)["loss"]

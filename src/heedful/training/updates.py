@@ -182,7 +182,7 @@ def update_policy(
 ) -> dict[str, float]:
     """The optimiser steps of one rollout batch, without a critic; returns their mean figures."""
     policy.model.train()
-    budget, temperature = config.memory.micro_batch_tokens, config.rollout.temperature
+    temperature = config.rollout.temperature
     kl_coefficient, first = state.scalars["kl_coefficient"], state.scalars["updates"]
     mismatch = 0.0
 
@@ -196,8 +196,11 @@ def update_policy(
         return loss, figures | {"entropy": entropy.detach().sum() / whole.tokens}
 
     def minibatch(part: Experience) -> dict[str, float]:
-        reading = Reading.of(policy, part.rollout, budget)
-        return accumulate(part, reading.parts, objective.longest, partial(terms, reading)) | step_optimisers(state)
+        def gather(tokens: int) -> dict[str, float]:
+            reading = Reading.of(policy, part.rollout, tokens)
+            return accumulate(part, reading.parts, objective.longest, partial(terms, reading))
+
+        return state.within_memory(config.memory, part.rollout.tokens.shape[1], gather) | step_optimisers(state)
 
     return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
 

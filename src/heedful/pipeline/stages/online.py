@@ -70,6 +70,7 @@ def run_ppo(
     with opened("ppo", config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
@@ -172,6 +173,7 @@ def run_without_critic(
     with opened(name, config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
