@@ -74,6 +74,15 @@ def test_adapters_learn_little_and_their_reference_weighs_nothing(made: Path) ->
     ppo = plan("ppo", settings("ppo", made, loading={"lora_rank": 2}, critic="shared"))
     assert size_of(ppo, "weights: reference") == 0
     assert size_of(ppo, "gradients") < 0.3 * size(made)[1]
+    separate = plan("ppo", settings("ppo", made, loading={"lora_rank": 2}))
+    assert 0 < size_of(separate, "weights: critic") < 0.3 * size(made)[1]
+    assert size_of(separate, "gradients") > size_of(ppo, "gradients")
+
+
+@pytest.mark.usefixtures("no_rehearsal")
+def test_what_a_base_in_fewer_bits_saves_is_left_out_and_said(made: Path) -> None:
+    found = plan("ppo", settings("ppo", made, loading={"lora_rank": 2, "base_dtype": "bfloat16"}))
+    assert any("a base of bfloat16 is counted as float32" in remark for remark in found.remarks)
 
 
 @pytest.mark.usefixtures("no_rehearsal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Casting:
         """The models of the stage."""
         described, remarks = policy_config(self.config)
         config = self.config
+        if config.loading.base_dtype != "float32":
+            remarks = (*remarks, f"a base of {config.loading.base_dtype} is counted as float32, so it takes less")
         if isinstance(config, RewardConfig):
             start = self._causal(described, None)
             model = self._scalar(described, self.lora)
@@ -73,7 +75,8 @@ class Casting:
         trained = {"policy": policy}
         if isinstance(config, PPOConfig) and config.critic == "separate":
             alone = len(judges) == 1 and judges[0][1].model.config.vocab_size == described.vocab_size
-            trained["critic"] = self._scalar(judges[0][1].model.config if alone else described, self.lora)
+            critic = self._scalar(judges[0][1].model.config if alone else described, self.lora)
+            trained["critic"] = replace(critic, on_a_base=self.lora is not None)
         largest = max((judge for _, judge in judges), key=lambda one: one.weights, default=None)
         return Cast(trained, frozen, largest, (*remarks, *more))
 
