@@ -52,6 +52,17 @@ def test_shared_values_describe_the_prefix_before_their_token(policy, batch) -> 
     assert not values[~mask].any()
 
 
+@pytest.mark.parametrize("kind", ["separate", "shared"])
+def test_values_alone_are_those_of_the_whole_evaluation(kind: str, llama: Policy, batch) -> None:
+    shared = SharedActorCritic(llama)
+    shared.value_module.weight.data.copy_(torch.linspace(-1, 1, 32))
+    both = shared if kind == "shared" else SeparateActorCritic(llama, Critic.from_reward(new_reward_model(llama)))
+    with torch.no_grad():
+        values = both.values(*batch)
+        assert values.any()
+        assert torch.equal(values, both.evaluate(*batch)[2])
+
+
 def test_the_value_loss_trains_head_and_trunk(llama, batch) -> None:
     shared = SharedActorCritic(llama)
     shared.value_module.weight.data.fill_(0.1)

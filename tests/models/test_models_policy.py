@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from architectures import VOCABULARY, tiny_architectures, tiny_tokenizer
 from heedful.errors import HeedfulError
+from heedful.models import alignment, head
 from heedful.models.head import HeadRule, check_head, head_rule
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy, new_policy, reference_of
@@ -269,3 +271,61 @@ def test_all_eight_architectures_are_here() -> None:
     assert set(tiny_architectures()) == {
         "llama", "qwen3", "gemma3", "mistral", "phi", "gpt2", "gpt_neox", "olmo2"
     }  # fmt: skip
+
+
+def answered(groups: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(tokens, attention, mask, group): answers of 1 to 7 tokens behind prompts of 5, 9 and 3."""
+    draw = torch.Generator().manual_seed(3)
+    prompts = [torch.randint(7, 50, (n,), generator=draw) for n in (5, 9, 3)]
+    answers = [torch.randint(7, 50, (int(torch.randint(1, 8, (1,), generator=draw)),), generator=draw) for _ in groups]
+    rows = [torch.cat([prompts[group], answer]) for group, answer in zip(groups, answers, strict=True)]
+    width = max(map(len, rows))
+    tokens = torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in rows])
+    attention = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
+    mask = attention & (torch.arange(width) >= torch.tensor([len(prompts[group]) for group in groups])[:, None])
+    return tokens, attention, mask, torch.tensor(groups)
+
+
+@pytest.mark.parametrize("groups", [(0, 1, 1, 2, 0, 0), (2, 2)])
+def test_a_prompt_read_once_gives_what_whole_rows_give(policy: Policy, groups: tuple[int, ...]) -> None:
+    tokens, attention, mask, group = answered(groups)
+    found = []
+    for compute in (policy.token_logprobs, lambda *a, **k: policy.grouped_logprobs(*a, group, **k)):
+        policy.model.zero_grad()
+        logprobs, entropy = compute(tokens, attention, mask, temperature=0.7)
+        (logprobs.sum() + 0.3 * entropy.sum()).backward()
+        gradient = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+        found.append((logprobs.detach(), entropy.detach(), gradient / gradient.abs().max()))
+    policy.model.zero_grad()
+    for whole, once in zip(*found, strict=True):
+        torch.testing.assert_close(once, whole, atol=2e-5, rtol=0)
+
+
+def test_which_architectures_read_a_prompt_once(made: Any) -> None:
+    assert {name for name in ("llama", "qwen3", "gpt2", "phi", "mistral", "gemma3") if made(name).continues()} == {
+        "llama", "qwen3", "gpt2", "phi",  # the others' windows slide
+    }  # fmt: skip
+
+
+def test_a_model_that_recomputes_activations_reads_whole_rows(llama: Policy) -> None:
+    checkpoint_activations(llama.model)
+    assert not llama.continues()
+    tokens, attention, mask, group = answered((0, 0))
+    assert torch.equal(
+        llama.grouped_logprobs(tokens, attention, mask, group)[0], llama.token_logprobs(tokens, attention, mask)[0]
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_filling_up_shapes_changes_nothing(llama: Policy, batch: Any, precision: Any, monkeypatch: Any) -> None:
+    """Rows and columns of padding are added where products are compiled by shape; results are as without them."""
+    own = Policy(llama.model, llama.tokenizer, precision=precision)
+    given = answered((0, 1, 1, 2, 0))
+    with torch.no_grad():
+        found = []
+        for fills in (False, True):
+            for module in (alignment, head):
+                monkeypatch.setattr(module, "compiles_by_shape", lambda model, fills=fills: fills)
+            found.append((*own.token_logprobs(*batch), *own.grouped_logprobs(*given)))
+    for plain, filled in zip(*found, strict=True):
+        torch.testing.assert_close(filled, plain, atol=1e-5 if precision == "float32" else 0.06, rtol=0)

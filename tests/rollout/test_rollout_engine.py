@@ -14,7 +14,7 @@ from heedful.errors import HeedfulError
 from heedful.models.policy import Policy, new_policy
 from heedful.rollout import decoding
 from heedful.rollout.engine import NativeEngine, decode
-from heedful.rollout.types import DecodingParams, RolloutParams
+from heedful.rollout.types import DecodingParams, ReadRollout, Rollout, RolloutParams
 
 ARCHITECTURES = sorted(tiny_architectures())
 
@@ -398,3 +398,39 @@ def test_decoding_params_refuse_nonsense(values):
 def test_training_params_have_no_decoding():
     with pytest.raises(TypeError):
         RolloutParams(5, top_k=3)
+
+
+@pytest.mark.parametrize("stop", [(), ("w9",)])
+def test_rows_that_leave_by_eights_change_nothing(make_policy, prompts, watch, stop, monkeypatch):
+    """Where shapes are compiled, ended rows ride along until eight can leave: the rollout is the same."""
+    policy = make_policy(double=True)
+    policy.eos = (2, 9, 17, 23, 30, 31)
+    params = RolloutParams(24, seed=3, stop=stop)
+    found = {}
+    for compiled in (False, True):
+        monkeypatch.setattr(decoding, "compiles_by_shape", lambda model, compiled=compiled: compiled)
+        shapes = watch(policy)
+        found[compiled] = NativeEngine(policy).generate(prompts, params, samples_per_prompt=4)
+        rows = [count for count, _ in shapes[1:]]
+        assert rows[-1] < rows[0]
+        assert all(count % 8 == 0 for count in rows) == compiled
+    for name in Rollout.__dataclass_fields__:
+        assert torch.equal(getattr(found[False], name), getattr(found[True], name)), name
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_readout_sees_the_states_that_tokens_are_sampled_from(make_policy, prompts, limit):
+    policy = make_policy()
+    weight = torch.randn(policy.model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    engine, params = NativeEngine(policy), RolloutParams(16, seed=2)
+    given = {"samples_per_prompt": 2, "max_batch": limit}
+    rollout = engine.generate(prompts, params, **given, readout=lambda states: states @ weight)
+    assert isinstance(rollout, ReadRollout)
+    assert not rollout.readouts[~rollout.mask].any()
+    with torch.no_grad():
+        hidden = policy.model.base_model(input_ids=rollout.tokens).last_hidden_state
+    expected = torch.cat([torch.zeros(len(rollout), 1), (hidden @ weight)[:, :-1]], dim=1).where(rollout.mask, 0.0)
+    torch.testing.assert_close(rollout.readouts, expected, atol=1e-4, rtol=1e-4)
+    plain = engine.generate(prompts, params, **given)
+    assert type(plain) is Rollout
+    assert torch.equal(plain.tokens, rollout.tokens)

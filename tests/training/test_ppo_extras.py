@@ -58,7 +58,7 @@ def test_the_gradient_is_minus_gamma_times_the_mean_log_likelihoods() -> None:
     policy = new()
     config = replace(CONFIG, ptx=PTXConfig(data="text", weight=2.5, sequences=3))  # all three, in some order
     state = ppo_state(SharedActorCritic(policy), config)
-    told = keep(state, policy, TEXT, config)
+    told = keep(state, policy, TEXT, config, config.memory.tokens)
     given = [p.grad.clone() for p in policy.model.parameters()]
     policy.model.zero_grad()
     total = torch.zeros(())
@@ -81,7 +81,7 @@ def test_what_is_read_follows_from_the_seed_and_the_updates() -> None:
     found = []
     for number in (0, 1, 2, 0, 1, 2):
         state.scalars["updates"] = number
-        found.append(keep(state, policy, TEXT, CONFIG))
+        found.append(keep(state, policy, TEXT, CONFIG, 8192))
     assert found[:3] == found[3:]
     assert len(set(found[:3])) > 1
 

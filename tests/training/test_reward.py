@@ -87,7 +87,7 @@ def test_micro_batches_change_neither_loss_nor_gradient(loss: str, kind: str, tm
         config = settings(loss, kind, centering=0.05, memory={"micro_batch_tokens": budget})
         learning = learner(model(), items, config)
         batch = Batch.of(items, range(16), learning.heads)
-        value, seen = descend(learning, batch, config)
+        value, seen = descend(learning, batch, config, config.memory.tokens)
         assert (len(seen) > 4) == (budget == 60)
         found.append((value, gradients(learning)))
     (small, few), (large, whole) = found
@@ -123,7 +123,7 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_items(tmp_path: Path) -
             for scores, item in zip(parts(learning, items), items, strict=True)
         ]  # type: ignore[union-attr]
         with torch.enable_grad():
-            value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config)
+            value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config, config.memory.tokens)
         assert value == pytest.approx(sum(wanted) / 8, abs=1e-5)
     items = items_of("bradley-terry", "scalar", tmp_path)[:8]
     config = settings("bradley-terry", "scalar", centering=0.1)
@@ -134,7 +134,7 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_items(tmp_path: Path) -
         a, b = scores[:1, 0], scores[1:, 0]
         total += item.weight * float(bradley_terry_loss(a, b, probability=p) + 0.1 * centering_penalty(a, b))
     with torch.enable_grad():
-        value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config)
+        value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config, config.memory.tokens)
     assert value == pytest.approx(total / sum(item.weight for item in items), abs=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_odin_takes_the_sum_for_preferences_and_the_batch_for_length(tmp_path: P
     apart = length_penalty(flat[:, 0], flat[:, 1], lengths)
     angle = orthogonality_penalty(learning.model.model.score.weight, learning.heads.weights.weight)
     with torch.enable_grad():
-        value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config)
+        value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config, config.memory.tokens)
     assert value == pytest.approx(float(preferences + 0.7 * apart + 0.3 * angle), abs=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_members_of_an_ensemble_learn_from_bootstraps_of_their_own(tmp_path: Pat
             weights += weight
         losses.append(total / weights)
     with torch.enable_grad():
-        value, _ = descend(learning, Batch.of(items, chosen, heads), config)
+        value, _ = descend(learning, Batch.of(items, chosen, heads), config, config.memory.tokens)
     assert value == pytest.approx(sum(losses) / 3, abs=1e-5)
 
 
@@ -246,13 +246,13 @@ def test_ratings_teach_the_heads_by_their_mean_error_and_preferences_the_mixture
     error = (torch.cat(said) - given)[known].square().mean()
     ranks = [item.said.ranks for item in items]  # type: ignore[union-attr]
     losses = [all_pairs_loss(outputs.mean(1), order) for outputs, order in zip(said, ranks, strict=True)]
-    value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config)
+    value, _ = descend(learning, Batch.of(items, range(8), learning.heads), config, config.memory.tokens)
     assert value == pytest.approx(float(torch.stack(losses).mean() + error), abs=1e-5)
 
     for parameter in (*learning.model.model.parameters(), bank.weight, *learning.heads.learnt.parameters()):
         parameter.grad = None
     unrated = [dataclasses.replace(item, ratings=((math.nan, math.nan),) * len(item.answers)) for item in items]
-    descend(learning, Batch.of(unrated, range(8), learning.heads), config)
+    descend(learning, Batch.of(unrated, range(8), learning.heads), config, config.memory.tokens)
     moved = {name for name, gradient in gradients(learning).items() if gradient.abs().max() > 0}
     assert moved == {"mixture.mixture"}
 

@@ -14,7 +14,9 @@ import torch
 from architectures import tiny_architectures, tiny_tokenizer
 from heedful.data.records import Message, Prompt
 from heedful.models.policy import new_policy, reference_of
+from heedful.training.config.common import MemoryConfig
 from heedful.training.config.online import GRPOConfig, GRPOUpdateConfig, RolloutConfig, ScoreConfig
+from heedful.training.experience import Reading, select
 from heedful.training.grpo import grpo, grpo_state, with_overlong_penalty, with_spread
 from heedful.training.rollouts import Batch, OnlineModels, Questions, join, pick, sample
 from heedful.training.state import TrainState
@@ -156,3 +158,42 @@ def test_the_overlong_share_reaches_the_trainer() -> None:
     step = next(iter(grpo(grpo_state(found, settings), found, PROMPTS, settings)))
     assert step.metrics["reward"] == 0.0
     assert step.metrics["score"] < -0.1
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_reading_a_prompt_once_trains_as_reading_it_for_every_answer(
+    minibatches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, read = [], []
+    prompts = [Prompt((Message("user", " ".join([word] * 12)),)) for word in WORDS]
+    for grouped in (True, False):
+        found = models(lengths)
+        grouped_logprobs = found.policy.grouped_logprobs
+
+        def watched(*given: Any, inner: Any = grouped_logprobs, grouped: bool = grouped, **more: Any) -> Any:
+            read.append(grouped)
+            return inner(*given, **more)
+
+        monkeypatch.setattr(found.policy, "grouped_logprobs", watched)
+        for policy in (found.policy, found.reference):
+            monkeypatch.setattr(policy, "continues", lambda grouped=grouped: grouped)
+        settings = replace(config(form="grpo", minibatches=minibatches), memory=MemoryConfig(micro_batch_tokens=100))
+        state = grpo_state(found, settings)
+        steps = list(grpo(state, found, prompts, settings))
+        weights = torch.cat([p.detach().flatten() for p in found.policy.model.parameters()])
+        trained.append((steps[-1].metrics, weights))
+    assert read
+    assert all(read)
+    for name, value in trained[0][0].items():
+        assert value == pytest.approx(trained[1][0][name], rel=1e-3, abs=1e-4), name
+    torch.testing.assert_close(trained[0][1], trained[1][1], atol=2e-6, rtol=0)
+
+
+def test_a_policy_reads_as_few_tokens_as_it_can() -> None:
+    found = models(lengths)
+    rollout = batch_of(found).rollout
+    together = Reading.of(found.policy, rollout, 1000)
+    assert together.grouped
+    assert [sorted(rows) for rows in together.parts] == [list(range(12))]
+    apart = Reading.of(found.policy, select(rollout, [0, 3, 6]), 1000)
+    assert not apart.grouped  # three prompts, each with one answer

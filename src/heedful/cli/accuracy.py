@@ -68,7 +68,8 @@ def measured(config: AccuracyConfig) -> dict[str, Any]:
     """The figures of each file, by its name."""
     from heedful.data.load import DataSpec, load_preferences
     from heedful.models.rewards import load_reward
-    from heedful.pipeline.stages.common import report_findings, resolve_device
+    from heedful.pipeline.choices import resolve_device
+    from heedful.pipeline.stages.common import report_findings
     from heedful.pipeline.stages.reward_result import summary
     from heedful.training.progress import Display
 

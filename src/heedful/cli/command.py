@@ -28,7 +28,9 @@ class Call(Generic[T]):
     json: bool
 
 
-def parse(cls: type[T], name: str, arguments: list[str], *, notes: str = "") -> Call[T]:
+def parse(
+    cls: type[T], name: str, arguments: list[str], *, notes: str = "", assumed: Mapping[str, Any] | None = None
+) -> Call[T]:
     """Settings of a command: the class's defaults, over them `--config file.yaml`, over that the flags.
 
     Args:
@@ -36,6 +38,7 @@ def parse(cls: type[T], name: str, arguments: list[str], *, notes: str = "") -> 
         name: the command's name.
         arguments: the words after it. A flag's block may be left out where the rest names one flag only.
         notes: what `--help` says below the class's own description.
+        assumed: values of required settings that this command can do without.
 
     Raises:
         HeedfulError: the YAML file is wrong, or the class refuses its values.
@@ -45,7 +48,7 @@ def parse(cls: type[T], name: str, arguments: list[str], *, notes: str = "") -> 
 
     path = _config_path(arguments)
     mapping, source = read_yaml(path) if path else ({}, Source("the flags"))
-    defaults = _blank(draft(cls, mapping, source))
+    defaults = _blank(draft(cls, {**(assumed or {}), **mapping}, source))
     call_type = dataclasses.make_dataclass(
         "Options",
         [

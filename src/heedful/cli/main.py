@@ -87,6 +87,7 @@ COMMANDS: dict[str, Command] = {
         "Train",
         resumes=True,
     ),
+    "plan": Command("heedful.cli.plan:plan", "What a stage will need of memory, before it runs.", "Train"),
     "average": Command(
         "heedful.cli.average:average", "One reward model whose weights are the mean of several's.", "Train"
     ),

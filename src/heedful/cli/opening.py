@@ -106,7 +106,7 @@ class DecodingOptions:
 def open_policy(name: str, loading: LoadingOptions) -> Policy:
     """A policy from a folder or a hub id, ready to answer."""
     from heedful.models.policy import load_policy
-    from heedful.pipeline.stages.common import resolve_device, resolve_precision
+    from heedful.pipeline.choices import resolve_device, resolve_precision
 
     policy = load_policy(
         name,
@@ -115,7 +115,7 @@ def open_policy(name: str, loading: LoadingOptions) -> Policy:
         device=resolve_device(loading.device),
         revision=loading.revision,
     )
-    policy.precision = resolve_precision(loading.precision, policy)
+    policy.precision = resolve_precision(loading.precision, policy.device)
     return policy
 
 

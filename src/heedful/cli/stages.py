@@ -18,11 +18,25 @@ NOTES = """A block may be left out where the rest names one flag: --learning-rat
 0.5B to 8B parameters; their sources: [T] TRL, [O] OpenRLHF, [V] verl, [N] arXiv 2403.17031, [L] Tülu 3."""
 
 
-def _command(name: str, cls: type[StageConfig], home: str) -> Callable[[list[str]], int]:
+STAGES: dict[str, type[StageConfig]] = {
+    "sft": SFTConfig,
+    "reward": RewardConfig,
+    "ppo": PPOConfig,
+    "rloo": RLOOConfig,
+    "grpo": GRPOConfig,
+    "reinforce": ReinforceConfig,
+    "raft": RAFTConfig,
+    "online-dpo": OnlineDPOConfig,
+    "dpo": DPOConfig,
+}
+"""The settings of every stage."""
+
+
+def _command(name: str, home: str) -> Callable[[list[str]], int]:
     """`heedful NAME`: `run_name` of a module of `heedful.pipeline.stages`, which is imported when it is called."""
 
     def command(arguments: list[str]) -> int:
-        call = parse(cls, name, arguments, notes=NOTES)
+        call = parse(STAGES[name], name, arguments, notes=NOTES)
         run: Callable[[Any], dict[str, Any]] = getattr(
             import_module(f"heedful.pipeline.stages.{home}"), f"run_{name.replace('-', '_')}"
         )
@@ -39,12 +53,12 @@ def _command(name: str, cls: type[StageConfig], home: str) -> Callable[[list[str
     return command
 
 
-sft = _command("sft", SFTConfig, "sft")
-reward = _command("reward", RewardConfig, "reward")
-ppo = _command("ppo", PPOConfig, "online")
-rloo = _command("rloo", RLOOConfig, "online")
-grpo = _command("grpo", GRPOConfig, "online")
-reinforce = _command("reinforce", ReinforceConfig, "online")
-raft = _command("raft", RAFTConfig, "online")
-online_dpo = _command("online-dpo", OnlineDPOConfig, "online")
-dpo = _command("dpo", DPOConfig, "preference")
+sft = _command("sft", "sft")
+reward = _command("reward", "reward")
+ppo = _command("ppo", "online")
+rloo = _command("rloo", "online")
+grpo = _command("grpo", "online")
+reinforce = _command("reinforce", "online")
+raft = _command("raft", "online")
+online_dpo = _command("online-dpo", "online")
+dpo = _command("dpo", "preference")

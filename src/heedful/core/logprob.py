@@ -91,6 +91,32 @@ def linear_logprob(
     _check_head(hidden, weight, targets, bias, softcap, chunk)
     _check_distribution(weight.shape[0], temperature, banned)
     _check_targets(targets, weight.shape[0], banned)
+    return unchecked_logprob(
+        hidden,
+        weight,
+        targets,
+        bias=bias,
+        scale=scale,
+        softcap=softcap,
+        temperature=temperature,
+        banned=banned,
+        chunk=chunk,
+    )
+
+
+def unchecked_logprob(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    banned: Tensor | None = None,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`linear_logprob` without a look at the values of its arguments: for tensors that have none, as of a plan."""
     rows, vocabulary = targets.shape[0], weight.shape[0]
     needs_grad = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias))
     keep = chunk is None and needs_grad and rows * vocabulary <= KEEP_LOGITS

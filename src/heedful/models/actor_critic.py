@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from heedful.errors import HeedfulError
 from heedful.models.adapters import underlying
 from heedful.models.alignment import hidden_states, place, previous
+from heedful.models.head_bank import float_linear
 from heedful.models.policy import Policy
 from heedful.models.scalar import Critic, load_critic
 
@@ -54,6 +54,10 @@ class SeparateActorCritic:
         """
         logprobs, entropy = self.policy.token_logprobs(tokens, attention, mask, temperature=temperature)
         return logprobs, entropy, self.critic.token_values(tokens, attention, mask)
+
+    def values(self, tokens: Tensor, attention: Tensor, mask: Tensor) -> Tensor:
+        """The values of `evaluate` alone: the policy does not run."""
+        return self.critic.token_values(tokens, attention, mask)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that training changes, policy first."""
@@ -95,11 +99,19 @@ class SharedActorCritic:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `SeparateActorCritic.evaluate`, from one pass through the trunk."""
         with self.policy.autocast():
-            hidden = hidden_states(self.policy.model, tokens, attention)
+            hidden = hidden_states(self.policy.running(), tokens, attention)
             logprobs, entropy = self.policy.logprobs_from(hidden, tokens, mask, temperature=temperature)
-        head = self.value_module
-        values = linear(previous(hidden, mask).float(), head.weight, head.bias).squeeze(-1)
-        return logprobs, entropy, place(values, mask)
+        return logprobs, entropy, place(self.read(previous(hidden, mask)), mask)
+
+    def values(self, tokens: Tensor, attention: Tensor, mask: Tensor) -> Tensor:
+        """The values of `evaluate` alone: the language-model head does not run."""
+        with self.policy.autocast():
+            hidden = hidden_states(self.policy.running(), tokens, attention)
+        return place(self.read(previous(hidden, mask)), mask)
+
+    def read(self, states: Tensor) -> Tensor:
+        """Values [N] float32 from the trunk's states [N, H], in float32 whatever computes the trunk."""
+        return float_linear(states, self.value_module.weight, self.value_module.bias).squeeze(-1)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that training changes, policy first."""

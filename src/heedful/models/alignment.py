@@ -7,18 +7,27 @@ attention never sees padding; the trunk needs no attention mask, and a row's res
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from heedful.models.adapters import underlying
+from heedful.models.modes import evaluating
 
 logging.getLogger("transformers.modeling_utils").addFilter(
     lambda record: "recommend passing in an `attention_mask`" not in str(record.msg)
 )
 # GPT-2 warns when it sees padding without a mask. Padding on the right, under causal attention, needs none.
+
+
+ROWS, WIDTHS = 4, 8
+"""Multiples that batches are filled up to with padding where `compiles_by_shape`, so that few shapes occur."""
 
 
 def hidden_states(model: Any, tokens: Tensor, attention: Tensor) -> Tensor:
@@ -39,7 +48,21 @@ def hidden_states(model: Any, tokens: Tensor, attention: Tensor) -> Tensor:
         raise ValueError(f"tokens and attention must both be [B, T], got {list(tokens.shape)}, {list(attention.shape)}")
     if tokens.shape[1] > 1 and bool((attention[:, 1:] > attention[:, :-1]).any()):
         raise ValueError("sequences must be padded on the right: a row has padding before a real token")
-    return underlying(model).base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    inner = underlying(model)
+    rows, width = tokens.shape
+    if compiles_by_shape(inner):
+        tokens = pad(tokens, (0, -width % WIDTHS, 0, -rows % ROWS))
+    return inner.base_model(input_ids=tokens, use_cache=False).last_hidden_state[:rows, :width]
+
+
+def compiles_by_shape(model: Any) -> bool:
+    """Whether matrix products of a model are compiled anew for every shape: oneDNN's are, in bfloat16 on a CPU.
+
+    One takes longer to compile than to run at a thousand tokens (benchmarks/quick_operations.py), and a thousand are
+    kept.
+    """
+    weight = model.get_input_embeddings().weight
+    return weight.device.type == "cpu" and (weight.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
 
 
 def branched_hidden_states(model: Any, tokens: Tensor, positions: Tensor, branch: Tensor) -> Tensor:
@@ -71,6 +94,86 @@ def branched_hidden_states(model: Any, tokens: Tensor, positions: Tensor, branch
         mask = {kind: near if kind == "sliding_attention" else seen for kind in kinds}
     out = inner.base_model(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False)
     return out.last_hidden_state
+
+
+def continued_hidden_states(model: Any, prompts: Tensor, real: Tensor, answers: Tensor, parents: Tensor) -> Tensor:
+    """Last hidden states of answers that go on from prompts, each prompt read once for all of its answers.
+
+    The answers attend to the prompts' keys and values in a cache of transformers, through which gradients go back.
+
+    Args:
+        model: as for `hidden_states`; one for which `continues` holds.
+        prompts: [P, L] int64, padded on the left.
+        real: [P, L] bool, True at real tokens, the last column included.
+        answers: [B, A] int64, padded on the right; A may be 0.
+        parents: [B] int64, which prompt each answer goes on from.
+
+    Returns:
+        [B, 1 + A, H]: at the last token of each answer's prompt, then at its own; meaningless at padding.
+    """
+    inner = underlying(model)
+    cache: Any = DynamicCache(config=inner.config)
+    rows, width = answers.shape
+    if compiles_by_shape(inner):
+        prompts, real = _filled(prompts), _filled(real)
+        parents = pad(parents, (0, -rows % ROWS))
+        answers = pad(answers, (0, (-width % WIDTHS) if width else 0, 0, -rows % ROWS))
+    padded = not bool(real.all())
+    states = _through(inner, cache, prompts, real if padded else None, (real.cumsum(1) - 1).clamp_(min=0))
+    last = states[parents, -1:]
+    if width == 0:
+        return last[:rows]
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys.index_select(0, parents), layer.values.index_select(0, parents)
+    seen = torch.cat([real[parents], torch.ones_like(answers, dtype=torch.bool)], dim=1) if padded else None
+    positions = real.sum(1)[parents, None] + torch.arange(answers.shape[1], device=answers.device)
+    after = _through(inner, cache, answers, seen, positions)
+    return torch.cat([last, after], dim=1)[:rows, : width + 1]
+
+
+def _filled(table: Tensor) -> Tensor:
+    """[P, L] filled up on the left with zeros, and below with copies of the first row."""
+    count, width = table.shape
+    table = pad(table, (-width % WIDTHS, 0))
+    return torch.cat([table, table[:1].expand(-count % ROWS, -1)])
+
+
+def _through(inner: Any, cache: Any, tokens: Tensor, seen: Tensor | None, positions: Tensor) -> Tensor:
+    """Last hidden states of tokens behind those of a cache, which takes them up."""
+    base = inner.base_model
+    known = inspect.signature(base.forward).parameters
+    name = "cache" if "cache" in known else "past_key_values"  # newer transformers, and older
+    given = {"attention_mask": seen, "position_ids": positions, name: cache}
+    given = {key: value for key, value in given.items() if key in known}
+    return base(input_ids=tokens, use_cache=True, **given).last_hidden_state
+
+
+def continues(model: Any) -> bool:
+    """Whether `continued_hidden_states` gives a model the states that whole rows give it, tried on three tokens.
+
+    A model whose layers are not all plain attention is told so without a trial, as is one that recomputes its
+    activations: that goes with no cache.
+    """
+    inner = underlying(model)
+    layers = DynamicCache(config=inner.config).layers
+    if not layers or any(type(layer) is not DynamicLayer for layer in layers) or _recomputes(inner):
+        return False
+    device = inner.get_input_embeddings().weight.device
+    row = torch.tensor([[3, 1, 2, 1]], device=device) % inner.get_input_embeddings().weight.shape[0]
+    with evaluating(model):
+        whole = hidden_states(model, row, torch.ones_like(row, dtype=torch.bool))
+        prompts = torch.cat([row[:, -1:], row[:, :2]], dim=1).repeat(2, 1)  # the first column is padding
+        real = torch.tensor([[False, True, True]] * 2, device=device)
+        try:
+            found = continued_hidden_states(model, prompts, real, row[:, 2:], torch.tensor([1], device=device))
+        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError):
+            return False
+    tolerance = 1e-3 if found.dtype == torch.float32 else 5e-2
+    return torch.allclose(found.float(), whole[:, 1:].float(), atol=tolerance, rtol=tolerance)
+
+
+def _recomputes(model: Any) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def masked_positions(mask: Tensor) -> Tensor:

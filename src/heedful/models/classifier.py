@@ -16,8 +16,9 @@ from heedful.data.packing import micro_batches
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.models.labels import chosen_label, classifier_config, finite
+from heedful.models.low_precision import autocast
+from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
-from heedful.models.policy import autocast
 from heedful.models.scalar import SCORING_TOKENS
 from heedful.models.storage import Precision, open_model, open_tokenizer
 
@@ -104,12 +105,17 @@ class ClassifierReward:
             HeedfulError: a score is not finite, or a prompt alone fills the context.
         """
         rendered = [self.render(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
-        scores = torch.empty(len(rendered), device=self.device)
-        with evaluating(self.model), autocast(self.precision, self.device):
-            for rows in micro_batches([len(row["input_ids"]) for row in rendered], SCORING_TOKENS):
-                logits = self.model(**self._together([rendered[row] for row in rows])).logits
-                scores[torch.tensor(rows, device=self.device)] = logits[:, self.label].float()
-        return finite(scores, self.name)
+        lengths = [len(row["input_ids"]) for row in rendered]
+
+        def scored(tokens: int) -> Tensor:
+            scores = torch.empty(len(rendered), device=self.device)
+            with evaluating(self.model), autocast(self.precision, self.device):
+                for rows in micro_batches(lengths, tokens):
+                    logits = self.model(**self._together([rendered[row] for row in rows])).logits
+                    scores[torch.tensor(rows, device=self.device)] = logits[:, self.label].float()
+            return scores
+
+        return finite(within_memory(SCORING_TOKENS, max(lengths, default=0), scored), self.name)
 
     def _together(self, rendered: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
         """Inputs side by side, padded on the right whatever the tokenizer's own side."""

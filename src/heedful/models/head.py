@@ -7,12 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from heedful.core.logprob import linear_collision, linear_logprob
 from heedful.errors import HeedfulError
 from heedful.models.adapters import effective_weight, underlying
-from heedful.models.alignment import hidden_states
+from heedful.models.alignment import compiles_by_shape, hidden_states
 from heedful.models.modes import evaluating
+
+STATES = 64
+"""A multiple that the head's states are filled up to where its products are compiled for every shape."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,11 @@ def head_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities [N] and entropies [N], float32, of targets [N] predicted from hidden [N, H]."""
     head = underlying(model).get_output_embeddings()
-    return linear_logprob(
+    count = len(targets)
+    extra = -count % STATES if count and compiles_by_shape(underlying(model)) else 0
+    if extra:
+        hidden, targets = pad(hidden, (0, 0, 0, extra)), torch.cat([targets, targets[:1].expand(extra)])
+    logprobs, entropy = linear_logprob(
         hidden,
         effective_weight(head),
         targets,
@@ -55,6 +63,7 @@ def head_logprobs(
         temperature=temperature,
         banned=banned,
     )
+    return logprobs[:count], entropy[:count]
 
 
 def head_collisions(model: Any, rule: HeadRule, hidden: Tensor, banned: Tensor | None) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,17 @@ from heedful.models.adapters import (
     underlying,
     without_adapters,
 )
-from heedful.models.alignment import hidden_states, masked_positions, place, previous
+from heedful.models.alignment import (
+    continued_hidden_states,
+    continues,
+    hidden_states,
+    masked_positions,
+    place,
+    previous,
+)
+from heedful.models.attention import quicken
 from heedful.models.head import check_head, head_collisions, head_logprobs, head_rule
+from heedful.models.low_precision import Computing
 from heedful.models.storage import (
     Precision,
     Stored,
@@ -39,14 +47,14 @@ from heedful.models.storage import (
 )
 
 
-class Policy:
+class Policy(Computing):
     """A causal language model with its tokenizer, and the distribution over completions that the two define.
 
     Args:
         model: of transformers, or a PeftModel around one. Weights of a dtype of their own are kept.
         tokenizer: with a chat template, and a pad token distinct from the end-of-turn token
             (`heedful.data.chat.prepare_tokenizer`).
-        precision: compute type of forward and backward; "bfloat16" is autocast over the weights as they are.
+        precision: compute type of forward and backward (`heedful.models.low_precision`); weights keep theirs.
         banned: further token ids that the policy never says.
 
     Attributes:
@@ -72,6 +80,8 @@ class Policy:
         self.device: torch.device = next(model.parameters()).device
         self._banned_tensor = torch.tensor(self.banned, dtype=torch.int64, device=self.device)
         self._rule = head_rule(model)
+        self._continues: bool | None = None
+        quicken(underlying(model))
         self._settle_config()
 
     def _banned(self, asked: Sequence[int]) -> tuple[int, ...]:
@@ -113,11 +123,8 @@ class Policy:
         self.model.to(device)
         self.device = next(self.model.parameters()).device
         self._banned_tensor = self._banned_tensor.to(self.device)
+        self._copy = None
         return self
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """What every forward pass of the model runs in: autocast for bfloat16 precision, else nothing."""
-        return autocast(self.precision, self.device)
 
     def token_logprobs(
         self, tokens: Tensor, attention: Tensor, mask: Tensor, *, temperature: float = 1.0
@@ -140,17 +147,57 @@ class Policy:
             ValueError: padding on the left, a mask in the first column, or a masked token that is banned.
         """
         with self.autocast():
-            hidden = hidden_states(self.model, tokens, attention)
+            hidden = hidden_states(self.running(), tokens, attention)
             return self.logprobs_from(hidden, tokens, mask, temperature=temperature)
+
+    def grouped_logprobs(
+        self, tokens: Tensor, attention: Tensor, mask: Tensor, group: Tensor, *, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """`token_logprobs` of rows that go on from the same prompts, each of which is read once.
+
+        Args:
+            tokens, attention: as for `token_logprobs`.
+            mask: [B, T] bool, the answer of each row: all of its real tokens from the first one on, at least one.
+            group: [B] int64; rows of one number are alike before their masks begin.
+            temperature: above 0.
+
+        Returns:
+            as `token_logprobs`; whole rows are read where the architecture does not allow it (`continues`).
+        """
+        if not self.continues():
+            return self.token_logprobs(tokens, attention, mask, temperature=temperature)
+        starts, lengths = mask.int().argmax(1), mask.sum(1)
+        _, parents = group.unique(return_inverse=True)
+        first = torch.full((int(parents.max()) + 1,), len(group), device=group.device)
+        first.scatter_reduce_(0, parents, torch.arange(len(group), device=group.device), "amin")
+        longest = int(starts[first].max())
+        column = torch.arange(longest, device=group.device) - (longest - starts[first])[:, None]
+        real = column >= 0
+        prompts = tokens[first[:, None], column.clamp(min=0)].where(real, self.pad)
+        place_of = torch.arange(int(lengths.max()), device=group.device)
+        told = place_of < lengths[:, None]
+        answers = tokens.gather(1, (starts[:, None] + place_of).clamp(max=tokens.shape[1] - 1)).where(told, self.pad)
+        with self.autocast():
+            states = continued_hidden_states(self.running(), prompts, real, answers[:, :-1], parents)[told]
+            logprobs, entropy = head_logprobs(
+                self.running(), self._rule, states, answers[told], temperature, self._banned_tensor
+            )
+        return place(logprobs, mask), place(entropy, mask)
+
+    def continues(self) -> bool:
+        """Whether the architecture lets several answers go on from a prompt that is read once."""
+        if self._continues is None:
+            self._continues = continues(self.model)
+        return self._continues
 
     def logprobs_from(
         self, hidden: Tensor, tokens: Tensor, mask: Tensor, *, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """`token_logprobs` from hidden states [B, T, H] of `hidden_states`. Call it inside `autocast()`."""
+        """`token_logprobs` from hidden states [B, T, H] of the model that is `running()`, inside `autocast()`."""
         positions = masked_positions(mask)
         states = previous(hidden, mask, positions)
         targets = tokens.flatten().index_select(0, positions)
-        logprobs, entropy = head_logprobs(self.model, self._rule, states, targets, temperature, self._banned_tensor)
+        logprobs, entropy = head_logprobs(self.running(), self._rule, states, targets, temperature, self._banned_tensor)
         return place(logprobs, mask), place(entropy, mask)
 
     def collisions_from(self, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -164,7 +211,7 @@ class Policy:
             [B, T] float32 in nats, zero outside the mask, without gradient.
         """
         states = previous(hidden.detach(), mask)
-        return place(head_collisions(self.model, self._rule, states, self._banned_tensor), mask)
+        return place(head_collisions(self.running(), self._rule, states, self._banned_tensor), mask)
 
     def num_parameters(self) -> int:
         """How many weights the model has, tied ones counted once, adapters included."""
@@ -189,16 +236,6 @@ class Policy:
             save_adapter(self.model, Path(folder) / ADAPTER_FOLDER)
 
 
-_NOTHING = nullcontext()
-
-
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 on a device, or nothing for float32."""
-    if precision == "float32":
-        return _NOTHING
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
 def load_policy(
     name_or_path: str | Path,
     *,
@@ -220,7 +257,7 @@ def load_policy(
         lora: train adapters instead of all weights.
         dtype: type of the stored weights. "bfloat16" halves a base that is only read or frozen under LoRA; "nf4"
             stores its linear layers in 4 bits, on a GPU.
-        precision: compute type ("bfloat16" is autocast over the stored weights).
+        precision: compute type.
         device: where to put it.
         revision: branch, tag or commit of a hub id.
         seed: of the adapters' initial weights.
@@ -286,7 +323,7 @@ def new_policy(
     from transformers import AutoModelForCausalLM
 
     tokenizer = prepare_tokenizer(tokenizer, template=template)
-    config = _new_config(architecture, tokenizer, init_std)
+    config = new_config(architecture, tokenizer, init_std)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -301,7 +338,7 @@ def new_policy(
     return Policy(model.to(device), tokenizer, precision=precision)
 
 
-def _new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | None) -> Any:
+def new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | None) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
@@ -349,16 +386,18 @@ def _new_config(architecture: dict[str, Any], tokenizer: Any, init_std: float | 
 def reference_of(policy: Policy) -> Policy:
     """The frozen reference: the policy as it stands now, for a KL penalty or DPO.
 
-    Full weights: a copy. LoRA: a plain model on the same base weights without the adapters, which takes no
-    memory; it equals the policy before its adapters learnt anything, exactly.
+    Full weights: a copy, in the precision that it is computed in. LoRA: a plain model on the same base weights without
+    the adapters, which takes no memory; it equals the policy before its adapters learnt anything, exactly.
     """
     if is_adapted(policy.model):
         model = without_adapters(policy.model)
     else:
         model = copy.deepcopy(policy.model)
-    model.requires_grad_(False)
     model.eval()
-    return Policy(model, policy.tokenizer, precision=policy.precision, banned=policy.banned)
+    reference = Policy(model, policy.tokenizer, precision=policy.precision, banned=policy.banned)
+    reference.shares = is_adapted(policy.model)
+    reference.freeze()
+    return reference
 
 
 def moving_reference_of(policy: Policy) -> Policy:

@@ -29,10 +29,13 @@ from heedful.models.adapters import (
     underlying,
 )
 from heedful.models.alignment import hidden_states, place, previous
+from heedful.models.attention import quicken
 from heedful.models.head_bank import HEADS, HeadBank, float_linear, open_bank
 from heedful.models.labels import chosen_label, classifier_config, finite, keep_label
+from heedful.models.low_precision import Computing
+from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
-from heedful.models.policy import Policy, autocast
+from heedful.models.policy import Policy
 from heedful.models.storage import (
     Precision,
     fit_vocabulary,
@@ -50,7 +53,7 @@ SCORING_TOKENS = 16384
 """Most tokens, padding counted, in one forward pass of scoring."""
 
 
-class ScalarModel:
+class ScalarModel(Computing):
     """A trunk with a linear head of one output, its tokenizer, and the normalisation of what it says.
 
     Args:
@@ -71,6 +74,7 @@ class ScalarModel:
         self.pad: int = int(tokenizer.pad_token_id)
         self.eos: tuple[int, ...] = end_of_turn_ids(tokenizer)
         self.device: torch.device = next(model.parameters()).device
+        quicken(underlying(model))
         config = underlying(model).config
         config.get_text_config().pad_token_id = self.pad
         stored = getattr(config, NORMALISATION, None) or {}
@@ -100,11 +104,8 @@ class ScalarModel:
         """Move the weights; returns the model itself."""
         self.model.to(device)
         self.device = next(self.model.parameters()).device
+        self._copy = None
         return self
-
-    def autocast(self) -> Any:
-        """What every forward pass of the trunk runs in."""
-        return autocast(self.precision, self.device)
 
     def num_parameters(self) -> int:
         """How many weights the model has."""
@@ -166,7 +167,7 @@ class RewardModel(ScalarModel):
             [B, H], differentiable.
         """
         with self.autocast():
-            hidden = hidden_states(self.model, tokens, attention)
+            hidden = hidden_states(self.running(), tokens, attention)
         last = attention.sum(1) - 1
         return hidden[torch.arange(len(tokens), device=tokens.device), last]
 
@@ -234,6 +235,14 @@ class RewardModel(ScalarModel):
         self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
         """What `read` gives of each sequence's tokens and attention, in the order given, without gradient."""
+        if not sequences:
+            return torch.empty(0, device=self.device)
+        longest = max(len(sequence) for sequence in sequences)
+        return within_memory(budget, longest, lambda tokens: self._read(sequences, tokens, read))
+
+    def _read(
+        self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
         found: list[Tensor] = [torch.empty(0, device=self.device)] * len(sequences)
         with evaluating(self.model):
             for rows in micro_batches([len(sequence) for sequence in sequences], budget):
@@ -244,8 +253,7 @@ class RewardModel(ScalarModel):
                 attention = torch.arange(width, device=self.device)[None, :] < lengths[:, None]
                 for row, score in zip(rows, read(tokens, attention), strict=True):
                     found[row] = score
-        scores = torch.stack(found) if found else torch.empty(0, device=self.device)
-        return finite(scores, str(self.tokenizer.name_or_path))
+        return finite(torch.stack(found), str(self.tokenizer.name_or_path))
 
 
 class Critic(ScalarModel):
@@ -263,7 +271,7 @@ class Critic(ScalarModel):
             [B, T] float32, on the scale of normalised rewards, zero outside the mask, differentiable.
         """
         with self.autocast():
-            hidden = hidden_states(self.model, tokens, attention)
+            hidden = hidden_states(self.running(), tokens, attention)
         raw = self._head(previous(hidden, mask))
         return place((raw - self.offset) / self.scale, mask)
 

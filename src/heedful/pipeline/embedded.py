@@ -113,6 +113,7 @@ def pretrain(run: Embedded) -> dict[str, Any]:
     with opened("pretrain", config, run.display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         tokenizer = run.world.tokenizer()
         policy = new_policy(run.settings.architecture, tokenizer, seed=run.seed, init_std=run.settings.init_std)
         texts = run.world.pretraining_documents(run.settings.documents, mix(run.seed, 10))

@@ -121,6 +121,15 @@ def claim(out: Path, stage: str, config: Any) -> None:
         file.write(text)
 
 
+def begun_with(out: Path, stage: str, setting: str) -> Any:
+    """A setting, by dotted name, of a run of this stage that ended or would go on; None where there is none."""
+    import yaml
+
+    if not holds(out, stage) or not (checkpoints(out) or read_manifest(out)):
+        return None
+    return flat(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8"))).get(setting)
+
+
 def holds(out: Path, stage: str) -> bool:
     """Whether a folder was begun by this stage; a recipe or a programme of the same file name was not."""
     path = out / CONFIG

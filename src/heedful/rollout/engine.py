@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from heedful.errors import HeedfulError
+from heedful.models.kernels import packed_weights
+from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
 from heedful.rollout.decoding import Chunk, Decoding, check_model
-from heedful.rollout.types import Rollout, RolloutParams
+from heedful.rollout.types import Readout, ReadRollout, Rollout, RolloutParams
 
 if TYPE_CHECKING:
     from heedful.models.policy import Policy
@@ -44,6 +46,7 @@ class NativeEngine:
         *,
         samples_per_prompt: int = 1,
         max_batch: int | None = None,
+        readout: Readout | None = None,
     ) -> Rollout:
         """Sample `samples_per_prompt` completions (K) of each prompt.
 
@@ -56,10 +59,12 @@ class NativeEngine:
             params: `DecodingParams` for greedy, top-k and the like; training passes `RolloutParams`.
             samples_per_prompt: K, at least 1. A prompt is read by the model once for all its samples.
             max_batch: rows sampled at once; None takes as many as the memory budget holds.
+            readout: read off the states that tokens are sampled from, such as a value head on the policy's trunk.
 
         Returns:
-            The rollout on the policy's device. Log-probabilities are those of the policy's distribution
-            (temperature and banned tokens), also under `DecodingParams`; at temperature 1 when greedy.
+            The rollout on the policy's device, a `ReadRollout` where there is a readout. Log-probabilities are those
+            of the policy's distribution (temperature and banned tokens), also under `DecodingParams`; at temperature 1
+            when greedy.
 
         Raises:
             HeedfulError: no prompts or an empty one, a prompt and its completion longer than the model's
@@ -68,11 +73,15 @@ class NativeEngine:
         self._check(prompts, samples_per_prompt, max_batch)
         longest = max(len(prompt) for prompt in prompts) + params.max_new_tokens
         check_model(self.policy, longest)
-        limit = max_batch or self._affordable(longest)
-        chunks = _chunks(prompts, samples_per_prompt, limit)
-        with evaluating(self.policy.model), self.policy.autocast():
-            parts = [_run(self.policy, chunk, params) for chunk in chunks]
-        return _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
+
+        def sampled(limit: int) -> Rollout:
+            chunks = _chunks(prompts, samples_per_prompt, limit)
+            with evaluating(self.policy.model), self.policy.autocast(), packed_weights(self.policy.running()):
+                parts = [_run(self.policy, chunk, params, readout) for chunk in chunks]
+            rollout, readouts = _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
+            return rollout if readout is None else ReadRollout(**vars(rollout), readouts=readouts)
+
+        return within_memory(max_batch or self._affordable(longest), 1, sampled)
 
     def stream(self, prompt: Sequence[int], params: RolloutParams) -> Iterator[int]:
         """The tokens of one completion as they are sampled, the end-of-turn token included.
@@ -108,17 +117,26 @@ class NativeEngine:
 
     def _affordable(self, longest: int) -> int:
         """Rows whose cache (at full length) and logits fit the memory budget, at least 1."""
-        config = self.policy.model.config.get_text_config(decoder=True)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width = next(self.policy.model.parameters()).element_size()
-        cache = 2 * config.num_hidden_layers * heads * size * longest * width
-        logits = 16 * config.vocab_size
         device = torch.device(self.policy.device)
         budget = float(CPU_BUDGET)
         if device.type == "cuda":
             budget = GPU_SHARE * torch.cuda.mem_get_info(device)[0]
-        return max(1, int(budget // (cache + logits)))
+        return max(1, int(budget // sum(row_bytes(self.policy.model.config, longest, width))))
+
+
+def row_bytes(config: Any, longest: int, width: int) -> tuple[int, int]:
+    """Bytes that one row takes: its keys and values at full length, and its logits with what sampling makes of them.
+
+    Args:
+        config: the model's.
+        longest: tokens of prompt and completion.
+        width: bytes of a number in the cache.
+    """
+    text = config.get_text_config(decoder=True)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * heads * size * longest * width, 16 * text.vocab_size
 
 
 def decode(policy: Policy, rollout: Rollout) -> list[str]:
@@ -153,15 +171,15 @@ def _chunks(prompts: Sequence[Sequence[int]], samples: int, limit: int) -> list[
     return chunks
 
 
-def _run(policy: Policy, chunk: Chunk, params: RolloutParams) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The chunk's tokens, log-probabilities [B, S], lengths and finished flags [B]; the cache is let go."""
-    decoding = Decoding(policy, chunk, params)
+def _run(policy: Policy, chunk: Chunk, params: RolloutParams, readout: Readout | None) -> tuple[Tensor, ...]:
+    """The chunk's tokens, log-probabilities, readouts [B, S], lengths and finished flags [B]; the cache is let go."""
+    decoding = Decoding(policy, chunk, params, readout)
     decoding.sample()
     while decoding.running:
         decoding.advance()
         decoding.sample()
     _require_finite(decoding.logprobs)
-    return decoding.tokens, decoding.logprobs, decoding.lengths, decoding.finished
+    return decoding.tokens, decoding.logprobs, decoding.readouts, decoding.lengths, decoding.finished
 
 
 def _require_finite(logprobs: Tensor) -> None:
@@ -174,13 +192,13 @@ def _assemble(
     prompts: Sequence[Sequence[int]],
     samples: int,
     chunks: list[Chunk],
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]],
+    parts: list[tuple[Tensor, ...]],
     pad: int,
-) -> Rollout:
-    """Chunks back in the order of their rows, each completion right behind its prompt."""
+) -> tuple[Rollout, Tensor]:
+    """Chunks back in the order of their rows, each completion right behind its prompt; and the readouts [B, T]."""
     device = parts[0][0].device
     order = torch.tensor([row for chunk in chunks for row in chunk.rows], device=device).argsort()
-    sampled, logprobs, lengths, finished = (torch.cat(part)[order] for part in zip(*parts, strict=True))
+    sampled, logprobs, readouts, lengths, finished = (torch.cat(part)[order] for part in zip(*parts, strict=True))
     prompt_index = torch.arange(len(prompts), device=device).repeat_interleave(samples)
     prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[prompt_index]
     widest = max(len(prompt) for prompt in prompts)
@@ -194,8 +212,11 @@ def _assemble(
     tokens = torch.full(attention.shape, pad, device=device)
     tokens[:, :widest] = padded[prompt_index]
     tokens = tokens.scatter_(1, places, sampled).where(attention, pad)
-    placed = torch.zeros(attention.shape, device=device).scatter_(1, places, logprobs).where(mask, 0.0)
-    return Rollout(
+    placed, read = (
+        torch.zeros(attention.shape, device=device).scatter_(1, places, values).where(mask, 0.0)
+        for values in (logprobs, readouts)
+    )
+    rollout = Rollout(
         tokens=_cut(tokens, width),
         attention=_cut(attention, width),
         mask=_cut(mask, width),
@@ -203,6 +224,7 @@ def _assemble(
         finished=finished,
         prompt_index=prompt_index,
     )
+    return rollout, _cut(read, width)
 
 
 def _cut(table: Tensor, width: int) -> Tensor:

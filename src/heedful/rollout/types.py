@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -69,6 +70,9 @@ class DecodingParams(RolloutParams):
         self._require("repetition_penalty", penalty, "above 0; 1 is no penalty")
 
 
+RolloutT = TypeVar("RolloutT", bound="Rollout")
+
+
 @dataclass(frozen=True)
 class Rollout:
     """Sampled completions behind their prompts, right-padded. B = prompts x samples, prompt-major.
@@ -91,6 +95,17 @@ class Rollout:
         """[B] int64: sampled tokens per completion."""
         return self.mask.sum(1)
 
-    def to(self, device: torch.device | str) -> Rollout:
+    def to(self: RolloutT, device: torch.device | str) -> RolloutT:
         """The same rollout on another device."""
-        return Rollout(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+        return type(self)(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class ReadRollout(Rollout):
+    """A rollout with what was read off the states that its tokens were sampled from."""
+
+    readouts: Tensor  # [B, T] float32, of the prefix before token t; 0 outside the mask
+
+
+Readout: TypeAlias = Callable[[Tensor], Tensor]
+"""Last hidden states [n, H] -> one number each, [n] float32."""

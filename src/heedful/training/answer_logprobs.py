@@ -48,7 +48,7 @@ def weighed_logprobs(policy: Policy, records: JudgedAnswers, *, share: bool = Fa
 def _hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch, share: bool) -> Tensor:
     if share and pays(records):
         return shared_hidden(policy, records, batch)
-    return hidden_states(policy.model, batch.tokens, batch.attention)
+    return hidden_states(policy.running(), batch.tokens, batch.attention)
 
 
 def known_logprobs(policy: Policy, records: JudgedAnswers, budget: int, temperature: float = 1.0) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from heedful.core.advantages import gae, shape_rewards, whiten
 from heedful.core.kl import estimate
-from heedful.data.packing import micro_batches
+from heedful.data.packing import micro_batches, prompt_micro_batches
 from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout
 from heedful.training.config.online import BaseKLConfig, OnlineConfig
+from heedful.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,45 @@ def select_experience(experience: ExperienceT, rows: Sequence[int]) -> Experienc
     return type(experience)(rollout, **{name: column[index, :width] for name, column in columns.items()})
 
 
-def in_micro_batches(rollout: Rollout, budget: int, compute: Callable[[Rollout], tuple[Tensor, ...]]) -> list[Tensor]:
-    """Run a per-token computation over length-balanced micro-batches; [B, T] results in the rollout's order."""
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a rollout are read: which go together, and whether a prompt is read once for all its answers."""
+
+    parts: list[list[int]]
+    grouped: bool
+
+    @staticmethod
+    def whole(rollout: Rollout, budget: int) -> Reading:
+        """Row by row, rows of like length together, within a budget of tokens."""
+        return Reading(micro_batches(rollout.attention.sum(1).tolist(), budget), grouped=False)
+
+    @staticmethod
+    def of(policy: Policy, rollout: Rollout, budget: int) -> Reading:
+        """As the policy reads fewest tokens, padding counted."""
+        apart = Reading.whole(rollout, budget)
+        groups = rollout.prompt_index.tolist()
+        if len(set(groups)) == len(groups) or not policy.continues():
+            return apart
+        lengths, answers = rollout.attention.sum(1).tolist(), rollout.lengths.tolist()
+        prompts = [length - answer for length, answer in zip(lengths, answers, strict=True)]
+        together, tokens = prompt_micro_batches(groups, prompts, answers, budget)
+        plain = sum(len(rows) * lengths[rows[0]] for rows in apart.parts)
+        return Reading(together, grouped=True) if tokens < plain else apart
+
+    def logprobs(self, policy: Policy, part: Rollout, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies [n, T] of the tokens of one part."""
+        given = (part.tokens, part.attention, part.mask)
+        if not self.grouped:
+            return policy.token_logprobs(*given, temperature=temperature)
+        return policy.grouped_logprobs(*given, part.prompt_index, temperature=temperature)
+
+
+def in_micro_batches(
+    rollout: Rollout, parts: Sequence[Sequence[int]], compute: Callable[[Rollout], tuple[Tensor, ...]]
+) -> list[Tensor]:
+    """Run a per-token computation over parts of a rollout's rows; [B, T] results in the rollout's order."""
     results: list[Tensor] = []
-    lengths = rollout.attention.sum(1).tolist()
-    for rows in micro_batches(lengths, budget):
+    for rows in parts:
         part = select(rollout, rows)
         outputs = compute(part)
         if not results:
@@ -78,19 +114,22 @@ def in_micro_batches(rollout: Rollout, budget: int, compute: Callable[[Rollout],
 @torch.no_grad()
 def logprobs_of(policy: Policy, rollout: Rollout, temperature: float, budget: int) -> Tensor:
     """[B, T]: log-probabilities of a rollout's tokens under a policy; 0 outside the mask."""
-
-    def compute(part: Rollout) -> tuple[Tensor, ...]:
-        return (policy.token_logprobs(part.tokens, part.attention, part.mask, temperature=temperature)[0],)
-
-    return in_micro_batches(rollout, budget, compute)[0]
+    reading = Reading.of(policy, rollout, budget)
+    return in_micro_batches(rollout, reading.parts, lambda part: reading.logprobs(policy, part, temperature)[:1])[0]
 
 
-def old_logprobs(policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
+def run_logprobs(state: TrainState, policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
+    """[B, T]: `logprobs_of` a run's rollout, in micro-batches that the device has memory for."""
+    work = partial(logprobs_of, policy, rollout, config.rollout.temperature)
+    return state.within_memory(config.memory, rollout.tokens.shape[1], work)
+
+
+def old_logprobs(state: TrainState, policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
     """[B, T]: log-probabilities under the policy that sampled: the sampler's own, or computed again if asked."""
     if not config.rollout.recompute_logprobs:
         return rollout.logprobs
     policy.model.eval()
-    return logprobs_of(policy, rollout, config.rollout.temperature, config.memory.micro_batch_tokens)
+    return run_logprobs(state, policy, rollout, config)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from heedful.core.advantages import flat_groups, group_advantages, overlong_pena
 from heedful.data.records import Prompt
 from heedful.training.batching import records_between
 from heedful.training.config.online import GRPOConfig
-from heedful.training.experience import Experience, describe, kl_price, logprobs_of, old_logprobs, over_tokens
+from heedful.training.experience import Experience, describe, kl_price, old_logprobs, over_tokens, run_logprobs
 from heedful.training.rollouts import (
     RESAMPLE_PURPOSE,
     Batch,
@@ -38,8 +38,7 @@ def grpo(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
     """Improve the policy on the reward, by groups of completions; yields after every rollout batch."""
     questions = Questions(models.policy, prompts)
     fix_scale(state, models, questions, config.rollout, config.score)
-    form, temperature, budget = config.form, config.rollout.temperature, config.memory.micro_batch_tokens
-    longest = config.rollout.max_new_tokens
+    form, longest = config.form, config.rollout.max_new_tokens
     objective = Objective(form.clip_low, form.clip_high, form.ratio, form.aggregation, longest)
     while state.step < config.steps:
         state.begin_step()
@@ -48,8 +47,8 @@ def grpo(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
         batch, counted = with_spread(state, models, questions, batch, config)
         batch = with_overlong_penalty(batch, form.overlong_share, longest)
         rollout, mask = batch.rollout, batch.rollout.mask
-        old = old_logprobs(models.policy, rollout, config)
-        reference = logprobs_of(models.reference, rollout, temperature, budget)
+        old = old_logprobs(state, models.policy, rollout, config)
+        reference = run_logprobs(state, models.reference, rollout, config)
         rewards = batch.scores - kl_price(config.kl, kl_coefficient, old, reference, mask).sum(1)
         advantages = group_advantages(batch.grouped(rewards), scale=form.scale).flatten()
         experience = Experience(rollout, old, reference, over_tokens(advantages, mask))

@@ -21,10 +21,10 @@ from heedful.rollout.types import Rollout
 from heedful.training.answer_logprobs import known_logprobs, lengths
 from heedful.training.batching import Example
 from heedful.training.config.online_dpo import OnlineDPOConfig
-from heedful.training.experience import describe, logprobs_of
+from heedful.training.experience import describe, run_logprobs
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.pairs import Pair, behind_other_prompts
-from heedful.training.preference import Objective, PreferenceData, descend, forget_ratio
+from heedful.training.preference import Objective, PreferenceData, forget_ratio, gather
 from heedful.training.preference_losses import Mixture
 from heedful.training.reference import MovingReference
 from heedful.training.rollouts import PARTNER_PURPOSE, OnlineModels, Questions, fix_scale, sample
@@ -91,18 +91,17 @@ def online_dpo(
             mend="Give two different prompts or more, or choose another --loss.",
         )
     fix_scale(state, models, questions, config.rollout, config.score)
-    temperature, budget = config.rollout.temperature, config.memory.micro_batch_tokens
     while state.step < config.steps:
         state.begin_step()
         batch = sample(state, models, questions, config.rollout, config.score)
         rollout = batch.rollout
-        reference = logprobs_of(models.reference, rollout, temperature, budget)
+        reference = run_logprobs(state, models.reference, rollout, config)
         duels = pair_up(batch.grouped(batch.scores), config.pairs, config.labels)
         data = preference_data(models, questions, rollout, duels, reference, state, config)
         figures = learn(state, models, data, rollout.logprobs.sum(1)[duels.rows], config)
         figures |= describe(rollout, rollout.logprobs, reference) | batch.figures() | {"ties": duels.ties}
         if models.start is not None:
-            begun = logprobs_of(models.start, rollout, temperature, budget)
+            begun = run_logprobs(state, models.start, rollout, config)
             figures |= {"kl": describe(rollout, rollout.logprobs, begun)["kl"], "reference_kl": figures["kl"]}
         state.step += 1
         if models.moving is not None and models.moving.follow(models.policy, state.step):
@@ -152,7 +151,8 @@ def preference_data(
     if not models.mixture.asks("kl"):
         return PreferenceData(records, known=known)
     moved = behind_other_prompts(records, questions.tokens, mix(state.seed, PARTNER_PURPOSE, state.step), longest)
-    under = known_logprobs(models.reference, moved, config.memory.micro_batch_tokens, config.rollout.temperature)
+    tokens = state.tokens(config.memory)
+    under = known_logprobs(models.reference, moved, tokens, config.rollout.temperature)
     return PreferenceData(records, moved, known, under)
 
 
@@ -173,7 +173,7 @@ def learn(
     Args:
         sampled: [2, N] what the sampler says of each pair.
     """
-    policy, budget = models.policy, config.memory.micro_batch_tokens
+    policy, budget = models.policy, state.tokens(config.memory)
     if "share_prompt" not in state.scalars:
         worth = config.memory.share_prompt == "auto" and is_exact(policy, data.records, budget)
         state.scalars["share_prompt"] = worth
@@ -191,7 +191,7 @@ def learn(
     seen: list[dict[str, float]] = []
     for epoch in range(config.update.epochs):
         for chosen in minibatches(state, epoch, len(data.records), config.update.minibatches):
-            told = descend(state, policy, objective, data, chosen, compare)
+            told = gather(state, policy, objective, data, chosen, config.memory, compare)
             rate = learning_rate(state.scalars["updates"], state.optimisers["policy"].total, config.optimiser)
             seen.append(told | step_optimisers(state) | {"learning_rate": rate})
     names = dict.fromkeys(name for told in seen for name in told)

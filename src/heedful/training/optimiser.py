@@ -89,6 +89,7 @@ class Optimiser:
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()
+        torch.autograd.graph.increment_version(list(self.parameters.values()))  # the fused step does not tell
         self.adam.zero_grad(set_to_none=True)
         return norm
 

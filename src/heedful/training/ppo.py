@@ -8,22 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from heedful.core.advantages import explained_variance, masked_mean
+from heedful.core.advantages import explained_variance
 from heedful.core.policy_gradient import Whole, clipped_value_loss
 from heedful.data.records import Prompt
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.policy import Policy
 from heedful.models.rewards import Reward
-from heedful.rollout.types import Rollout
+from heedful.rollout.types import Readout, ReadRollout
 from heedful.training.batching import Example, records_between
 from heedful.training.config.common import OptimiserConfig
 from heedful.training.config.online import PPOConfig
-from heedful.training.experience import CriticExperience, describe, in_micro_batches, judge, logprobs_of
+from heedful.training.experience import CriticExperience, Reading, describe, in_micro_batches, judge, logprobs_of
 from heedful.training.optimiser import Optimiser
 from heedful.training.rollouts import PTX_PURPOSE, Batch, Questions, fix_scale, sample
 from heedful.training.sft import imitate
@@ -47,6 +48,11 @@ class PPOModels:
     def policy(self) -> Policy:
         """The policy that is trained."""
         return self.actor_critic.policy
+
+    @property
+    def readout(self) -> Readout | None:
+        """Values, where they are read off the policy's own states: sampling has made those states already."""
+        return self.actor_critic.read if isinstance(self.actor_critic, SharedActorCritic) else None
 
 
 def ppo_state(actor_critic: ActorCritic, config: PPOConfig) -> TrainState:
@@ -84,7 +90,8 @@ def ppo(
     while state.step < config.steps:
         state.begin_step()
         batch = sample(state, models, questions, config.rollout, config.score)
-        experience, figures = assess(models, batch, state.scalars["kl_coefficient"], config)
+        look = partial(assess, models, batch, state.scalars["kl_coefficient"], config)
+        experience, figures = state.within_memory(config.memory, batch.rollout.tokens.shape[1], look)
         figures |= update(state, models.actor_critic, experience, config, kept)
         figures |= batch.figures()
         steer(state, config.kl, figures["kl"], len(batch))
@@ -94,20 +101,28 @@ def ppo(
 
 @torch.no_grad()
 def assess(
-    models: PPOModels, batch: Batch, kl_coefficient: float, config: PPOConfig
+    models: PPOModels, batch: Batch, kl_coefficient: float, config: PPOConfig, budget: int
 ) -> tuple[CriticExperience, dict[str, float]]:
     """Log-probabilities of policy and reference, values, advantages; and the figures that describe the batch."""
-    temperature, budget = config.rollout.temperature, config.memory.micro_batch_tokens
+    temperature = config.rollout.temperature
     rollout, mask = batch.rollout, batch.rollout.mask
+    parts = Reading.whole(rollout, budget).parts
     models.policy.model.eval()
     models.actor_critic.value_module.eval()
-
-    def compute(part: Rollout) -> tuple[Tensor, ...]:
-        return models.actor_critic.evaluate(part.tokens, part.attention, part.mask, temperature=temperature)
-
-    own, entropy, values = in_micro_batches(rollout, budget, compute)
+    logprobs = rollout.logprobs
+    if config.rollout.recompute_logprobs:
+        logprobs, _, values = in_micro_batches(
+            rollout,
+            parts,
+            lambda part: models.actor_critic.evaluate(part.tokens, part.attention, part.mask, temperature=temperature),
+        )
+    elif isinstance(rollout, ReadRollout):
+        values = rollout.readouts
+    else:
+        values = in_micro_batches(
+            rollout, parts, lambda part: (models.actor_critic.values(part.tokens, part.attention, part.mask),)
+        )[0]
     reference = logprobs_of(models.reference, rollout, temperature, budget)
-    logprobs = own if config.rollout.recompute_logprobs else rollout.logprobs
     experience = judge(
         rollout,
         batch.scores,
@@ -122,8 +137,6 @@ def assess(
         whiten_advantages=config.update.whiten_advantages,
     )
     figures = describe(rollout, logprobs, reference) | {"kl_coefficient": kl_coefficient}
-    figures["entropy"] = float(masked_mean(entropy, mask))
-    figures["logprob_mismatch"] = float((own - rollout.logprobs).abs().max())
     explained = float(explained_variance(values, experience.returns, mask))
     if math.isfinite(explained):  # it has no answer where all returns are equal
         figures["explained_variance"] = explained
@@ -143,10 +156,12 @@ def update(
     objective = Objective(settings.clip, settings.clip, "token", "token", config.rollout.max_new_tokens)
     weight = 1.0 if isinstance(actor_critic, SeparateActorCritic) else settings.value_coefficient
     moves = state.step >= config.critic_warmup
+    first, mismatch = state.scalars["updates"], 0.0
     policy.model.train()
     actor_critic.value_module.train()
 
     def terms(part: CriticExperience, whole: Whole) -> Terms:
+        nonlocal mismatch
         rollout = part.rollout
         asked = (rollout.tokens, rollout.attention, rollout.mask)
 
@@ -165,20 +180,27 @@ def update(
         else:
             logprobs, entropy, values = actor_critic.evaluate(*asked, temperature=config.rollout.temperature)
             value_loss = loss_of(values)
+        if state.scalars["updates"] == first:
+            mismatch = max(mismatch, float((logprobs.detach() - rollout.logprobs).abs().max()))
         policy_loss, figures = objective.terms(part, logprobs, entropy, whole, config, kl_coefficient)
         loss = weight * value_loss + policy_loss if moves else weight * value_loss
-        return loss, figures | {"value_loss": value_loss.detach()}
+        figures |= {"value_loss": value_loss.detach(), "entropy": entropy.detach().sum() / whole.tokens}
+        return loss, figures
 
     def minibatch(part: CriticExperience) -> dict[str, float]:
-        figures = accumulate(part, config.memory.micro_batch_tokens, objective.longest, terms)
-        if kept and moves:
-            figures["ptx_loss"] = keep(state, policy, kept, config)
-        return figures | step_optimisers(state)
+        def gather(tokens: int) -> dict[str, float]:
+            parts = Reading.whole(part.rollout, tokens).parts
+            figures = accumulate(part, parts, objective.longest, terms)
+            if kept and moves:
+                figures["ptx_loss"] = keep(state, policy, kept, config, tokens)
+            return figures
 
-    return epochs(state, experience, config, minibatch)
+        return state.within_memory(config.memory, part.rollout.tokens.shape[1], gather) | step_optimisers(state)
+
+    return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
 
 
-def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPOConfig) -> float:
+def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPOConfig, tokens: int) -> float:
     """Add the gradient of PPO-ptx: γ times the mean loss per token on the next sequences of the other text.
 
     Minimise L_PPO - γ E[log π(text)] (Ouyang et al. 2022, equation 2, with the mean over tokens). Which sequences
@@ -187,4 +209,4 @@ def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPO
     size, number = config.ptx.sequences, state.scalars["updates"]
     chosen = records_between(number * size, (number + 1) * size, len(kept), mix(state.seed, PTX_PURPOSE))
     batch = [kept[i] for i in chosen]
-    return imitate(policy, batch, config.memory.micro_batch_tokens, config.ptx.weight)["loss"]
+    return imitate(policy, batch, tokens, config.ptx.weight)["loss"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from heedful.models.modes import evaluating, random_devices
 from heedful.models.policy import Policy
 from heedful.training.answer_logprobs import chosen, known_logprobs, lengths, side_logprobs, weighed_logprobs
 from heedful.training.batching import batch_at, total_steps
-from heedful.training.config.common import OptimiserConfig
+from heedful.training.config.common import MemoryConfig, OptimiserConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.optimiser import learning_rate
 from heedful.training.pairs import JudgedAnswers, pair_micro_batches
@@ -62,6 +62,11 @@ class Objective:
     wpo: bool = False
     share: bool = False
     temperature: float = 1.0
+
+    def at(self, budget: int) -> Objective:
+        """The same, read so many tokens at a time."""
+        moving = None if self.moving is None else replace(self.moving, budget=budget)
+        return replace(self, budget=budget, moving=moving)
 
     def logprobs(self, policy: Policy, records: JudgedAnswers) -> Tensor:
         """[S, N] summed log-probabilities of the answers of some records; differentiable."""
@@ -144,13 +149,31 @@ def dpo(
     while state.step < total:
         state.begin_step()
         numbers = batch_at(state.step, len(data.records), config.batch_size, config.epochs, state.seed)
-        told = descend(state, policy, objective, data, numbers)
+        told = gather(state, policy, objective, data, numbers, config.memory)
         told["gradient_norm"] = state.optimisers["policy"].step(state.step)
         told["learning_rate"] = learning_rate(state.step, total, config.optimiser)
         state.step += 1
         if objective.moving is not None and objective.moving.follow(policy, state.step):
             forget_ratio(state)
         yield Step(state.step, told)
+
+
+def gather(
+    state: TrainState,
+    policy: Policy,
+    objective: Objective,
+    data: PreferenceData,
+    numbers: list[int],
+    memory: MemoryConfig,
+    watch: Callable[[list[int], Tensor], None] | None = None,
+) -> dict[str, float]:
+    """`descend`, in micro-batches that the device has memory for."""
+    longest = max(len(record.answers) * record.longest for record in chosen(data.records, numbers))
+
+    def work(tokens: int) -> dict[str, float]:
+        return descend(state, policy, objective.at(tokens), data, numbers, watch)
+
+    return state.within_memory(memory, longest, work)
 
 
 def descend(

@@ -17,9 +17,9 @@ from heedful.training.experience import (
     Experience,
     describe,
     kl_price,
-    logprobs_of,
     old_logprobs,
     over_tokens,
+    run_logprobs,
     select_experience,
 )
 from heedful.training.rollouts import OnlineModels, Questions, fix_scale, sample
@@ -39,15 +39,14 @@ def raft(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
     """
     questions = Questions(models.policy, prompts)
     fix_scale(state, models, questions, config.rollout, config.score)
-    temperature, budget = config.rollout.temperature, config.memory.micro_batch_tokens
     objective = Imitation(config.rollout.max_new_tokens)
     while state.step < config.steps:
         state.begin_step()
         kl_coefficient = state.scalars["kl_coefficient"]
         batch = sample(state, models, questions, config.rollout, config.score)
         rollout, mask = batch.rollout, batch.rollout.mask
-        old = old_logprobs(models.policy, rollout, config)
-        reference = logprobs_of(models.reference, rollout, temperature, budget)
+        old = old_logprobs(state, models.policy, rollout, config)
+        reference = run_logprobs(state, models.reference, rollout, config)
         rewards = batch.scores - kl_price(config.kl, kl_coefficient, old, reference, mask).sum(1)
         kept = best(batch.grouped(rewards), config.keep, config.ranking)
         experience = Experience(rollout, old, reference, over_tokens(torch.ones_like(rewards), mask))

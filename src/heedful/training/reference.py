@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from heedful.files import atomic_write, explain, sha256_json
 from heedful.models.fingerprint import model_fingerprint
+from heedful.models.memory import within_memory
 from heedful.models.policy import Policy
 from heedful.training.answer_logprobs import known_logprobs
 from heedful.training.pairs import JudgedAnswers
@@ -69,6 +71,8 @@ class LogprobCache:
     def _compute(self, records: JudgedAnswers) -> Tensor:
         if records:
             self.say(f"dpo: log-probabilities of the reference for {len(records)} records")
+            longest = max(len(record.answers) * record.longest for record in records)
+            return within_memory(self.budget, longest, partial(known_logprobs, self.policy, records))
         return known_logprobs(self.policy, records, self.budget)
 
     def _key(self, records: JudgedAnswers) -> str:

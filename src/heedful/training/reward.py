@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -99,9 +100,11 @@ def objective(learner: Learner, outputs: Tensor, batch: Batch, rows: Sequence[in
     return value if penalty is None else value + penalty
 
 
-def descend(learner: Learner, batch: Batch, config: RewardConfig) -> tuple[float, list[tuple[Layout, Tensor]]]:
+def descend(
+    learner: Learner, batch: Batch, config: RewardConfig, micro_batch_tokens: int
+) -> tuple[float, list[tuple[Layout, Tensor]]]:
     """Add the gradient of a batch's loss; returns the loss, and each part's layout with its answers' scores [S]."""
-    parts = item_micro_batches(batch.items, config.memory.micro_batch_tokens)
+    parts = item_micro_batches(batch.items, micro_batch_tokens)
     layouts = [Layout([batch.items[row] for row in rows]) for rows in parts]
     slopes: list[Tensor] = []
     loss = 0.0
@@ -156,7 +159,8 @@ def reward(state: TrainState, learner: Learner, items: Sequence[Judged], config:
         state.begin_step()
         chosen = batch_at(state.step, len(items), config.batch_size, config.epochs, state.seed)
         batch = Batch.of(items, chosen, learner.heads)
-        loss, seen = descend(learner, batch, config)
+        longest = max(item.tokens for item in batch.items)
+        loss, seen = state.within_memory(config.memory, longest, partial(descend, learner, batch, config))
         norms = [optimiser.step(state.step) for optimiser in state.optimisers.values()]
         figures = {
             "loss": loss,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from heedful.core.advantages import leave_one_out
 from heedful.data.records import Prompt
 from heedful.training.config.online import RLOOConfig
-from heedful.training.experience import Experience, describe, kl_price, logprobs_of, old_logprobs, over_tokens
+from heedful.training.experience import Experience, describe, kl_price, old_logprobs, over_tokens, run_logprobs
 from heedful.training.rollouts import OnlineModels, Questions, fix_scale, sample
 from heedful.training.state import Step, TrainState
 from heedful.training.updates import Objective, policy_state, steer, update_policy
@@ -30,15 +30,15 @@ def rloo(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
     """
     questions = Questions(models.policy, prompts)
     fix_scale(state, models, questions, config.rollout, config.score)
-    clip, temperature, budget = config.update.clip, config.rollout.temperature, config.memory.micro_batch_tokens
+    clip = config.update.clip
     objective = Objective(clip, clip, config.update.ratio, "completion", config.rollout.max_new_tokens)
     while state.step < config.steps:
         state.begin_step()
         kl_coefficient = state.scalars["kl_coefficient"]
         batch = sample(state, models, questions, config.rollout, config.score)
         rollout, mask = batch.rollout, batch.rollout.mask
-        old = old_logprobs(models.policy, rollout, config)
-        reference = logprobs_of(models.reference, rollout, temperature, budget)
+        old = old_logprobs(state, models.policy, rollout, config)
+        reference = run_logprobs(state, models.reference, rollout, config)
         rewards = batch.scores - kl_price(config.kl, kl_coefficient, old, reference, mask).sum(1)
         advantages = leave_one_out(batch.grouped(rewards)).flatten()
         experience = Experience(rollout, old, reference, over_tokens(advantages, mask))

@@ -18,7 +18,7 @@ from heedful.data.records import Conversation, Prompt
 from heedful.models.policy import Policy
 from heedful.models.rewards import Reward
 from heedful.rollout.engine import NativeEngine, decode
-from heedful.rollout.types import Rollout, RolloutParams
+from heedful.rollout.types import Readout, Rollout, RolloutParams
 from heedful.training.batching import records_between
 from heedful.training.config.online import RolloutConfig, ScoreConfig
 from heedful.training.state import TrainState, due, mix
@@ -46,6 +46,11 @@ class Players(Protocol):
         """The judge."""
         ...
 
+    @property
+    def readout(self) -> Readout | None:
+        """What is read off the policy's states as it samples, if anything."""
+        ...
+
 
 @dataclass(frozen=True)
 class OnlineModels:
@@ -54,6 +59,11 @@ class OnlineModels:
     policy: Policy
     reference: Policy
     reward: Reward
+
+    @property
+    def readout(self) -> None:
+        """Nothing."""
+        return None
 
 
 class Questions:
@@ -126,7 +136,7 @@ def answer(
         statistics: `reference_statistics`, where scores are normalised.
     """
     samples = settings.samples_per_prompt
-    rollout = complete(models.policy, questions, chosen, seed, settings, samples)
+    rollout = complete(models.policy, questions, chosen, seed, settings, samples, models.readout)
     texts = decode(models.policy, rollout)
     asked = [questions.conversations[chosen[i]] for i in rollout.prompt_index.tolist()]
     rewards = as_scores(models.reward(asked, texts), rollout)
@@ -134,12 +144,20 @@ def answer(
 
 
 def complete(
-    policy: Policy, questions: Questions, chosen: Sequence[int], seed: int, settings: RolloutConfig, samples: int
+    policy: Policy,
+    questions: Questions,
+    chosen: Sequence[int],
+    seed: int,
+    settings: RolloutConfig,
+    samples: int,
+    readout: Readout | None = None,
 ) -> Rollout:
     """`samples` completions of each chosen prompt, from the policy's own distribution."""
     params = RolloutParams(settings.max_new_tokens, settings.temperature, seed, settings.stop)
     prompts = [questions.tokens[i] for i in chosen]
-    return NativeEngine(policy).generate(prompts, params, samples_per_prompt=samples, max_batch=settings.max_batch)
+    return NativeEngine(policy).generate(
+        prompts, params, samples_per_prompt=samples, max_batch=settings.max_batch, readout=readout
+    )
 
 
 def as_scores(scores: Tensor | Sequence[float], rollout: Rollout) -> Tensor:

@@ -19,7 +19,7 @@ from heedful.training.config.common import RunConfig
 from heedful.training.folders import EVENTS, METRICS, SAMPLES, checkpoints
 from heedful.training.optimiser import Diverged
 from heedful.training.progress import Display
-from heedful.training.state import Event, Step, TrainState, due, event_from_json, event_to_json
+from heedful.training.state import Event, LimitMicroBatch, Step, TrainState, due, event_from_json, event_to_json
 
 Intervene: TypeAlias = Callable[[Step], Sequence[Event]]
 """Looks at a step and names the events to apply after it."""
@@ -80,11 +80,15 @@ class _Journal:
             return self.known.get(step.number, ())
         events = intervene(step)
         if events:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"step": step.number, **event_to_json(e)}) + "\n" for e in events)
-                file.flush()
-                os.fsync(file.fileno())
+            self.write(step.number, events)
         return events
+
+    def write(self, step: int, events: Sequence[Event]) -> None:
+        """Write down events that came after a step."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"step": step, **event_to_json(e)}) + "\n" for e in events)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def run(
@@ -114,6 +118,15 @@ def run(
     for name in (METRICS, SAMPLES):
         _rewind(out / name, state.step)
     journal = _Journal(out / EVENTS)
+    for event in journal.known.get(state.step, ()):  # one may have come after the checkpoint, in the step that began
+        state.apply(event)
+
+    def told(event: Event) -> None:
+        journal.write(state.step, [event])
+        if isinstance(event, LimitMicroBatch):
+            display.say(f"{title}: no memory left in step {state.step + 1}; on with {event.tokens} tokens at a time")
+
+    state.told = told
     last: dict[str, float] = {}
     started = time.monotonic() - state.scalars.get("seconds", 0.0)
     with ExitStack() as stack:

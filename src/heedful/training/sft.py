@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -34,11 +35,16 @@ def sft(state: TrainState, policy: Policy, examples: Sequence[Example], config: 
     while state.step < total:
         state.begin_step()
         batch = [examples[i] for i in batch_at(state.step, len(examples), config.batch_size, config.epochs, state.seed)]
-        figures = imitate(policy, batch, config.memory.micro_batch_tokens)
+        figures = state.within_memory(config.memory, longest(batch), partial(imitate, policy, batch))
         norm = optimiser.step(state.step)
         rate = learning_rate(state.step, total, config.optimiser)
         state.step += 1
         yield Step(state.step, figures | {"gradient_norm": norm, "learning_rate": rate})
+
+
+def longest(batch: Sequence[Example]) -> int:
+    """Tokens of the longest sequence."""
+    return max(len(example.tokens) for example in batch)
 
 
 def imitate(policy: Policy, batch: Sequence[Example], micro_batch_tokens: int, weight: float = 1.0) -> dict[str, float]:

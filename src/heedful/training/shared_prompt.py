@@ -55,7 +55,7 @@ def is_exact(policy: Policy, records: JudgedAnswers, budget: int) -> bool:
     pair = [max(fitting, key=lambda record: record.longest)]
     batch = side_by_side(policy, pair)
     with evaluating(policy.model):
-        apart = hidden_states(policy.model, batch.tokens, batch.attention)
+        apart = hidden_states(policy.running(), batch.tokens, batch.attention)
         expected, _ = policy.logprobs_from(apart, batch.tokens, batch.mask)
         try:
             found, _ = policy.logprobs_from(shared_hidden(policy, pair, batch), batch.tokens, batch.mask)
@@ -79,7 +79,7 @@ def shared_hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch) -> 
         positions[row, :first], positions[row, first:end] = torch.arange(first), torch.arange(start, len(b.tokens))
         branch[row, :start], branch[row, start:first], branch[row, first:end] = 0, 1, 2
     device = batch.tokens.device
-    hidden = branched_hidden_states(policy.model, tokens.to(device), positions.to(device), branch.to(device))
+    hidden = branched_hidden_states(policy.running(), tokens.to(device), positions.to(device), branch.to(device))
     place = torch.arange(batch.tokens.shape[1])[None, :]
     later = (torch.tensor(firsts) - torch.tensor(starts))[:, None]
     of_b = torch.where(place < torch.tensor(starts)[:, None], place, place + later)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from heedful.models.memory import offloaded, within_memory
+from heedful.training.config.common import MemoryConfig
 from heedful.training.optimiser import Optimiser
+
+T = TypeVar("T")
+MOST_TOKENS = "most_tokens"
+"""The scalar that bounds micro-batches once the device has run out of memory."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,15 @@ class Stop:
     reason: str
 
 
-Event: TypeAlias = SetKLCoefficient | Stop
-EVENTS: dict[str, type[SetKLCoefficient] | type[Stop]] = {"SetKLCoefficient": SetKLCoefficient, "Stop": Stop}
+@dataclass(frozen=True)
+class LimitMicroBatch:
+    """Read at most so many tokens at a time from the next step on: the device had no memory for more."""
+
+    tokens: int
+
+
+Event: TypeAlias = SetKLCoefficient | Stop | LimitMicroBatch
+EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (SetKLCoefficient, Stop, LimitMicroBatch)}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -65,6 +80,8 @@ class TrainState:
     seed: int
     step: int = 0
     scalars: dict[str, Any] = field(default_factory=dict)
+    told: Callable[[Event], None] = field(default=lambda event: None, repr=False, compare=False)
+    """Is told what the trainer had to do by itself in the middle of a step, so that it can be journalled."""
 
     def begin_step(self) -> None:
         """Seed the global generators from (seed, step)."""
@@ -79,8 +96,43 @@ class TrainState:
             if "kl_coefficient" not in self.scalars:
                 raise ValueError("this trainer has no KL coefficient to set")
             self.scalars["kl_coefficient"] = event.value
+        elif isinstance(event, LimitMicroBatch):
+            self.scalars[MOST_TOKENS] = min(event.tokens, self.scalars.get(MOST_TOKENS, event.tokens))
         else:
             self.scalars["stopped"] = event.reason
+
+    def tokens(self, memory: MemoryConfig) -> int:
+        """Most tokens in one pass: what the settings say, or less since the device had no memory for it."""
+        return min(memory.tokens, self.scalars.get(MOST_TOKENS, memory.tokens))
+
+    def within_memory(self, memory: MemoryConfig, longest: int, work: Callable[[int], T]) -> T:
+        """Do work that reads some tokens at a time, and all of it again at half as many where memory runs out.
+
+        It may add to gradients that were empty before; it may change nothing else that a second try would meet, such
+        as weights.
+
+        Args:
+            longest: tokens of the longest row, or of the rows that cannot be parted.
+            work: is given the most tokens to read at a time.
+
+        Raises:
+            HeedfulError: the longest row alone does not fit.
+        """
+
+        def limit(tokens: int) -> None:
+            event = LimitMicroBatch(tokens)
+            self.apply(event)
+            self.told(event)
+
+        with ExitStack() as stack:
+            if memory.offload_activations:
+                stack.enter_context(offloaded(p for module in self.modules.values() for p in module.parameters()))
+            return within_memory(self.tokens(memory), longest, work, undo=self._clear, told=limit)
+
+    def _clear(self) -> None:
+        for optimiser in self.optimisers.values():
+            for parameter in optimiser.parameters.values():
+                parameter.grad = None
 
 
 def mix(seed: int, *parts: int) -> int:

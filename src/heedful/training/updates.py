@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,10 +12,9 @@ from torch import Tensor
 
 from heedful.core.kl import AdaptiveKL, FixedKL, estimate
 from heedful.core.policy_gradient import Aggregation, RatioLevel, Whole, aggregate, clipped_policy_loss
-from heedful.data.packing import micro_batches
 from heedful.models.policy import Policy
 from heedful.training.config.online import BaseKLConfig, LeashedConfig, UpdateConfig
-from heedful.training.experience import Experience, ExperienceT, select_experience
+from heedful.training.experience import Experience, ExperienceT, Reading, select_experience
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.rollouts import MINIBATCH_PURPOSE
 from heedful.training.state import TrainState
@@ -114,16 +114,16 @@ def moved(part: Experience, logprobs: Tensor, whole: Whole) -> dict[str, Tensor]
 
 
 def accumulate(
-    experience: ExperienceT, budget: int, longest: int, terms: Callable[[ExperienceT, Whole], Terms]
+    experience: ExperienceT, parts: Sequence[Sequence[int]], longest: int, terms: Callable[[ExperienceT, Whole], Terms]
 ) -> dict[str, float]:
-    """Gather one optimiser step's gradient over length-balanced micro-batches; returns the summed figures.
+    """Gather one optimiser step's gradient over parts of its rows; returns the summed figures.
 
     The means run over the whole of `experience`, so that micro-batches cannot change the loss.
     """
     rollout = experience.rollout
     whole = Whole(len(rollout), int(rollout.mask.sum()), longest)
     sums: dict[str, float] = {}
-    for rows in micro_batches(rollout.attention.sum(1).tolist(), budget):
+    for rows in parts:
         loss, figures = terms(select_experience(experience, rows), whole)
         loss.backward()
         for name, figure in {"loss": loss.detach(), **figures}.items():
@@ -182,23 +182,25 @@ def update_policy(
 ) -> dict[str, float]:
     """The optimiser steps of one rollout batch, without a critic; returns their mean figures."""
     policy.model.train()
-    budget, temperature = config.memory.micro_batch_tokens, config.rollout.temperature
+    temperature = config.rollout.temperature
     kl_coefficient, first = state.scalars["kl_coefficient"], state.scalars["updates"]
     mismatch = 0.0
 
-    def terms(part: Experience, whole: Whole) -> Terms:
+    def terms(reading: Reading, part: Experience, whole: Whole) -> Terms:
         nonlocal mismatch
         rollout = part.rollout
-        logprobs, entropy = policy.token_logprobs(
-            rollout.tokens, rollout.attention, rollout.mask, temperature=temperature
-        )
+        logprobs, entropy = reading.logprobs(policy, rollout, temperature)
         if state.scalars["updates"] == first:
             mismatch = max(mismatch, float((logprobs.detach() - rollout.logprobs).abs().max()))
         loss, figures = objective.terms(part, logprobs, entropy, whole, config, kl_coefficient)
         return loss, figures | {"entropy": entropy.detach().sum() / whole.tokens}
 
     def minibatch(part: Experience) -> dict[str, float]:
-        return accumulate(part, budget, objective.longest, terms) | step_optimisers(state)
+        def gather(tokens: int) -> dict[str, float]:
+            reading = Reading.of(policy, part.rollout, tokens)
+            return accumulate(part, reading.parts, objective.longest, partial(terms, reading))
+
+        return state.within_memory(config.memory, part.rollout.tokens.shape[1], gather) | step_optimisers(state)
 
     return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
 

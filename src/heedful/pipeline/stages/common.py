@@ -8,29 +8,29 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-import torch
+from typing import Any, Generic, TypeVar
 
 from heedful.data.chat import render_completion, render_prompt
 from heedful.data.load import DataSpec, Loaded, fit
 from heedful.data.records import Conversation, Demonstration, Labelled, Preference, Prompt, Ranking
 from heedful.data.splits import split
 from heedful.errors import HeedfulError
-from heedful.models.adapters import LoRA
+from heedful.models import cpu
 from heedful.models.fingerprint import source_fingerprint
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy
 from heedful.models.scalar import Critic, RewardModel
-from heedful.pipeline.run_folder import INPUTS, begin, clear, finish, lineage, locked, same_inputs
+from heedful.pipeline.choices import lora_of, resolve_device, resolve_precision
+from heedful.pipeline.plan import planned_tokens
+from heedful.pipeline.run_folder import INPUTS, begin, begun_with, clear, finish, lineage, locked, same_inputs
 from heedful.pipeline.scratch import open_scratch
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import DecodingParams
 from heedful.training.batching import Example
 from heedful.training.checkpoint import load_checkpoint
-from heedful.training.config.common import Precision, RecordsConfig
+from heedful.training.config.common import RecordsConfig
 from heedful.training.config.online import OnlineConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
@@ -41,31 +41,39 @@ from heedful.training.progress import Display
 from heedful.training.state import TrainState
 
 RecordT = TypeVar("RecordT", Prompt, Demonstration, Preference, Ranking, Labelled)
+ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A stage that is not finished yet: where it writes and how it shows progress."""
+class Opened(Generic[ConfigT]):
+    """A stage that is not finished yet: where it writes, how it shows progress, and its settled settings."""
 
     out: Path
     display: Display
+    config: ConfigT
 
 
 @contextmanager
-def opened(stage: str, config: StageConfig, display: Display | None) -> Iterator[Opened | dict[str, Any]]:
-    """Hold the run's folder; yields the manifest of a run that is finished already, else where to work."""
+def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Opened[ConfigT] | dict[str, Any]]:
+    """Hold the run's folder; yields the manifest of a run that is finished already, else where to work.
+
+    Raises:
+        HeedfulError: the folder is another run's, or a setting that this machine cannot follow.
+    """
     display = display or Display()
+    cpu.prepare()
     out = Path(config.out)
     made_here = not out.exists()
     try:
         with locked(out):
+            config = settled(stage, config, out, display)
             done = begin(out, stage, config)
             if done is not None:
                 display.say(f"{stage}: {out} is finished already; delete it, or choose another --out, to run again.")
                 yield done
                 return
             try:
-                yield Opened(out, display)
+                yield Opened(out, display, config)
             except HeedfulError:
                 if not (out / METRICS).exists():  # refused before the first step: leave no trace
                     clear(out)
@@ -73,6 +81,31 @@ def opened(stage: str, config: StageConfig, display: Display | None) -> Iterator
     finally:
         if made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
             shutil.rmtree(out)
+
+
+def settled(stage: str, config: ConfigT, out: Path, display: Display) -> ConfigT:
+    """The settings with the micro-batch settled: the one that a run goes on with, else what memory allows.
+
+    Which micro-batch it is may change the last bit of a sum, so that a run keeps it whatever memory is free later.
+
+    Raises:
+        HeedfulError: activations are to leave the device, and there is no GPU to leave.
+    """
+    memory: Any = config.memory  # of the stage's own class
+    if memory.offload_activations and not resolve_device(config.loading.device).startswith("cuda"):
+        raise HeedfulError(
+            "activations lie in the machine's memory already: there is no GPU here to take them from.",
+            where="memory.offload_activations",
+            mend="Leave it out; --memory.gradient-checkpointing and smaller micro-batches save memory on a CPU.",
+        )
+    if memory.micro_batch_tokens != "auto":
+        return config
+    tokens = begun_with(out, stage, "memory.micro_batch_tokens")
+    if not isinstance(tokens, int):
+        tokens, said = planned_tokens(stage, config)
+        if said:
+            display.say(f"{stage}: {said}")
+    return replace(config, memory=replace(memory, micro_batch_tokens=tokens))
 
 
 def data_spec(path: str, records: RecordsConfig) -> DataSpec:
@@ -103,43 +136,9 @@ def open_policy(model: str, config: StageConfig, out: Path, texts: Iterator[str]
             revision=loading.revision,
             seed=config.seed,
         )
-    policy.precision = "bfloat16" if loading.base_dtype != "float32" else resolve_precision(loading.precision, policy)
+    given = "bfloat16" if loading.base_dtype != "float32" else loading.precision
+    policy.precision = resolve_precision(given, policy.device)
     return policy
-
-
-def lora_of(config: StageConfig) -> LoRA | None:
-    """The adapters that a stage asks for, if any."""
-    loading = config.loading
-    if not loading.lora_rank:
-        return None
-    targets = loading.lora_targets
-    return LoRA(
-        loading.lora_rank,
-        loading.lora_alpha,
-        loading.lora_dropout,
-        targets if targets == "all-linear" else tuple(name.strip() for name in targets.split(",")),
-    )
-
-
-def resolve_precision(precision: Precision, policy: Policy) -> Literal["float32", "bfloat16"]:
-    """`auto` is bfloat16 on a GPU that has it; on a CPU float32, which is the faster there below large sizes."""
-    if precision != "auto":
-        return precision
-    cuda = policy.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if cuda else "float32"
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is the first CUDA device where there is one, else the CPU.
-
-    Raises:
-        HeedfulError: CUDA is asked for and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise HeedfulError("this machine has no CUDA device.", where="loading.device", mend="Use cpu or auto.")
-    return device
 
 
 def texts_of(records: Sequence[Prompt | Demonstration | Preference | Ranking | Labelled]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from heedful.pipeline.stages.common import (
     resume,
     texts_of,
 )
-from heedful.pipeline.stages.players import open_ppo_models, open_reward
+from heedful.pipeline.stages.players import open_ppo_models, open_reward, settle
 from heedful.pipeline.stages.preference import moving_reference, own_losses
 from heedful.training.batching import Example
 from heedful.training.config.online import (
@@ -70,6 +70,7 @@ def run_ppo(
     with opened("ppo", config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
@@ -172,11 +173,13 @@ def run_without_critic(
     with opened(name, config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         prompts = fitting_prompts(stage, loaded, policy, config)
         reward = open_reward(stage, policy, config)
         models = assemble(policy, reward)
+        settle(policy, reward)
         state = begin(models, config)
         warn(stage, config, state)
         resume(stage, config, loaded.describe(), state, inputs)

@@ -46,7 +46,14 @@ def open_ppo_models(stage: Opened, policy: Policy, config: PPOConfig) -> PPOMode
         models = PPOModels(SeparateActorCritic(policy, critic), reference, judge)
     if is_adapted(policy.model):
         stage.display.say(said_of_weights(models))
+    settle(policy, judge)
     return models
+
+
+def settle(policy: Policy, judge: Reward) -> None:
+    """Once all who start from the judge's weights have them: with full weights, it keeps none that it does not read."""
+    if isinstance(judge, RewardModel) and not is_adapted(policy.model):
+        judge.freeze()
 
 
 def said_of_weights(models: PPOModels) -> str:

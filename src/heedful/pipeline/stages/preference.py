@@ -52,6 +52,7 @@ def run_dpo(
     with opened("dpo", config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         mixture = read_mixture(config.loss, config.loss_settings)
         loaded = load_judged(config, mixture)
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
@@ -60,7 +61,7 @@ def run_dpo(
         objective = open_objective(policy, mixture, pairs, config)
         for some in (pairs, evaluation):
             check_records(objective, some)
-        cache = LogprobCache(cache_folder(config), policy, config.memory.micro_batch_tokens, stage.display.say)
+        cache = LogprobCache(cache_folder(config), policy, config.memory.tokens, stage.display.say)
         data = preference_data(objective, pairs, pairs, config, cache)
         held = preference_data(objective, evaluation, pairs, config, cache)
         total = total_steps(len(pairs), config.batch_size, config.epochs)
@@ -78,7 +79,7 @@ def run_dpo(
             display=stage.display,
             shown=("loss", "margin", "accuracy", "held_out_accuracy"),
             watch=Watch(
-                evaluate=lambda: evaluate_dpo(policy, objective, held, state),
+                evaluate=lambda: evaluate_dpo(policy, objective.at(state.tokens(config.memory)), held, state),
                 sample=lambda: watched_samples(policy, watched, config.records.max_length),
                 intervene=intervene(policy) if intervene else no_intervention,
             ),
@@ -122,7 +123,7 @@ def open_objective(policy: Policy, mixture: Mixture, records: JudgedAnswers, con
     Raises:
         HeedfulError: a moving reference for a loss that needs none.
     """
-    budget = config.memory.micro_batch_tokens
+    budget = config.memory.tokens
     moving = moving_reference(policy, mixture, config)
     share = config.memory.share_prompt == "auto" and is_exact(policy, records, budget)
     return Objective(mixture, budget, moving, config.use_margin, config.weighting == "wpo", share)
@@ -140,7 +141,7 @@ def moving_reference(policy: Policy, mixture: Mixture, config: DPOConfig | Onlin
     if not mixture.anchored:
         raise HeedfulError(f"{config.loss} needs no reference.", where="reference.update", mend="Leave it at fixed.")
     follower = moving_reference_of(policy)
-    return MovingReference(follower, settings.share, settings.steps, config.memory.micro_batch_tokens)
+    return MovingReference(follower, settings.share, settings.steps, config.memory.tokens)
 
 
 def render_judged(

@@ -16,12 +16,12 @@ from heedful.models.fingerprint import model_fingerprint
 from heedful.models.one_base import BASE, base_fingerprint
 from heedful.models.policy import Policy
 from heedful.models.scalar import new_reward_model
+from heedful.pipeline.choices import lora_of
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
     conclude,
     data_spec,
-    lora_of,
     open_policy,
     opened,
     prepared,
@@ -67,6 +67,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
     with opened("reward", config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         ready = read_judged(config, stage)
         settled = ready.config
         reference = reference_answers(config, ready.policy)
@@ -74,7 +75,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         model = new_reward_model(ready.policy, lora=lora_of(config), seed=config.start_seed)
         start = sha256_json([model_fingerprint(model), config.heads.kind, config.start_seed])
         learning = learner(model, ready.items, settled)
-        budget = config.memory.micro_batch_tokens
+        budget = config.memory.tokens
         total = total_steps(len(ready.items), config.batch_size, config.epochs)
         state = reward_state(learning, config, total)
         more = {} if reference is None else {"reference": str(reference.described["sha256"])}
@@ -89,7 +90,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
             settings=config.run,
             display=stage.display,
             shown=("loss", "accuracy", "held_out_accuracy"),
-            watch=Watch(evaluate=lambda: evaluate_reward(learning, ready.held_out, budget)),
+            watch=Watch(evaluate=lambda: evaluate_reward(learning, ready.held_out, state.tokens(config.memory))),
         )
         learning.heads.settle()
         normalise(model, ready.items if reference is None else reference.items, config)

@@ -24,7 +24,7 @@ def normalise(model: RewardModel, items: Sequence[Judged], config: RewardConfig)
     """Fix offset and scale on some answers, of the score and of each member of an ensemble."""
     if config.normalise == "none":
         return
-    budget = config.memory.micro_batch_tokens
+    budget = config.memory.tokens
     offset, spread = normalisation(score_items(model, items, budget))
     model.set_normalisation(offset, spread if config.normalise == "standard" else 1.0)
     if model.bank is not None and model.bank.kind == ENSEMBLE:

@@ -34,6 +34,7 @@ def run_sft(config: SFTConfig, display: Display | None = None) -> dict[str, Any]
     with opened("sft", config, display) as stage:
         if isinstance(stage, dict):
             return stage
+        config = stage.config
         loaded = load_demonstrations(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         records, held_out = prepared(loaded, policy, config, stage.display)
@@ -69,7 +70,7 @@ def fine_tune(
         display=stage.display,
         shown=("loss", "held_out_loss"),
         watch=Watch(
-            evaluate=lambda: evaluate_sft(policy, evaluation, config.memory.micro_batch_tokens),
+            evaluate=lambda: evaluate_sft(policy, evaluation, state.tokens(config.memory)),
             sample=lambda: watched_samples(policy, watched, config.records.max_length),
         ),
     )

@@ -16,6 +16,9 @@ from heedful.training.config.checks import at_least, require, share
 BadRow = Literal["skip", "error", "truncate"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
+LARGEST_MICRO_BATCH = 8192
+"""Tokens of a micro-batch where nothing else is asked for and memory is not short."""
+
 
 @dataclass(frozen=True)
 class LoadingConfig:
@@ -122,13 +125,21 @@ class OptimiserConfig:
 class MemoryConfig:
     """What bounds the memory of a step. Micro-batching never changes the loss."""
 
-    micro_batch_tokens: int = 8192
-    """Most tokens (padding counted) in one forward and backward pass."""
+    micro_batch_tokens: int | Literal["auto"] = "auto"
+    """Most tokens (padding counted) in one forward and backward pass. auto: 8192, or as many as fit this machine's
+    memory (heedful plan); a run that goes on keeps what it began with."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """On a GPU: keep activations in the machine's memory until the backward pass."""
 
     def __post_init__(self) -> None:
-        at_least(1, "memory.", micro_batch_tokens=self.micro_batch_tokens)
+        at_least(1, "memory.", micro_batch_tokens=self.tokens)
+
+    @property
+    def tokens(self) -> int:
+        """`micro_batch_tokens` as a number; 8192 where nobody has planned yet."""
+        return LARGEST_MICRO_BATCH if self.micro_batch_tokens == "auto" else self.micro_batch_tokens
 
 
 @dataclass(frozen=True)

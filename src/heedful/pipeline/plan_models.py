@@ -1,0 +1,146 @@
+"""Which models a stage holds, as sketches without data: what `heedful.pipeline.plan` adds up."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import HeedfulError
+from heedful.models.adapters import LoRA
+from heedful.models.callables import names_function
+from heedful.models.policy import new_config
+from heedful.models.rehearsal import Sketch, sketch
+from heedful.models.rewards import aggregation
+from heedful.models.storage import Precision, open_config, open_tokenizer
+from heedful.pipeline.choices import lora_of
+from heedful.pipeline.scratch import describe_scratch
+from heedful.training.config.online import OnlineConfig, PPOConfig
+from heedful.training.config.online_dpo import OnlineDPOConfig
+from heedful.training.config.preference import DPOConfig
+from heedful.training.config.reward import RewardConfig
+from heedful.training.config.stage import StageConfig
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The models of a stage.
+
+    Attributes:
+        trained: those that learn, the first with a language-model head unless it is a reward model.
+        frozen: bytes of weights that only stand by, by name.
+        judge: a reward model that scores, or None.
+        remarks: what is not known of them.
+    """
+
+    trained: dict[str, Sketch]
+    frozen: dict[str, int] = field(default_factory=dict)
+    judge: Sketch | None = None
+    remarks: tuple[str, ...] = ()
+
+
+class Casting:
+    """Who takes part in a stage, as sketches without data."""
+
+    def __init__(self, config: StageConfig, precision: Precision) -> None:
+        self.config = config
+        self.precision = precision
+        self.checkpoint = config.memory.gradient_checkpointing
+        self.lora = lora_of(config)
+
+    def cast(self) -> Cast:
+        """The models of the stage."""
+        described, remarks = policy_config(self.config)
+        config = self.config
+        if isinstance(config, RewardConfig):
+            start = self._causal(described, None)
+            model = self._scalar(described, self.lora)
+            return Cast({"reward model": model}, {"SFT model": start.weights}, None, remarks)
+        policy = self._causal(described, self.lora)
+        if isinstance(config, DPOConfig):
+            moving = {} if config.reference.update == "fixed" else {"reference that moves": policy.trained}
+            return Cast({"policy": policy}, moving, None, remarks)
+        if not isinstance(config, OnlineConfig):
+            return Cast({"policy": policy}, {}, None, remarks)
+        frozen = {"reference": 0 if self.lora else policy.weights // (2 if policy.low else 1)}
+        if isinstance(config, OnlineDPOConfig) and config.reference.update != "fixed":
+            frozen["reference that moves"] = policy.trained
+        judges, more = self._judges(config.reward)
+        for name, judge in judges:
+            frozen[f"reward {name}"] = judge.weights // (2 if judge.low else 1)
+        trained = {"policy": policy}
+        if isinstance(config, PPOConfig) and config.critic == "separate":
+            alone = len(judges) == 1 and judges[0][1].model.config.vocab_size == described.vocab_size
+            trained["critic"] = self._scalar(judges[0][1].model.config if alone else described, self.lora)
+        largest = max((judge for _, judge in judges), key=lambda one: one.weights, default=None)
+        return Cast(trained, frozen, largest, (*remarks, *more))
+
+    def _causal(self, config: Any, lora: LoRA | None) -> Sketch:
+        from transformers import AutoModelForCausalLM
+
+        return self._sketch(AutoModelForCausalLM, config, lora)
+
+    def _scalar(self, config: Any, lora: LoRA | None) -> Sketch:
+        from transformers import AutoModelForSequenceClassification
+
+        scalar = copy.deepcopy(config)
+        scalar.num_labels = 1
+        return self._sketch(AutoModelForSequenceClassification, scalar, lora)
+
+    def _sketch(self, auto_class: Any, config: Any, lora: LoRA | None, *, checkpoint: bool | None = None) -> Sketch:
+        again = self.checkpoint if checkpoint is None else checkpoint
+        try:
+            return sketch(auto_class, copy.deepcopy(config), precision=self.precision, lora=lora, checkpoint=again)
+        except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
+            raise HeedfulError(
+                f"cannot make a {config.model_type} model of this kind: {str(error).splitlines()[0]}",
+                where=self.config.model,
+                mend="Check the model's configuration.",
+            ) from error
+
+    def _judges(self, spec: str) -> tuple[list[tuple[str, Sketch]], tuple[str, ...]]:
+        """The reward models that a setting names, and what is not known of it."""
+        from transformers import AutoModelForSequenceClassification
+
+        found = aggregation(spec)
+        names: Sequence[str] = (spec,) if found is None else found.members
+        judges, remarks = [], []
+        for name in names:
+            if names_function(name):
+                remarks.append(f"what {name} takes is not known")
+                continue
+            source = name if Path(name).exists() else name.partition("#")[0]
+            config = open_config(source, None)
+            judges.append((name, self._sketch(AutoModelForSequenceClassification, config, None, checkpoint=False)))
+        return judges, tuple(remarks)
+
+
+@dataclass(frozen=True)
+class _Untrained:
+    """Stands for a tokenizer that will be trained: at most so many tokens."""
+
+    tokens: int
+    pad_token_id: int = 0
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"last": self.tokens - 1}
+
+
+def policy_config(config: StageConfig) -> tuple[Any, tuple[str, ...]]:
+    """The configuration of the model that a stage starts from, and a remark where its vocabulary is not known yet.
+
+    Raises:
+        HeedfulError: there is none.
+    """
+    source = config.model
+    if not source.endswith((".yaml", ".yml")):
+        return open_config(source, config.loading.revision), ()
+    new = describe_scratch(source)
+    if new.tokenizer is not None:
+        return new_config(new.architecture, open_tokenizer(new.tokenizer, None), None), ()
+    described = new_config(new.architecture, _Untrained(new.vocabulary), None)
+    return described, (f"the tokenizer is not trained yet; counted as of its full {new.vocabulary} tokens",)
