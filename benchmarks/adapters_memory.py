@@ -1,12 +1,15 @@
 """Peak memory of a PPO step: full weights with a critic of its own, against one frozen base with adapters (LoRA).
 
-    python benchmarks/adapters_memory.py
+    python benchmarks/adapters_memory.py [--whole-heap]
 
 A random Llama of 30M weights; 64 prompts of 24 tokens, 48 new tokens, micro-batches of 16 rows, one thread. Each way
 runs in a process of its own, as `heedful ppo` opens it: policy, reference, critic and reward model. The peak is the
 kernel's own count of resident memory (VmHWM), set back once the libraries are imported and warm. It is printed whole,
 and less what the process held then. The seconds are the processor's, the opening of the models included; `weights` is
 what the models' weights take, shared ones counted once. Linux only.
+
+--whole-heap switches off glibc's caches of small blocks. PyTorch asks for aligned memory; before glibc 2.38 what is cut
+off in front of a block lands in such a cache, and keeps the block, once freed, from being used again at its full size.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ WAYS: dict[str, tuple[dict[str, Any], bool]] = {
 }
 """Settings of loading, and whether activations are computed again in the backward pass."""
 MEBIBYTE = 2**20
+WHOLE_HEAP = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"}
 
 
 def make(folder: Path, architecture: dict[str, Any]) -> None:
@@ -147,6 +151,7 @@ def main() -> None:
     """Make the models, run each way in a process of its own, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--whole-heap", action="store_true")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -164,6 +169,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--measure", str(number), "--folder", temporary]
             command += ["--steps", str(given.steps)]
             environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+            environment |= WHOLE_HEAP if given.whole_heap else {}
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
                 raise SystemExit(done.stderr)
