@@ -4,11 +4,11 @@
 
 Each side is a process of its own, TRL in an environment that this command makes: 1.12.0, the last with PPO, and the
 newest. Both stand ready at the same time; then one takes a step, then the other. TRL runs at the fastest of the
-settings that are tried first (`CANDIDATES`), heedful at its defaults. A time is the median of the timed steps after the
-warm-up, with their range; a ratio is the median of the ratios of neighbouring steps. Peaks of memory are those of the
-whole process above what was held before the first step, less AdamW's two moments and one gradient a trained weight for
-"activations". The floor is the time of the step's matrix products and attention, at the rate that the machine reaches
-on one product of that shape, measured beside the steps.
+settings and versions that are tried first (`CANDIDATES`), heedful at its defaults. A time is the median of the timed
+steps after the warm-up, with their range; a ratio is the median of the ratios of neighbouring steps. Peaks of memory
+are those of the whole process above what was held before the first step, less AdamW's two moments and one gradient a
+trained weight for "activations". The floor is the time of the step's matrix products and attention, at the rate that
+the machine reaches on one product of that shape, measured beside the steps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from flops import floor_seconds  # noqa: E402
 from work import Work  # noqa: E402
 
 OLD, NEW = "1.12.0", "1.16.0"
-PINS = ("torch==2.13.0", "transformers==5.24.0", "peft")
+PINS = ("torch==2.13.0", "transformers==5.24.0", "peft", "requests")
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
@@ -42,15 +42,19 @@ ALLOCATOR = {
 """What `heedful` sets for its own commands, given to both sides."""
 
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
-    "sft": [{}, {"work": {"checkpointing": True}}, {"work": {"packing": True}}, {"settings": {"by_length": True}}],
-    "reward": [{}, {"work": {"checkpointing": True}}, {"settings": {"by_length": True}}],
-    "dpo": [{}, {"work": {"checkpointing": True}}, {"settings": {"by_length": True}}],
-    "ppo": [{}, {"work": {"checkpointing": True}}, {"settings": {"rollout": 64}}],
-    "rloo": [{}, {"work": {"checkpointing": True}}],
-    "grpo": [{}, {"work": {"checkpointing": True}}],
+    "sft": [{}, {"work": {"packing": True}}, {"settings": {"by_length": True}}],
+    "reward": [{}, {"settings": {"by_length": True}}],
+    "dpo": [{}, {"settings": {"by_length": True}}],
+    "ppo": [{}, {"settings": {"rollout": 64}}],
+    "rloo": [{}],
+    "grpo": [{}],
     "generate": [{}, {"settings": {"generation": {"cache_implementation": "dynamic"}}}],
 }
-"""Settings of TRL that the search tries, for each kind of work; all within the same budget of a pass."""
+"""Settings of TRL that the search tries, for each kind of work; all within the same budget of a pass.
+
+Each is tried in both versions where both have the trainer: on a CPU the older one is often the faster. Checkpointing,
+larger passes and `torch.compile` were slower wherever they were tried (docs/log.md).
+"""
 
 
 class Side:
@@ -140,12 +144,14 @@ def peer(work: Work, found: dict[str, Any], cores: str) -> Side:
     """TRL's side at some settings."""
     kind = "ppo" if work.kind == "ppo_shared" else work.kind
     theirs = replace(work, kind=kind, **found.get("work", {}))
-    return Side(environment(OLD if kind == "ppo" else NEW), "trl_side.py", theirs, found.get("settings", {}), cores)
+    return Side(environment(found["trl"]), "trl_side.py", theirs, found.get("settings", {}), cores)
 
 
 def search(work: Work, cores: str, steps: int = 3) -> dict[str, Any]:
     """TRL's fastest settings: each candidate takes a step to warm up and some more, all of them by turns."""
-    candidates = CANDIDATES["ppo" if work.kind == "ppo_shared" else work.kind]
+    kind = "ppo" if work.kind == "ppo_shared" else work.kind
+    versions = {"ppo": [OLD], "generate": [NEW]}.get(kind, [OLD, NEW])
+    candidates = [{"trl": version, **candidate} for version in versions for candidate in CANDIDATES[kind]]
     sides = [peer(work, candidate, cores) for candidate in candidates]
     times = [[side.step() for side in sides] for _ in range(steps + 1)][1:]
     for side in sides:
@@ -169,7 +175,7 @@ def duel(work: Work, options: argparse.Namespace) -> Duel:
         theirs.append(them.step())
     rates.append(rate(work, options.cores))
     mean = {name: statistics.mean(one[name] for one in rates) for name in rates[0]}
-    version = OLD if work.kind.startswith("ppo") else "generate()" if work.kind == "generate" else NEW
+    version = "generate()" if work.kind == "generate" else settings["trl"]
     return Duel(work, version, settings, ours, theirs, us.end(), them.end(), floor_seconds(work, mean))
 
 

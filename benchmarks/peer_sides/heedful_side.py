@@ -89,7 +89,7 @@ def policy_of(work: Work, *, seed: int = 1) -> Policy:
     """The policy that is trained."""
     model: Any = language_model(work, seed)
     if work.lora:
-        model = attach(model, LoRA(work.lora), seed=0)
+        model = attach(model, LoRA(work.lora, 2.0 * work.lora), seed=0)
     return Policy(model, make_tokenizer(work), precision=precision(work)).to(work.device)
 
 

@@ -172,6 +172,9 @@ def test_a_saved_adapter_with_its_head_is_one_of_peft(llama, batch, tmp_path: Pa
     again = PeftModel.from_pretrained(plain, tmp_path / "reward" / "adapter")
     theirs = again(input_ids=tokens, attention_mask=attention.long()).logits[:, 0]
     torch.testing.assert_close(theirs, reward.raw_scores(tokens, attention), atol=1e-5, rtol=1e-5)
+    again.save_pretrained(tmp_path / "again")  # peft knows the head for a part of the adapter, and keeps it
+    with safe_open(tmp_path / "again" / "adapter_model.safetensors", "pt") as file:
+        assert "base_model.model.score.weight" in file.keys()  # noqa: SIM118
 
 
 def test_a_damaged_adapter_is_named(llama, tmp_path: Path) -> None:

@@ -139,3 +139,23 @@ def test_reward_whitening_reaches_the_trainer() -> None:
     _, whitened = run(replace(config, update=replace(config.update, whiten_rewards=True)), [])
     assert plain[0]["reward"] == whitened[0]["reward"]
     assert plain[0]["value_loss"] != whitened[0]["value_loss"]
+
+
+def test_one_of_policy_and_critic_holds_its_activations_at_a_time() -> None:
+    """A guard of the peak: when the policy goes forward in training, the critic has gone back already."""
+    policy = new()
+    critic = Critic.from_policy(policy)
+    models = PPOModels(
+        SeparateActorCritic(policy, critic), reference_of(policy), lambda asked, texts: [1.0] * len(asked)
+    )
+    gone_back: list[bool] = []
+
+    def look(*_: Any) -> None:
+        if policy.model.training and torch.is_grad_enabled():
+            gone_back.append(critic.model.score.weight.grad is not None)
+
+    policy.model.base_model.register_forward_pre_hook(look)
+    config = replace(CONFIG, steps=1, ptx=PTXConfig())
+    list(ppo(ppo_state(models.actor_critic, config), models, PROMPTS, config))
+    assert gone_back
+    assert all(gone_back)

@@ -58,7 +58,8 @@ def hidden_states(model: Any, tokens: Tensor, attention: Tensor) -> Tensor:
 def compiles_by_shape(model: Any) -> bool:
     """Whether matrix products of a model are compiled anew for every shape: oneDNN's are, in bfloat16 on a CPU.
 
-    One takes longer to compile than to run at a thousand tokens (benchmarks/shapes.py), and a thousand are kept.
+    One takes longer to compile than to run at a thousand tokens (benchmarks/quick_operations.py), and a thousand are
+    kept.
     """
     weight = model.get_input_embeddings().weight
     return weight.device.type == "cpu" and (weight.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))

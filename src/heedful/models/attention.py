@@ -1,9 +1,9 @@
 """Attention of short sequences in bfloat16 on a CPU: the stock forward pass, with a backward pass of plain products.
 
 PyTorch's backward pass of scaled dot-product attention takes 5 to 8 times as long there as batched matrix products do
-(benchmarks/attention.py). The function is registered with transformers' attention interface, so that every architecture
-that runs on that interface gains. Whatever it is not made for goes to the stock one, and so does every pass without
-gradients: sampling and scoring do not change by a bit.
+(benchmarks/quick_operations.py). The function is registered with transformers' attention interface, so that every
+architecture that runs on that interface gains. Whatever it is not made for goes to the stock one, and so does every
+pass without gradients: sampling and scoring do not change by a bit.
 """
 
 from __future__ import annotations
