@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,31 @@ def test_adapters_learn_little_and_their_reference_weighs_nothing(made: Path) ->
 
 
 @pytest.mark.usefixtures("no_rehearsal")
-def test_what_a_base_in_fewer_bits_saves_is_left_out_and_said(made: Path) -> None:
-    found = plan("ppo", settings("ppo", made, loading={"lora_rank": 2, "base_dtype": "bfloat16"}))
-    assert any("a base of bfloat16 is counted as float32" in remark for remark in found.remarks)
+def test_adapters_of_one_base_weigh_what_they_add(made: Path, tmp_path: Path) -> None:
+    lora = {"lora_rank": 2}
+    total = size(made)[0]
+    ppo = plan("ppo", settings("ppo", made, loading=lora))
+    assert 0 < size_of(ppo, "weights: critic") < 0.3 * total
+    assert size_of(ppo, f"weights: reward {made / 'reward'}") > 0.8 * total
+    reward = plan("reward", settings("reward", made, loading=lora))
+    assert 0 < size_of(reward, "weights: reward model") < 0.3 * total
+    assert size_of(reward, "weights: SFT model") == total
+    half = plan("reward", settings("reward", made, loading=lora | {"base_dtype": "bfloat16"}))
+    assert size_of(half, "weights: SFT model") == total // 2
+    standing = tmp_path / "adapter"
+    shutil.copytree(made / "reward", standing)
+    (standing / "manifest.json").write_text('{"base": "a fingerprint"}')
+    found = plan("ppo", settings("ppo", made, loading=lora, reward=str(standing)))
+    assert size_of(found, f"weights: reward {standing}") < 0.3 * total
+    assert "adapter of the policy's base" in found.remarks[-1]
+
+
+def test_a_critic_goes_back_before_the_policy_goes_forward(made: Path) -> None:
+    apart, shared = (plan("ppo", settings("ppo", made, critic=critic)) for critic in ("separate", "shared"))
+    kept = [need.bytes for found in (apart, shared) for need in found.needs if need.what.startswith("activations")]
+    assert kept[0] <= kept[1]
+    alone_first = plan("ppo", settings("ppo", made, critic="separate", critic_warmup=1))
+    assert alone_first.at("update") > apart.at("update")
 
 
 @pytest.mark.usefixtures("no_rehearsal")

@@ -82,8 +82,6 @@ class Sketch:
     model: Any
     precision: Precision = "float32"
     checkpointed: bool = False
-    on_a_base: bool = False
-    """Whether what it does not train is another's."""
 
     @property
     def low(self) -> bool:
@@ -96,9 +94,7 @@ class Sketch:
 
     @property
     def weights(self) -> int:
-        """Bytes of all its own weights and buffers, tied ones once."""
-        if self.on_a_base:
-            return self.trained
+        """Bytes of all weights and buffers, tied ones once."""
         held = {id(t): t for t in (*self.model.parameters(), *self.model.buffers())}
         return sum(tensor.nbytes for tensor in held.values())
 

@@ -8,7 +8,7 @@ import torch
 
 from heedful.errors import HeedfulError
 from heedful.models.adapters import LoRA
-from heedful.training.config.common import Precision
+from heedful.training.config.common import LoadingConfig, Precision
 from heedful.training.config.stage import StageConfig
 
 
@@ -24,6 +24,11 @@ def lora_of(config: StageConfig) -> LoRA | None:
         loading.lora_dropout,
         targets if targets == "all-linear" else tuple(name.strip() for name in targets.split(",")),
     )
+
+
+def precision_of(loading: LoadingConfig, device: torch.device | str) -> Literal["float32", "bfloat16"]:
+    """The compute type of a stage: bfloat16 on a base that is stored in less than float32."""
+    return resolve_precision("bfloat16" if loading.base_dtype != "float32" else loading.precision, device)
 
 
 def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["float32", "bfloat16"]:

@@ -19,11 +19,11 @@ from heedful.models.rehearsal import NoRehearsal, Passes, Sketch, reading, updat
 from heedful.models.scalar import SCORING_TOKENS
 from heedful.models.storage import Precision
 from heedful.pipeline.available import available_memory
-from heedful.pipeline.choices import resolve_device, resolve_precision
+from heedful.pipeline.choices import precision_of, resolve_device
 from heedful.pipeline.plan_models import Casting
 from heedful.rollout.engine import CPU_BUDGET, GPU_SHARE, row_bytes
 from heedful.training.config.common import LARGEST_MICRO_BATCH
-from heedful.training.config.online import OnlineConfig
+from heedful.training.config.online import OnlineConfig, PPOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
@@ -32,7 +32,7 @@ from heedful.training.config.stage import StageConfig
 SHARE = 0.8
 """Of the memory that is available, how much a stage may take."""
 
-KEPT = {"cpu": 0.4, "cuda": 0.1}
+KEPT = {"cpu": 0.65, "cuda": 0.1}
 """What an allocator keeps, as a share of what comes and goes: on a CPU as measured (docs/memory.md), on a GPU not."""
 
 When = Literal["always", "update", "rollouts", "scoring"]
@@ -157,7 +157,7 @@ class Planner:
         self.stage = stage
         self.config = config
         self.device = resolve_device(config.loading.device)
-        self.precision: Precision = resolve_precision(config.loading.precision, self.device)
+        self.precision: Precision = precision_of(config.loading, self.device)
         self.longest = config.records.max_length
         self.answers = 2 if isinstance(config, RewardConfig | DPOConfig | OnlineDPOConfig) else 1
         self.cast = Casting(config, self.precision).cast()
@@ -173,9 +173,8 @@ class Planner:
     def held(self) -> tuple[Need, ...]:
         """Weights, and AdamW's two moments of every weight that learns, in float32."""
         trained = self.cast.trained
-        weights = {name: model.weights for name, model in trained.items()} | self.cast.frozen
         moments = 2 * sum(model.trained for model in trained.values())
-        needs = [Need(f"weights: {name}", size, "always") for name, size in weights.items()]
+        needs = [Need(f"weights: {name}", size, "always") for name, size in self.cast.weights.items()]
         copies = sum(model.weights // 2 for model in trained.values() if model.low)
         if copies:
             needs.append(Need("working copies in bfloat16", copies, "always"))
@@ -253,8 +252,12 @@ class Planner:
     def _passes(self, rows: int, width: int) -> Passes:
         config = self.config
         learnt = min(width - 1, config.rollout.max_new_tokens) if isinstance(config, OnlineConfig) else width - 1
-        made = update(list(self.cast.trained.values()), self.device, rows, width, learnt)
-        return replace(made, saved=0) if config.memory.offload_activations else made
+        models = list(self.cast.trained.values())
+        together = isinstance(config, PPOConfig) and config.critic_warmup > 0
+        groups = [models] if together else [[model] for model in models]  # else the critic goes back before the policy
+        made = [update(group, self.device, rows, width, learnt) for group in groups]
+        most = max(made, key=lambda passes: passes.saved + passes.work)
+        return replace(most, saved=0) if config.memory.offload_activations else most
 
     def _rollouts(self) -> list[Need]:
         """What sampling takes."""

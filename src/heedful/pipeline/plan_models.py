@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heedful.errors import HeedfulError
+from heedful.files import read_manifest
 from heedful.models.adapters import LoRA
 from heedful.models.callables import names_function
+from heedful.models.one_base import BASE
 from heedful.models.policy import new_config
 from heedful.models.rehearsal import Sketch, sketch
 from heedful.models.rewards import aggregation
@@ -23,6 +25,9 @@ from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
 from heedful.training.config.stage import StageConfig
 
+BASE_SHARE = {"float32": 1.0, "bfloat16": 0.5, "nf4": 0.15}
+"""Bytes of a frozen base by `loading.base_dtype`, as a share of float32. nf4 keeps embeddings and norms in bfloat16."""
+
 
 @dataclass(frozen=True)
 class Cast:
@@ -30,13 +35,13 @@ class Cast:
 
     Attributes:
         trained: those that learn, the first with a language-model head unless it is a reward model.
-        frozen: bytes of weights that only stand by, by name.
+        weights: bytes of the weights of all models, by name; what stands on another's is counted there.
         judge: a reward model that scores, or None.
         remarks: what is not known of them.
     """
 
     trained: dict[str, Sketch]
-    frozen: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, int]
     judge: Sketch | None = None
     remarks: tuple[str, ...] = ()
 
@@ -54,43 +59,58 @@ class Casting:
         """The models of the stage."""
         described, remarks = policy_config(self.config)
         config = self.config
-        if config.loading.base_dtype != "float32":
-            remarks = (*remarks, f"a base of {config.loading.base_dtype} is counted as float32, so it takes less")
         if isinstance(config, RewardConfig):
-            start = self._causal(described, None)
-            model = self._scalar(described, self.lora)
-            return Cast({"reward model": model}, {"SFT model": start.weights}, None, remarks)
+            start, model = self._causal(described, None), self._scalar(described)
+            return Cast(
+                {"reward model": model}, {"reward model": self._beside(model)} | self._start(start), None, remarks
+            )
         policy = self._causal(described, self.lora)
-        if isinstance(config, DPOConfig):
-            moving = {} if config.reference.update == "fixed" else {"reference that moves": policy.trained}
-            return Cast({"policy": policy}, moving, None, remarks)
+        weights = {"policy": self._on_base(policy)}
+        if isinstance(config, DPOConfig | OnlineDPOConfig) and config.reference.update != "fixed":
+            weights["reference that moves"] = policy.trained
         if not isinstance(config, OnlineConfig):
-            return Cast({"policy": policy}, {}, None, remarks)
-        frozen = {"reference": 0 if self.lora else policy.weights // (2 if policy.low else 1)}
-        if isinstance(config, OnlineDPOConfig) and config.reference.update != "fixed":
-            frozen["reference that moves"] = policy.trained
+            return Cast({"policy": policy}, weights, None, remarks)
+        weights["reference"] = 0 if self.lora else policy.weights // (2 if policy.low else 1)
         judges, more = self._judges(config.reward)
-        for name, judge in judges:
-            frozen[f"reward {name}"] = judge.weights // (2 if judge.low else 1)
         trained = {"policy": policy}
         if isinstance(config, PPOConfig) and config.critic == "separate":
             alone = len(judges) == 1 and judges[0][1].model.config.vocab_size == described.vocab_size
-            critic = self._scalar(judges[0][1].model.config if alone else described, self.lora)
-            trained["critic"] = replace(critic, on_a_base=self.lora is not None)
+            trained["critic"] = self._scalar(judges[0][1].model.config if alone else described)
+            weights["critic"] = self._beside(trained["critic"])
+        for name, judge in judges:
+            if self.lora and BASE in (read_manifest(Path(name)) or {}):
+                weights[f"reward {name}"] = self._scalar(described).trained
+                more = (*more, f"{name} is counted as an adapter of the policy's base; of another it weighs more")
+            else:
+                weights[f"reward {name}"] = judge.weights // (2 if judge.low else 1)
         largest = max((judge for _, judge in judges), key=lambda one: one.weights, default=None)
-        return Cast(trained, frozen, largest, (*remarks, *more))
+        return Cast(trained, weights, largest, (*remarks, *more))
+
+    def _on_base(self, policy: Sketch) -> int:
+        """Bytes of a policy: under adapters its base, of the type that is asked for, and them."""
+        base = policy.weights - policy.trained
+        return policy.trained + int(BASE_SHARE[self.config.loading.base_dtype] * base)
+
+    def _beside(self, scalar: Sketch) -> int:
+        """Bytes of a scalar model: under adapters it stands on a base that is there already."""
+        return scalar.trained if self.lora else scalar.weights
+
+    def _start(self, start: Sketch) -> dict[str, int]:
+        """The model that a reward model begins from, which stays; under adapters it is the base."""
+        share = BASE_SHARE[self.config.loading.base_dtype] if self.lora else 1.0
+        return {"SFT model": int(share * start.weights)}
 
     def _causal(self, config: Any, lora: LoRA | None) -> Sketch:
         from transformers import AutoModelForCausalLM
 
         return self._sketch(AutoModelForCausalLM, config, lora)
 
-    def _scalar(self, config: Any, lora: LoRA | None) -> Sketch:
+    def _scalar(self, config: Any) -> Sketch:
         from transformers import AutoModelForSequenceClassification
 
         scalar = copy.deepcopy(config)
         scalar.num_labels = 1
-        return self._sketch(AutoModelForSequenceClassification, scalar, lora)
+        return self._sketch(AutoModelForSequenceClassification, scalar, self.lora)
 
     def _sketch(self, auto_class: Any, config: Any, lora: LoRA | None, *, checkpoint: bool | None = None) -> Sketch:
         again = self.checkpoint if checkpoint is None else checkpoint

@@ -22,7 +22,7 @@ from heedful.models.fingerprint import source_fingerprint
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy
 from heedful.models.scalar import Critic, RewardModel
-from heedful.pipeline.choices import lora_of, resolve_device, resolve_precision
+from heedful.pipeline.choices import lora_of, precision_of, resolve_device
 from heedful.pipeline.plan import planned_tokens
 from heedful.pipeline.run_folder import INPUTS, begin, begun_with, clear, finish, lineage, locked, same_inputs
 from heedful.pipeline.scratch import open_scratch
@@ -136,8 +136,7 @@ def open_policy(model: str, config: StageConfig, out: Path, texts: Iterator[str]
             revision=loading.revision,
             seed=config.seed,
         )
-    given = "bfloat16" if loading.base_dtype != "float32" else loading.precision
-    policy.precision = resolve_precision(given, policy.device)
+    policy.precision = precision_of(loading, policy.device)
     return policy
 
 
