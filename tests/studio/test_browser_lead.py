@@ -38,6 +38,12 @@ def fits_fingers(page: Any) -> None:
     assert page.evaluate(SMALL) == []
 
 
+def onward(page: Any, selector: str) -> None:
+    """Press what leads to another page, and wait until that page's scripts run."""
+    with page.expect_navigation():
+        page.click(selector)
+
+
 @pytest.mark.smoke
 def test_from_a_file_to_the_first_judgment(visit: Callable[..., Any], axe: Callable[..., None], tmp_path: Path) -> None:
     of = world(items=0, raters=0)
@@ -46,48 +52,47 @@ def test_from_a_file_to_the_first_judgment(visit: Callable[..., Any], axe: Calla
     file.write_text(CSV, encoding="utf-8")
     page = visit(of.admin, of.at())
     began = time.monotonic()
-    page.click("text=Begin with a file")
+    onward(page, "text=Begin with a file")
     data = page.evaluate_handle(
         "text => { const d = new DataTransfer(); d.items.add(new File([text], 'sums.csv')); return d; }", CSV
     )
     axe(page)
-    page.dispatch_event("[data-drop]", "drop", {"dataTransfer": data})
-    page.wait_for_url("**/columns/")
+    with page.expect_navigation(url="**/columns/"):
+        page.dispatch_event("[data-drop]", "drop", {"dataTransfer": data})
     for number, target in ((1, "a"), (2, "b"), (3, "policy_a"), (4, "policy_b")):
         page.select_option(f"#id_column_{number}", target)
-    page.click("text=Look again")
+    onward(page, "text=Look again")
     page.wait_for_selector("text=2, plainly.")
     axe(page)
-    page.click("text=Go on")
+    onward(page, "text=Go on")
     assert page.is_checked("input[value=pairwise]")
     axe(page)
-    page.click("text=Go on")
+    onward(page, "text=Go on")
     page.fill("#id_markdown", "# Sums\n\nThe answer must be *right*.")
     page.wait_for_selector("#preview em")
     axe(page)
-    page.click("text=Go on")
+    onward(page, "text=Go on")
     assert page.locator("form.task[inert]").count() == 1
     axe(page)
-    page.click("text=Go on")
+    onward(page, "text=Go on")
     page.fill("#id_quota", "2")
     page.fill("#id_quota_cap", "3")
     page.wait_for_selector("#estimate :text-is('16')")
     axe(page)
-    page.click("text=Go on")
-    page.click("text=Make a link")
+    onward(page, "text=Go on")
+    onward(page, "text=Make a link")
     link = page.input_value("#link")
     axe(page)
     assert page.locator("svg.qr").bounding_box()["width"] > 150
-    page.click("button:has-text('Open the batch')")
+    onward(page, "button:has-text('Open the batch')")
     page.wait_for_selector("text=8 items wait for raters")
     rater = visit(None)
     rater.goto(re.sub(r"^https?://[^/]+", "", link))
     rater.fill("[name=username]", "mai")
     rater.fill("[name=password1]", "a-long-enough-phrase")
     rater.fill("[name=password2]", "a-long-enough-phrase")
-    rater.click("main button")
-    rater.wait_for_url("**/rate/")
-    rater.wait_for_selector("form.task")
+    onward(rater, "main button")
+    rater.wait_for_selector("#rate[data-ready] form.task")
     rater.keyboard.press("7")
     rater.keyboard.press("Enter")
     rater.wait_for_selector("#today b:text-is('1')")
@@ -103,17 +108,17 @@ def test_the_adjudicator_judges_sees_decides(visit: Callable[..., Any], axe: Cal
     judge(of.raters[1], -2)
     page = visit(of.adjudicator, of.at("adjudication/"), phone=True)
     axe(page)
-    page.click("tbody a")
+    onward(page, "tbody a")
     assert "Because it helps." not in page.content()
     fits(page)
     axe(page)
     page.click("label:has-text('B better')")
-    page.click("text=Judge, then show the votes")
+    onward(page, "text=Judge, then show the votes")
     page.wait_for_selector("text=Because it helps.")
     fits(page)
     axe(page)
     page.fill("#id_reason", "It says how.")
-    page.click("button:text-is('Decide')")
+    onward(page, "button:text-is('Decide')")
     page.wait_for_selector("text=The verdict stands")
     assert Adjudication.objects.get().decided is not None
 
@@ -147,19 +152,31 @@ def test_a_rubric_is_edited_and_its_difference_read(visit: Callable[..., Any], a
     page.fill("#id_attribute-3-name", "brief")
     page.fill("#id_attribute-3-title", "Brief")
     page.fill("#id_summary", "Truly")
-    page.click("button:text-is('Publish')")
-    page.wait_for_url("**/guidelines/")
+    onward(page, "button:text-is('Publish')")
     axe(page)
-    page.click("text=what changed")
+    onward(page, "text=what changed")
     assert page.locator("ins").first.inner_text().strip() == "truly"
     assert page.locator("tr.added:has-text('brief')").count() == 1
     axe(page)
 
 
+def test_what_is_typed_before_the_scripts_run_is_previewed_too(visit: Callable[..., Any]) -> None:
+    of = world(items=0)
+    page = visit(of.admin)
+    held: list[Any] = []
+    page.route("**/htmx*.js", lambda route: held.append(route))
+    page.goto(of.at("guidelines/edit/"), wait_until="commit")
+    page.fill("#id_markdown", "# Prefer what *truly* helps")
+    page.wait_for_timeout(100)
+    assert len(held) == 1
+    held[0].continue_()
+    page.wait_for_selector("#preview em:text-is('truly')")
+
+
 def test_a_link_is_copied(visit: Callable[..., Any]) -> None:
     of = world(items=0)
     page = visit(of.manager, of.at("invitations/"), permissions=["clipboard-read", "clipboard-write"])
-    page.click("text=Make a link")
+    onward(page, "text=Make a link")
     page.click("text=Copy")
     page.wait_for_selector("text=Copied")
     assert page.evaluate("navigator.clipboard.readText()") == page.input_value("#link")
