@@ -8,7 +8,8 @@ settings and versions that are tried first (`CANDIDATES`), heedful at its defaul
 steps after the warm-up, with their range; a ratio is the median of the ratios of neighbouring steps. Peaks of memory
 are those of the whole process above what was held before the first step, less AdamW's two moments and one gradient a
 trained weight for "activations". The floor is the time of the step's matrix products and attention, at the rate that
-the machine reaches on one product of that shape, measured beside the steps.
+the machine reaches on one product of that shape, measured beside the steps. Measurements gather in the folder: the
+table and the picture show the newest of each work, so that they can be made one by one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SIDES = HERE / "peer_sides"
 sys.path.insert(0, str(SIDES))
 
 from flops import floor_seconds  # noqa: E402
+from table import HEADER, newest, picture, row, table  # noqa: E402
 from work import Work  # noqa: E402
 
 OLD, NEW = "1.12.0", "1.16.0"
@@ -112,20 +114,8 @@ class Duel:
     our_memory: dict[str, int]
     their_memory: dict[str, int]
     floor: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times as long TRL takes."""
-        return statistics.median(self.ratios)
-
-    @property
-    def ratios(self) -> list[float]:
-        """The same of each two neighbouring steps."""
-        return [theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True)]
-
-    def above(self, memory: dict[str, int], trained: int) -> float:
-        """Bytes of a peak that are neither weights, nor gradients, nor AdamW's moments."""
-        return memory["peak"] - memory["base"] - 12 * trained
+    first: tuple[float, float]
+    """Seconds of the first step, compiling included: ours, theirs."""
 
 
 def environment(version: str) -> Path:
@@ -151,7 +141,8 @@ def search(work: Work, cores: str, steps: int = 3) -> dict[str, Any]:
     """TRL's fastest settings: each candidate takes a step to warm up and some more, all of them by turns."""
     kind = "ppo" if work.kind == "ppo_shared" else work.kind
     versions = {"ppo": [OLD], "generate": [NEW]}.get(kind, [OLD, NEW])
-    candidates = [{"trl": version, **candidate} for version in versions for candidate in CANDIDATES[kind]]
+    tried = CANDIDATES[kind] + ([{"settings": {"trainer": {"torch_compile": True}}}] if work.compile else [])
+    candidates = [{"trl": version, **candidate} for version in versions for candidate in tried]
     sides = [peer(work, candidate, cores) for candidate in candidates]
     times = [[side.step() for side in sides] for _ in range(steps + 1)][1:]
     for side in sides:
@@ -167,7 +158,8 @@ def duel(work: Work, options: argparse.Namespace) -> Duel:
         Side(Path(sys.executable), "heedful_side.py", work, {}, options.cores),
         peer(work, settings, options.cores),
     )
-    for _ in range(options.warm_up):
+    first = (us.step(), them.step())
+    for _ in range(options.warm_up - 1):
         us.step(), them.step()
     rates, ours, theirs = [rate(work, options.cores)], [], []
     for _ in range(options.steps):
@@ -176,7 +168,7 @@ def duel(work: Work, options: argparse.Namespace) -> Duel:
     rates.append(rate(work, options.cores))
     mean = {name: statistics.mean(one[name] for one in rates) for name in rates[0]}
     version = "generate()" if work.kind == "generate" else settings["trl"]
-    return Duel(work, version, settings, ours, theirs, us.end(), them.end(), floor_seconds(work, mean))
+    return Duel(work, version, settings, ours, theirs, us.end(), them.end(), floor_seconds(work, mean), first)
 
 
 def rate(work: Work, cores: str) -> dict[str, float]:
@@ -185,30 +177,6 @@ def rate(work: Work, cores: str) -> dict[str, float]:
     command = ["taskset", "-c", cores, *command] if cores else command
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **ALLOCATOR})
     return json.loads(done.stdout)
-
-
-HEADER = (
-    "| work | size | lengths | precision | TRL | heedful s | TRL s | TRL's time as a multiple | activations "
-    "| total peak | of the floor |\n|---|---|---|---|---|---|---|---|---|---|---|"
-)
-
-
-def row(found: Duel) -> str:
-    """A line of the table."""
-    from flops import trained_weights
-
-    def span(times: list[float]) -> str:
-        return f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
-
-    work, trained = found.work, trained_weights(found.work)
-    ours, theirs = (found.above(memory, trained) for memory in (found.our_memory, found.their_memory))
-    ratios = f"**{found.ratio:.1f}** ({min(found.ratios):.1f} to {max(found.ratios):.1f})"
-    totals = found.our_memory["peak"] / found.their_memory["peak"]
-    share = found.floor / statistics.median(found.ours)
-    return (
-        f"| {work.kind} | {work.size} | {work.lengths} | {work.precision} | {found.trl} | {span(found.ours)} "
-        f"| {span(found.theirs)} | {ratios} | {ours / max(theirs, 1):.2f} | {totals:.2f} | {share:.0%} |"
-    )
 
 
 def main() -> None:
@@ -221,7 +189,10 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--micro", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="heedful's layers compiled, torch_compile tried for TRL")
     parser.add_argument("--lora", type=int, default=0)
+    parser.add_argument("--cached-reference", action="store_true", help="DPO's reference before the clock, both sides")
+    parser.add_argument("--checkpointing", action="store_true", help="of gradients, both sides")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each side")
     parser.add_argument("--warm-up", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -229,7 +200,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = [HEADER]
+    lines = options.out / "peers.jsonl"
     print(HEADER)
     for size in options.sizes:
         for kind in options.kinds:
@@ -239,13 +210,16 @@ def main() -> None:
                         work = Work(
                             kind, size, family, lengths, precision, micro=options.micro, epochs=options.epochs,
                             lora=options.lora, threads=options.threads, steps=options.steps + options.warm_up + 1,
+                            compile=options.compile, cached_reference=options.cached_reference,
+                            checkpointing=options.checkpointing,
                         )  # fmt: skip
-                        found = duel(work, options)
-                        lines.append(row(found))
-                        print(lines[-1], flush=True)
-                        with (options.out / "peers.jsonl").open("a") as file:
-                            file.write(json.dumps({**asdict(found), "ratio": found.ratio}) + "\n")
-                        (options.out / "peers.md").write_text("\n".join(lines) + "\n")
+                        found = asdict(duel(work, options))
+                        print(row(found), flush=True)
+                        with lines.open("a") as file:
+                            file.write(json.dumps(found) + "\n")
+                        measured = newest(lines)
+                        (options.out / "peers.md").write_text(table(measured))
+                        picture(measured, options.out / "peers.png")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from work import tokenizer as make_tokenizer
 from heedful.data.records import Message, Prompt
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.adapters import LoRA, attach
+from heedful.models.low_precision import Computing
+from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, reference_of
 from heedful.models.scalar import Critic, RewardModel
 from heedful.rollout import decoding
@@ -90,6 +92,8 @@ def policy_of(work: Work, *, seed: int = 1) -> Policy:
     model: Any = language_model(work, seed)
     if work.lora:
         model = attach(model, LoRA(work.lora, 2.0 * work.lora), seed=0)
+    if work.checkpointing:
+        checkpoint_activations(model)
     return Policy(model, make_tokenizer(work), precision=precision(work)).to(work.device)
 
 
@@ -205,6 +209,7 @@ KINDS: dict[str, Callable[[Work, Texts], Iterator[Any]]] = {
 def main() -> None:
     """Serve the driver."""
     work = read_work()
+    Computing.compiles = work.compile
     forced = Forced(work)
     trainer = KINDS[work.kind](work, texts(work))
 

@@ -62,6 +62,8 @@ class Work:
     checkpointing: bool = False
     packing: bool = False
     """SFT on TRL's side alone."""
+    compile: bool = False
+    """heedful's layers run compiled; TRL's settings that are tried include `torch_compile`."""
     lora: int = 0
     """Rank of adapters; 0 trains all weights."""
     cached_reference: bool = False

@@ -115,13 +115,15 @@ PTX = {"ptx": {"data": "demonstrations", "sequences": 3}}
         ("grpo", {"update": {"form": "dapo"}}),
         ("reinforce", {}),
         ("ppo", PTX),
+        ("ppo", {"loading": {"precision": "bfloat16"}}),
+        pytest.param("ppo", {"loading": {"precision": "bfloat16", "compile": True}}, marks=pytest.mark.slow),
         ("ppo", {"kl": {"estimator": "k2", "place": "loss", "level": "sequence"}}),
         ("raft", {"ranking": "batch"}),
         ("online-dpo", {"reference": {"update": "soft", "every": 2}}),
         ("online-dpo", {"loss": "bco", "loading": {"lora_rank": 2, "lora_dropout": 0.3}}),
         ("online-dpo", {"loss": "aot + 0.1*sft", "pairs": "all", "loading": {"lora_rank": 2, "lora_dropout": 0.3}}),
     ],
-    ids=["rloo", "dapo", "reinforce", "ppo-ptx", "ppo-k2", "raft", "moving", "online-bco", "online-aot"],
+    ids="rloo dapo reinforce ppo-ptx bfloat16 compiled ppo-k2 raft moving online-bco online-aot".split(),
 )
 def test_a_run_that_stopped_ends_with_the_same_bytes(
     stage: str, over: dict[str, Any], made: Path, tmp_path: Path

@@ -19,7 +19,7 @@ from heedful.models.labels import chosen_label, classifier_config, finite
 from heedful.models.low_precision import autocast
 from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
-from heedful.models.scalar import SCORING_TOKENS
+from heedful.models.scalar import scoring_tokens
 from heedful.models.storage import Precision, open_model, open_tokenizer
 
 UNLIMITED = 10**9
@@ -115,7 +115,7 @@ class ClassifierReward:
                     scores[torch.tensor(rows, device=self.device)] = logits[:, self.label].float()
             return scores
 
-        return finite(within_memory(SCORING_TOKENS, max(lengths, default=0), scored), self.name)
+        return finite(within_memory(scoring_tokens(self.device), max(lengths, default=0), scored), self.name)
 
     def _together(self, rendered: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
         """Inputs side by side, padded on the right whatever the tokenizer's own side."""

@@ -20,7 +20,8 @@ Rotate = Callable[..., tuple[Tensor, Tensor]]
 
 
 def _applies(states: Tensor) -> bool:
-    return states.dtype == torch.bfloat16 and states.device.type == "cpu"
+    # torch.compile fuses what transformers' own code does, better than this
+    return states.dtype == torch.bfloat16 and states.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class _Norm(torch.autograd.Function):

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedful.models.adapters import is_adapted
+from heedful.models.adapters import is_adapted, underlying
+from heedful.models.compiling import compile_layers, is_compiled
 from heedful.models.kernels import install
 from heedful.models.storage import Precision
 
@@ -71,22 +72,29 @@ class Computing:
 
     Attributes:
         shares: its weights are another's too, the base under adapters.
+        compiles: the layers of what runs are compiled (`heedful.models.compiling`).
     """
 
     model: Any
     precision: Precision
     device: torch.device
     shares: bool = False
+    compiles: bool = False
     _copy: WorkingCopy | None = None
 
     def running(self) -> Any:
         """The model as a forward pass is to run it, inside `autocast()`; its gradients reach `model`'s weights."""
         if self.precision == "float32" or self._on_a_base() or not is_high(self.model):
-            return self.model
+            return self._compiled(self.model)
         if self._copy is None or not self._copy.of(self.model):
             self._copy = WorkingCopy(self.model)
         self._copy.refresh()
-        return self._copy.model
+        return self._compiled(self._copy.model)
+
+    def _compiled(self, model: Any) -> Any:
+        if self.compiles and not is_compiled(model):
+            compile_layers(underlying(model))
+        return model
 
     def autocast(self) -> AbstractContextManager[Any]:
         """What every forward pass of `running()` runs in: autocast for bfloat16 with adapters, else nothing."""

@@ -49,8 +49,10 @@ from heedful.models.trunk import classifier_on
 NORMALISATION = "heedful_reward"
 """Key of a configuration that holds a reward's `offset` and `scale`."""
 
-SCORING_TOKENS = 16384
-"""Most tokens, padding counted, in one forward pass of scoring."""
+
+def scoring_tokens(device: torch.device | str) -> int:
+    """Most tokens, padding counted, in one forward pass of scoring: on a CPU few, which are less padded."""
+    return 2048 if torch.device(device).type == "cpu" else 16_384
 
 
 class ScalarModel(Computing):
@@ -218,13 +220,14 @@ class RewardModel(ScalarModel):
             )
         pairs = zip(prompts, completions, strict=True)
         sequences = [self.render(prompt, completion) for prompt, completion in pairs]
-        raw = self._over(sequences, SCORING_TOKENS, lambda tokens, mask: bank(self.last_states(tokens, mask)))
+        raw = self._over(sequences, None, lambda tokens, mask: bank(self.last_states(tokens, mask)))
         return bank.said(raw)
 
-    def score_tokens(self, sequences: Sequence[Sequence[int]], *, budget: int = SCORING_TOKENS) -> Tensor:
+    def score_tokens(self, sequences: Sequence[Sequence[int]], *, budget: int | None = None) -> Tensor:
         """Normalised scores [B] float32 of token sequences that end with end-of-turn, without gradient.
 
-        Sequences of like length go together, at most `budget` tokens (padding counted) at a time.
+        Sequences of like length go together, at most `budget` tokens (padding counted) at a time, by default
+        `scoring_tokens`.
 
         Raises:
             HeedfulError: a score is not finite.
@@ -232,13 +235,15 @@ class RewardModel(ScalarModel):
         return self.normalised(self._over(sequences, budget, self.raw_scores))
 
     def _over(
-        self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]
+        self, sequences: Sequence[Sequence[int]], budget: int | None, read: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
         """What `read` gives of each sequence's tokens and attention, in the order given, without gradient."""
         if not sequences:
             return torch.empty(0, device=self.device)
         longest = max(len(sequence) for sequence in sequences)
-        return within_memory(budget, longest, lambda tokens: self._read(sequences, tokens, read))
+        return within_memory(
+            budget or scoring_tokens(self.device), longest, lambda tokens: self._read(sequences, tokens, read)
+        )
 
     def _read(
         self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]

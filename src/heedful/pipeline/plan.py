@@ -16,7 +16,7 @@ import torch
 from heedful.core.logprob import CHUNK_LOGITS
 from heedful.errors import HeedfulError
 from heedful.models.rehearsal import NoRehearsal, Passes, Sketch, reading, update
-from heedful.models.scalar import SCORING_TOKENS
+from heedful.models.scalar import scoring_tokens
 from heedful.models.storage import Precision
 from heedful.pipeline.available import available_memory
 from heedful.pipeline.choices import precision_of, resolve_device
@@ -287,7 +287,7 @@ class Planner:
             return []
         window = getattr(judge.model.config.get_text_config(), "max_position_embeddings", None)
         width = min(self.longest, window or self.longest)
-        rows = max(1, min(config.batch, SCORING_TOKENS // width))
+        rows = max(1, min(config.batch, scoring_tokens(self.device) // width))
         read = _reading(judge, self.device, rows, width)
         return self._with_kept([Need(f"scoring {rows} x {width} tokens", read, "scoring")])
 

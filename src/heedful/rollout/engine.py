@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heedful.errors import HeedfulError
+from heedful.models.compiling import eagerly
 from heedful.models.kernels import packed_weights
 from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
@@ -75,8 +76,8 @@ class NativeEngine:
         check_model(self.policy, longest)
 
         def sampled(limit: int) -> Rollout:
-            chunks = _chunks(prompts, samples_per_prompt, limit)
-            with evaluating(self.policy.model), self.policy.autocast(), packed_weights(self.policy.running()):
+            chunks, policy = _chunks(prompts, samples_per_prompt, limit), self.policy
+            with evaluating(policy.model), policy.autocast(), eagerly(), packed_weights(policy.running()):
                 parts = [_run(self.policy, chunk, params, readout) for chunk in chunks]
             rollout, readouts = _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
             return rollout if readout is None else ReadRollout(**vars(rollout), readouts=readouts)
@@ -94,13 +95,13 @@ class NativeEngine:
         """
         self._check([prompt], 1, 1)
         check_model(self.policy, len(prompt) + params.max_new_tokens)
-        with evaluating(self.policy.model), self.policy.autocast():
+        with evaluating(self.policy.model), self.policy.autocast(), eagerly():
             decoding = Decoding(self.policy, Chunk([prompt], [0], [0]), params)
             token = int(decoding.sample())
             _require_finite(decoding.logprobs)
         yield token
         while decoding.running:
-            with evaluating(self.policy.model), self.policy.autocast():
+            with evaluating(self.policy.model), self.policy.autocast(), eagerly():
                 decoding.advance()
                 token = int(decoding.sample())
                 _require_finite(decoding.logprobs)

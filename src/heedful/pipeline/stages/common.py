@@ -19,6 +19,7 @@ from heedful.data.splits import split
 from heedful.errors import HeedfulError
 from heedful.models import cpu
 from heedful.models.fingerprint import source_fingerprint
+from heedful.models.low_precision import Computing
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy
 from heedful.models.scalar import Critic, RewardModel
@@ -206,6 +207,13 @@ def checkpointing(model: Policy | RewardModel | Critic, config: StageConfig) -> 
     """Turn gradient checkpointing on where it is asked for."""
     if config.memory.gradient_checkpointing:
         checkpoint_activations(model.model)
+
+
+def compiling(config: StageConfig, *roles: object) -> None:
+    """Let the layers of those who take part run compiled, where that is asked for. Rewards that are no model stay."""
+    for role in roles:
+        if config.loading.compile and isinstance(role, Computing):
+            role.compiles = True
 
 
 def resume(

@@ -18,6 +18,7 @@ from heedful.models.rewards import Reward
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
+    compiling,
     conclude,
     data_spec,
     demonstration_example,
@@ -82,6 +83,8 @@ def run_ppo(
         checkpointing(policy, config)
         if isinstance(models.actor_critic, SeparateActorCritic):
             checkpointing(models.actor_critic.critic, config)
+            compiling(config, models.actor_critic.critic)
+        compiling(config, policy, models.reference, models.reward)
         trainer = ppo(state, models, prompts, config, kept)
         figures = run_online(stage, "ppo", config, state, trainer, watch(models) if watch else None)
 
@@ -184,6 +187,7 @@ def run_without_critic(
         warn(stage, config, state)
         resume(stage, config, loaded.describe(), state, inputs)
         checkpointing(policy, config)
+        compiling(config, policy, models.reference, reward)
         trainer = train(state, models, prompts, config)
         figures = run_online(stage, name, config, state, trainer, watch(models) if watch else None)
         entries = {"reward": config.reward, **(more or {})}

@@ -16,6 +16,7 @@ from heedful.pipeline.preference_report import preference_report, read_metrics
 from heedful.pipeline.report import write_report
 from heedful.pipeline.stages.common import (
     checkpointing,
+    compiling,
     conclude,
     data_spec,
     open_policy,
@@ -68,6 +69,7 @@ def run_dpo(
         state = preference_state(policy, config.optimiser, total, config.seed, objective.moving)
         resume(stage, config, loaded.describe(), state, own_losses(mixture))
         checkpointing(policy, config)
+        compiling(config, policy, *([objective.moving.policy] if objective.moving else []))
         watched = prompts_of(held_out or records)
         figures = run(
             dpo(state, policy, objective, data, config),

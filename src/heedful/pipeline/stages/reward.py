@@ -20,6 +20,7 @@ from heedful.pipeline.choices import lora_of
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
+    compiling,
     conclude,
     data_spec,
     open_policy,
@@ -81,6 +82,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         more = {} if reference is None else {"reference": str(reference.described["sha256"])}
         resume(stage, config, ready.loaded.describe(), state, more)
         checkpointing(model, config)
+        compiling(config, model)
         figures = run(
             reward(state, learning, ready.items, settled),
             state,

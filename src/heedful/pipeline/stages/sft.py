@@ -11,6 +11,7 @@ from heedful.models.policy import Policy
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
+    compiling,
     conclude,
     data_spec,
     demonstration_example,
@@ -60,6 +61,7 @@ def fine_tune(
     state = sft_state(policy, config.optimiser, total, config.seed)
     resume(stage, config, data, state)
     checkpointing(policy, config)
+    compiling(config, policy)
     figures = run(
         sft(state, policy, examples, config),
         state,

@@ -46,6 +46,10 @@ class LoadingConfig:
     """Type of the frozen base under adapters, which stay float32. bfloat16: half the memory, computed in bfloat16.
     nf4: an eighth (QLoRA, through bitsandbytes), on a GPU."""
 
+    compile: bool = False
+    """Run layers through torch.compile, all but sampling: quicker steps after the half minute and more that compiling
+    takes. On a CPU it needs a C++ compiler."""
+
     def __post_init__(self) -> None:
         at_least(0, "loading.", lora_rank=self.lora_rank)
         share("loading.", lora_dropout=self.lora_dropout)

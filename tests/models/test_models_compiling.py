@@ -1,0 +1,129 @@
+"""Compiled layers compute what layers compute, in every architecture; sampling and what is saved know nothing of it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from heedful.errors import HeedfulError
+from heedful.models import compiling
+from heedful.models.compiling import compile_layers, is_compiled
+from heedful.models.policy import Policy
+from heedful.rollout.engine import NativeEngine
+from heedful.rollout.types import RolloutParams
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> Any:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Layers are traced, with their gradients, and run without a C++ compiler; the list names each traced one."""
+    seen: list[str] = []
+
+    def compile(layer: nn.Module, **how: Any) -> None:
+        seen.append(type(layer).__name__)
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend="aot_eager", **how)
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    return seen
+
+
+def learnt(policy: Policy, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    logprobs, _ = policy.token_logprobs(*batch)
+    logprobs.sum().backward()
+    gradients = [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
+    return logprobs.detach(), torch.cat(gradients)
+
+
+def own(policy: Policy, precision: Any = "float32", *, compiles: bool = False) -> Policy:
+    made = Policy(copy.deepcopy(policy.model), policy.tokenizer, precision=precision)
+    made.compiles = compiles
+    return made
+
+
+def test_compiled_layers_learn_the_same(llama: Policy, batch: Any, plainly: list[str]) -> None:
+    plain, compiled = learnt(own(llama), batch), learnt(own(llama, compiles=True), batch)
+    assert plainly == ["LlamaDecoderLayer"] * 2
+    for one, other in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_architecture_learns_the_same_through_the_compiler(policy: Policy, batch: Any, precision: Any) -> None:
+    exact = learnt(own(policy), batch)
+    found = learnt(own(policy, precision, compiles=True), batch)
+    if precision == "float32":
+        torch.testing.assert_close(exact[0], found[0], rtol=1e-4, atol=1e-4)
+    cosine = torch.cosine_similarity(exact[1], found[1], dim=0)
+    assert cosine > (0.999 if precision == "float32" else 0.9)
+
+
+def test_sampling_takes_no_notice(llama: Policy, plainly: list[str]) -> None:
+    prompts, params = [[7, 8, 9], [10, 11]], RolloutParams(6, seed=3)
+    plain = NativeEngine(llama).generate(prompts, params)
+    llama.compiles = True
+    compile_layers(llama.model)
+
+    def traced(*_: Any, **__: Any) -> None:
+        raise AssertionError("sampling ran compiled")
+
+    for layer in llama.model.model.layers:
+        inner = layer._compiled_call_impl
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend=traced)
+        assert inner is not None
+    again = NativeEngine(llama).generate(prompts, params)
+    assert torch.equal(plain.tokens, again.tokens)
+    assert torch.equal(plain.logprobs, again.logprobs)
+    assert list(NativeEngine(llama).stream(prompts[0], params))
+
+
+def test_copies_are_not_compiled_and_names_stay(llama: Policy, plainly: list[str]) -> None:
+    names = list(llama.model.state_dict())
+    compile_layers(llama.model)
+    assert is_compiled(llama.model)
+    assert list(llama.model.state_dict()) == names
+    assert not is_compiled(copy.deepcopy(llama.model))
+
+
+def test_one_model_is_compiled_once(llama: Policy, batch: Any, plainly: list[str]) -> None:
+    llama.compiles = True
+    for _ in range(3):
+        llama.token_logprobs(*batch)
+    assert len(plainly) == 2
+
+
+def test_no_compiler_is_said_before_anything_runs(llama: Policy, batch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def none() -> str:
+        raise InvalidCxxCompiler()
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    llama.compiles = True
+    with pytest.raises(HeedfulError, match=r"C\+\+ compiler"):
+        llama.token_logprobs(*batch)
+    assert not is_compiled(llama.model)
+
+
+def test_an_architecture_without_named_layers_is_refused() -> None:
+    with pytest.raises(HeedfulError, match="which of its modules are layers"):
+        compile_layers(nn.Linear(2, 2))
+
+
+def test_the_limit_of_ways_is_raised_and_never_lowered(
+    llama: Policy, plainly: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2 * compiling.WAYS)
+    compile_layers(llama.model)
+    assert torch._dynamo.config.recompile_limit == 2 * compiling.WAYS
