@@ -82,5 +82,5 @@ def concordance(
     if not found:
         raise ValueError("no item was ranked by two raters who tell its answers apart")
     ws, rhos, kept = zip(*found, strict=True)
-    w, rho = (cluster_bootstrap(values, kept, samples=samples, seed=seed) for values in (ws, rhos))
-    return Concordance(w, rho, len(found))
+    spread_w = cluster_bootstrap(ws, kept, samples=samples, seed=seed)
+    return Concordance(spread_w, cluster_bootstrap(rhos, kept, samples=samples, seed=seed), len(found))
