@@ -43,6 +43,7 @@ def crowd(seed: int = 0, *, planted: bool = True, items: int = 2500) -> Judged:
         seconds,
         np.zeros(len(item)),
         (value == first).astype(float),
+        np.full(len(item), 2),
     )
 
 

@@ -183,6 +183,20 @@ def raw() -> Coefficient:
     return Coefficient("raw agreement", lambda counts, values: _raw_features(counts), lambda s, v: _ratio(s))
 
 
+def across(width: int) -> Coefficient:
+    """The share of pairs, one of each of two crowds, that say the same: people and an AI judge, say.
+
+    Args:
+        width: V values. Tabulate the first crowd's values as 0 to V - 1, the second's as V to 2 V - 1.
+    """
+
+    def features(counts: NDArray[np.int64], values: NDArray[Any]) -> Floats:
+        first, second = counts[:, :width], counts[:, width:]
+        return np.column_stack([(first * second).sum(1), first.sum(1) * second.sum(1)]).astype(np.float64)
+
+    return Coefficient("raw agreement of two crowds", features, lambda s, v: _ratio(s))
+
+
 def alpha(level: Level = "nominal") -> Coefficient:
     """Krippendorff's alpha, 1 - observed / expected disagreement (Krippendorff 2011, Computing alpha-reliability).
 

@@ -7,7 +7,7 @@ the raters, each with all their judgments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -95,7 +95,7 @@ def differences(
     for name, rows in zip(names.tolist(), np.split(order, ends[:-1]) if len(names) else [], strict=True):
         found += _of_topic(name, raters[rows], values[rows], owner, least, permutations, random)
     corrected = adjusted([one.p for one in found], method)
-    found = [_with(one, float(p)) for one, p in zip(found, corrected, strict=True)]
+    found = [replace(one, adjusted_p=float(p)) for one, p in zip(found, corrected, strict=True)]
     return sorted(found, key=lambda one: (one.p, -abs(one.difference.mean)))
 
 
@@ -323,12 +323,6 @@ def _t(freedom: float) -> float:
     from scipy.special import ndtri, stdtrit
 
     return float(stdtrit(freedom, 0.975)) if np.isfinite(freedom) else float(ndtri(0.975))
-
-
-def _with(one: Difference, corrected: float) -> Difference:
-    from dataclasses import replace
-
-    return replace(one, adjusted_p=corrected)
 
 
 def _pairs_within(

@@ -43,6 +43,8 @@ class Judged:
     """The kind of work, for comparing times."""
     prefers_first: Floats
     """1, 0, or nan: a tie, or no comparison."""
+    options: NDArray[np.int64]
+    """How many values there were to choose among, ties aside: what a guess would have to hit."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def cards(
     """A card for each rater, those to act on first, then those with most judgments.
 
     Pointed at is: gold accuracy whose whole 98% interval lies below the floor; fewer agreements with the others'
-    plurality than the crowd has (to be acted on where a guess among the values would have more); less consistency with
+    plurality than the crowd has (to be acted on where a guess would have more); less consistency with
     oneself than the crowd has; a median time under half of the others' and three robust deviations away; the same
     place preferred in a longer row than a shuffle has; a place preferred more often than the other; fewer hits (on
     gold, else with others) as time goes on. Each beyond chance at an adjusted p of 0.01, with ten judgments or more.
@@ -168,13 +170,15 @@ def _others(judged: Judged, place: Mapping[Any, int], evidence: list[dict[str, A
     found = rater_statistics.with_others(judged.item, judged.rater, judged.value)
     p = adjusted(np.where(found.compared >= FEW, found.p, np.nan))
     crowd = found.agreed.sum() / max(1, found.compared.sum())
-    guess = 1 / max(2, len(np.unique(judged.value)))
-    for name, agreed, of, chance in zip(found.names.tolist(), found.agreed, found.compared, p, strict=True):
+    chances = np.where(found.row >= 0, 1 / judged.options, 0.0)
+    guesses = np.bincount(np.searchsorted(found.names, judged.rater), weights=chances, minlength=len(found.names))
+    rows = zip(found.names.tolist(), found.agreed, found.compared, p, guesses, strict=True)
+    for name, agreed, of, chance, guess in rows:
         own = evidence[place[name]]
         own["others"] = measured = _measured(int(agreed), int(of))
         if measured is None or not chance <= SURE:
             continue
-        if wilson(int(agreed), int(of), level=0.998).high < guess:
+        if wilson(int(agreed), int(of), level=0.998).high < guess / of:
             _point(
                 own,
                 "others",
