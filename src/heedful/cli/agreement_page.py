@@ -54,7 +54,7 @@ def _body(part: Part) -> Safe:
     figure = None
     if part.curve is not None:
         caption = element("figcaption", part.curve.name, element("span", part.curve.note, class_="muted"))
-        figure = element("div", element("figure", caption, chart(part.curve, part.name)), class_="charts")
+        figure = element("div", element("figure", caption, chart(part.curve, f"{part.name}-chart")), class_="charts")
     rest = [element("p", text) for text in sentences[1:]]
     return element("div", first, rest, figure, data_table(part.title, part.caption, part.heads, rows, numbers=numbers))
 

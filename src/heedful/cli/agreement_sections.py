@@ -18,6 +18,8 @@ Kind: TypeAlias = Literal["text", "percent", "number", "count", "gap"]
 Cell: TypeAlias = "str | float | Interval | None"
 SHOWN = 40
 """Rows of a table on the page; the terminal shows fewer."""
+NOTHING = "nothing"
+"""That stands out of a rater."""
 SOURCES = {"person": "people", "ai": "AI judges", "simulated": "simulated raters", "end_user": "end users"}
 
 
@@ -176,7 +178,7 @@ def _card(card: RaterCard) -> tuple[Cell, ...]:
     def share(measured: Measured | None) -> Interval | None:
         return measured.share if measured is not None else None
 
-    says = " ".join(one.says for one in card.findings) or "nothing"
+    says = " ".join(one.says for one in card.findings) or NOTHING
     time = "" if card.speed_factor is None else f"{card.speed_factor:.1f}×"
     shares = (share(card.others), share(card.gold), share(card.self_consistency))
     return (str(card.rater), says, card.do, card.judgments, *shares, time, share(card.first_shown))
@@ -209,9 +211,9 @@ def _group(figures: GroupFigures, name: str) -> Iterator[Part]:
     found = [*figures.topics, *(one for one in figures.items if one.adjusted_p <= DIFFERENT)]
     lines = tuple(
         (
-            f"item {one.topic}" if position >= len(figures.topics) else f"{one.topic}: {one.group}",
-            one.group, one.mean, one.others, one.difference, f"{one.adjusted_p:.3f}",
-            "differs" if one.adjusted_p <= DIFFERENT else "no difference beyond chance",
+            f"item {one.topic}: {one.group}" if position >= len(figures.topics) else f"{one.topic}: {one.group}",
+            one.mean, one.others, one.difference, f"{one.adjusted_p:.3f}",
+            "differs" if one.adjusted_p <= DIFFERENT else "not told apart",
         )
         for position, one in enumerate(found[:SHOWN])
     )  # fmt: skip
@@ -225,9 +227,9 @@ def _group(figures: GroupFigures, name: str) -> Iterator[Part]:
         if differing
         else "Nothing to do: no difference goes beyond chance, though small ones may hide in few raters."
     )
-    heads = ("Prefers", "Group", "Group's mean", "Others' mean", "Difference", "p", "Verdict")
+    heads = ("Prefers", "Group's mean", "Others' mean", "Difference", "p", "Verdict")
     yield Part(f"{name}-differences", f"What they prefer, by {figures.question}", (do,), heads,
-        ("text", "text", "number", "number", "gap", "text", "text"), lines, caption)  # fmt: skip
+        ("text", "number", "number", "gap", "text", "text"), lines, caption)  # fmt: skip
     if figures.reweighted:
         moved = max(figures.reweighted, key=lambda one: abs(one.population - one.labels))
         do = (

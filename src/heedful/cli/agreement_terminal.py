@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from heedful.cli.agreement_sections import Cell, Kind, Part, headline, parts
+from heedful.cli.agreement_sections import NOTHING, Cell, Kind, Part, headline, parts
 from heedful.core.statistics import Interval
 from heedful.feedback.reliability import Reliability
 
@@ -18,7 +18,11 @@ MOST = 12
 WIDE = 140
 """Columns of a terminal from which tables show all that they have."""
 ADVICE = "What to do"
-LEFT_OUT = {"raters": ("With self", "Time", "First shown"), "agreement": (ADVICE,), "attributes": (ADVICE,)}
+LEFT_OUT = {
+    "raters": ("What stands out", ADVICE, "With self", "Time", "First shown"),
+    "agreement": (ADVICE,),
+    "attributes": (ADVICE,),
+}
 """Columns that a narrow terminal does without; advice then stands beneath the table."""
 
 
@@ -34,14 +38,23 @@ def show(found: Reliability) -> None:
         console.print(_table(part, console.width))
         if len(part.rows) > MOST:
             console.print(f"{len(part.rows) - MOST} more rows with --html or --json.", style="dim", highlight=False)
-        if console.width < WIDE and ADVICE in LEFT_OUT.get(part.name, ()):
-            for row in part.rows[1 if part.name == "agreement" else 0 : MOST]:
-                console.print(_safe(f"{row[0]}: {row[-1]}"))
+        if console.width < WIDE:
+            for line in _beneath(part):
+                console.print(_safe(line))
         if part.caption:
             console.print(_safe(part.caption), style="dim")
     for note in found.notes:
         console.print()
         console.print(_safe(note), style="yellow")
+
+
+def _beneath(part: Part) -> list[str]:
+    """What a narrow table has no room for, a line each: advice on all but the first, which stands above."""
+    if part.name == "raters":
+        return [f"{row[0]}: {row[1]} {row[2]}" for row in part.rows[:MOST] if row[1] != NOTHING]
+    if ADVICE not in LEFT_OUT.get(part.name, ()):
+        return []
+    return [f"{row[0]}: {row[-1]}" for row in part.rows[1 if part.name == "agreement" else 0 : MOST]]
 
 
 def _table(part: Part, width: int) -> Table:

@@ -37,7 +37,7 @@ def on_agreement(raw: Interval, items: int, *, per_item: int = 2) -> str:
         wanted = judgments_for_agreement(UNSURE, agreement=raw.mean, per_item=max(2, per_item)).items
         more = max(wanted - items, 1)
         return Sentence(
-            "Too few items to know it to within {points:.0f} points: have about {more:,} more items judged by {raters} raters.",
+            "Too few items to know it to within {points:.0f} points: have about {more:,} more judged by {raters}.",
             points=100 * UNSURE,
             more=more,
             raters=max(2, per_item),

@@ -93,6 +93,8 @@ def differences(
     order = np.argsort(where, kind="stable")
     ends = np.cumsum(np.bincount(where, minlength=len(names)))
     for name, rows in zip(names.tolist(), np.split(order, ends[:-1]) if len(names) else [], strict=True):
+        if len(rows) < 2 * least:
+            continue
         found += _of_topic(name, raters[rows], values[rows], owner, least, permutations, random)
     corrected = adjusted([one.p for one in found], method)
     found = [replace(one, adjusted_p=float(p)) for one, p in zip(found, corrected, strict=True)]
@@ -122,7 +124,7 @@ def agreement_within_groups(
     *,
     permutations: int = 1000,
     seed: int = 0,
-    most_pairs: int = 200_000,
+    most_pairs: int = 50_000,
 ) -> Omnibus:
     """Agreement within groups less agreement between them, which needs no say about what "the same preference" is.
 

@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 Floats: TypeAlias = NDArray[np.float64]
 BLOCK = 2**22
@@ -78,6 +77,6 @@ def _kinds(
     if len(cluster) == count:  # each item stands alone
         times = np.bincount(member, minlength=len(features))
         return features, times
-    table = csr_array((np.ones(len(member)), (cluster, member)), shape=(count, len(features)))
-    kinds, times = np.unique(np.asarray(table @ features), axis=0, return_counts=True)
-    return kinds, times
+    columns = [np.bincount(cluster, weights=column[member], minlength=count) for column in features.T]
+    kinds, times = np.unique(np.column_stack(columns).astype(np.float64), axis=0, return_counts=True)
+    return kinds, times.astype(np.int64)

@@ -108,6 +108,8 @@ def _figures(
     group[~np.isin(group, list(large))] = ""
     first = ~table.again
     if not (group[table.rater[first]] != "").any():
+        if target is not None:
+            raise ValueError(f"no answer to {question!r} was given by {LEAST} raters or more")
         do = f"No answer was given by {LEAST} raters or more: nothing can be told without telling of one person."
         return GroupFigures(question, {}, None, None, (), (), (), do)
     shares = label_shares(group[table.rater[first]])

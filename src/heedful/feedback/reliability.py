@@ -105,7 +105,7 @@ def reliability(
         ValueError: the population names a question or an answer that nobody gave.
     """
     found = views.aspects(table)
-    draw = _Draw(table, samples, seed)
+    draw = _Draw(np.unique([item.prompt for item in table.items], return_inverse=True)[1], samples, seed)
     named = {one.name: one for one in found}
     choices = [one for one in found if one.name in (views.COMPARED, views.DECIDED, views.STRONG, views.RANKED)]
     main = named.get(views.COMPARED) or named.get(views.RANKED) or (found[0] if found else None)
@@ -145,16 +145,20 @@ def reliability(
 class _Draw:
     """Rows of agreement, all with the same resampling."""
 
-    table: JudgmentTable
+    prompts: NDArray[np.int64]
+    """[items] which belong to one prompt."""
     samples: int
     seed: int
 
     def votes(self, one: Aspect, chosen: NDArray[np.bool_] | None = None) -> Votes:
         """An aspect's judgments as votes, clustered by prompt."""
         kept = np.ones(len(one.unit), dtype=bool) if chosen is None else chosen
-        _, prompts = np.unique([item.prompt for item in self.table.items], return_inverse=True)
         return tabulate(
-            one.unit[kept], one.rater[kept], one.value[kept], cluster=prompts[one.item[kept]], values=list(one.scale)
+            one.unit[kept],
+            one.rater[kept],
+            one.value[kept],
+            cluster=self.prompts[one.item[kept]],
+            values=list(one.scale),
         )
 
     def has_pairs(self, one: Aspect, chosen: NDArray[np.bool_] | None = None) -> bool:
@@ -210,8 +214,7 @@ def _sources(draw: _Draw, main: Aspect | None, table: JudgmentTable) -> tuple[tu
     if not machine.all():
         width = len(main.scale)
         place = np.searchsorted(np.array(main.scale), main.value) + width * machine
-        _, prompts = np.unique([item.prompt for item in table.items], return_inverse=True)
-        votes = tabulate(main.unit, main.rater, place, cluster=prompts[main.item], values=list(range(2 * width)))
+        votes = tabulate(main.unit, main.rater, place, cluster=draw.prompts[main.item], values=list(range(2 * width)))
         both = votes.patterns[:, :width].sum(1) * votes.patterns[:, width:].sum(1)
         if both.any():
             items = int((both > 0)[votes.member].sum())
