@@ -24,7 +24,7 @@ from heedful.core.agreement import (
     tabulate,
     weight_table,
 )
-from heedful.core.resampling import resampled_sums
+from heedful.core.resampling import _kinds, resampled_sums
 from heedful.core.statistics import pairwise_agreement
 
 KRIPPENDORFF = "123321412... 1233224125.3 .3332342251. 12332441251."
@@ -323,6 +323,18 @@ class TestIntervals:
         sums = resampled_sums(unlike, np.arange(400), np.arange(400), samples=4000, seed=9)
         low, high = np.quantile(alpha().finish(sums, votes.values), [0.025, 0.975])
         assert (low, high) == pytest.approx((few.low, few.high), abs=0.01)
+
+    @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 1), st.sampled_from([0.0, -0.0, 0.1])), min_size=1))
+    def test_clusters_are_told_apart_by_all_their_sums(self, rows: list[tuple[float, ...]]) -> None:
+        table = np.array(rows, dtype=float)
+        kinds, times = _kinds(
+            np.vstack([table, table]), np.arange(2 * len(rows)), np.arange(2 * len(rows)) // 2, len(rows)
+        )
+        halves = np.vstack([table, table]).reshape(len(rows), 2, 3).sum(1)
+        expected, counts = np.unique(halves, axis=0, return_counts=True)
+        order = np.lexsort(kinds.T[::-1])
+        assert kinds[order].tolist() == expected.tolist()
+        assert times[order].tolist() == counts.tolist()
 
     def test_same_seed_same_interval(self) -> None:
         votes = from_counts(FLEISS)

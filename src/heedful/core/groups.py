@@ -154,16 +154,17 @@ def agreement_within_groups(
     who = np.array([place[one] for one in raters.tolist()], dtype=np.int64)
     random = np.random.default_rng(seed)
     first, second = _pairs_within(items, random, most_pairs)
-    same = (values[first] == values[second]).astype(np.float64)
+    same = values[first] == values[second]
+    alike = int(np.count_nonzero(same))
     one, other = who[first], who[second]
 
     def gap(labels: NDArray[np.int64]) -> tuple[float, float, int]:
         inside = labels[one] == labels[other]
-        count = int(inside.sum())
+        count = int(np.count_nonzero(inside))
         if count in (0, len(inside)):
             return float("nan"), float("nan"), count
-        total = float(same @ inside)
-        return total / count, (float(same.sum()) - total) / (len(inside) - count), count
+        total = int(np.count_nonzero(inside & same))
+        return total / count, (alike - total) / (len(inside) - count), count
 
     within, between, count = gap(label)
     if within != within:
