@@ -77,7 +77,9 @@ def _kinds(
     if len(cluster) == count:  # each item stands alone
         times = np.bincount(member, minlength=len(features))
         return features, times
-    sums = np.column_stack([np.bincount(cluster, weights=column[member], minlength=count) for column in features.T])
+    sums: Floats = np.empty((count, features.shape[1]))
+    for place, column in enumerate(features.T):
+        sums[:, place] = np.bincount(cluster, weights=column[member], minlength=count)
     _, first, times = np.unique(_marks(sums), return_index=True, return_counts=True)
     return sums[first], times.astype(np.int64)
 
@@ -88,11 +90,11 @@ def _marks(rows: Floats) -> NDArray[np.uint64]:
     The bits of each figure are mixed as in splitmix64 (Steele et al. 2014), from a start of the column's own. Sorting
     one number a row is far quicker than sorting rows.
     """
-    bits = np.ascontiguousarray(rows + 0.0, dtype=np.float64).view(np.uint64)
-    starts = np.random.default_rng(0).integers(0, 2**63, size=rows.shape[1], dtype=np.uint64)
+    bits: NDArray[np.uint64] = np.ascontiguousarray(rows + 0.0, dtype=np.float64).view(np.uint64)
+    starts = np.random.default_rng(0).integers(0, 2**63 - 1, size=rows.shape[1]).astype(np.uint64)
     mark = np.zeros(len(rows), dtype=np.uint64)
-    for column, start in zip(bits.T, starts, strict=True):
-        mixed = column + start
+    for place in range(rows.shape[1]):
+        mixed = bits[:, place] + starts[place]
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mark += mixed ^ (mixed >> np.uint64(31))
