@@ -91,10 +91,9 @@ def _marks(rows: Floats) -> NDArray[np.uint64]:
     one number a row is far quicker than sorting rows.
     """
     bits: NDArray[np.uint64] = np.ascontiguousarray(rows + 0.0, dtype=np.float64).view(np.uint64)
-    starts = np.random.default_rng(0).integers(0, 2**63 - 1, size=rows.shape[1]).astype(np.uint64)
     mark = np.zeros(len(rows), dtype=np.uint64)
-    for column, start in zip(bits.T, starts.tolist(), strict=True):
-        mixed: NDArray[np.uint64] = column + np.uint64(start)
+    for place, column in enumerate(bits.T, 1):
+        mixed: NDArray[np.uint64] = column + np.uint64(place * 0x9E3779B97F4A7C15 % 2**64)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mark += mixed ^ (mixed >> np.uint64(31))
