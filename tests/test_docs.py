@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from heedful.cli.accuracy import AccuracyConfig
+from heedful.cli.agreement import AgreementConfig
 from heedful.cli.average import AverageConfig
 from heedful.cli.best_of_n import BestOfNConfig
 from heedful.cli.chat import ChatConfig
@@ -38,6 +39,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 CONFIGS: dict[str, type] = {
     "accuracy": AccuracyConfig,
+    "agreement": AgreementConfig,
     "average": AverageConfig,
     "best-of-n": BestOfNConfig,
     "chat": ChatConfig,

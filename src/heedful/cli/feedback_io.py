@@ -135,7 +135,7 @@ def import_file(arguments: list[str]) -> int:
 
 
 def _import_to_database(given: ImportConfig, mapping: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
-    _open(given.store.database)
+    open_database(given.store.database)
     from heedful.feedback import content, imports
 
     if _is_raw(given):
@@ -143,7 +143,7 @@ def _import_to_database(given: ImportConfig, mapping: dict[str, str]) -> tuple[P
         return made, {} if given.dry_run else _restore(given, made)
     if given.admin:
         raise HeedfulError("only a raw export makes a programme.", where="admin", mend="Leave it away.")
-    programme = _programme(given.programme)
+    programme = programme_named(given.programme)
     made = imports.plan(given.file, mapping, None if given.task == "auto" else given.task, programme=programme)
     author = imports.Author(given.judgments_as, given.judgments_by or "") if _with_judgments(given) else None
     shown = imports.look(made)[0] if author is not None and not made.problem_count else made
@@ -318,11 +318,11 @@ def _filters(given: ExportConfig) -> dict[str, Any]:
 
 
 def _export_from_database(given: ExportConfig) -> dict[str, Any]:
-    _open(given.store.database)
+    open_database(given.store.database)
     from heedful.feedback.exports import export
     from heedful.feedback.snapshots import snapshot_named
 
-    programme = _programme(given.programme)
+    programme = programme_named(given.programme)
     snapshot = snapshot_named(programme, given.snapshot) if given.snapshot else None
     return export(programme, given.format, given.out, snapshot=snapshot, **_filters(given)).as_dict()
 
@@ -338,7 +338,7 @@ def _export_from_studio(given: ExportConfig) -> dict[str, Any]:
     return {"format": given.format, "out": str(given.out), "rows": rows, "notes": [str(one.message) for one in told]}
 
 
-def _open(database: str | None) -> None:
+def open_database(database: str | None) -> None:
     """Configure Django on a store that is there and fit for use."""
     from heedful.feedback import databases
     from heedful.feedback.setup import DATABASE, setup
@@ -349,7 +349,7 @@ def _open(database: str | None) -> None:
     databases.require_current("default")
 
 
-def _programme(slug: str) -> Programme:
+def programme_named(slug: str) -> Programme:
     from heedful.feedback.models import Programme
 
     found = Programme.objects.filter(slug=slug).first()

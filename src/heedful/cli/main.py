@@ -114,6 +114,11 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "heedful.cli.feedback_io:export_file", "What people judged, from the studio into a file.", "People"
     ),
+    "agreement": Command(
+        "heedful.cli.agreement:agreement",
+        "Who agrees, who is careful, what groups prefer: can the labels be trusted?",
+        "People",
+    ),
     "chat": Command("heedful.cli.chat:chat", "Talk with a policy.", "Look"),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -45,6 +46,7 @@ __all__ = [
     "Series",
     "StageRow",
     "build_report",
+    "document",
     "render_terminal",
     "say_win_rate",
     "write_report",
@@ -53,19 +55,29 @@ __all__ = [
 
 def build_report(data: ReportData) -> str:
     """The report as one HTML document. The same data gives the same bytes."""
-    parts = _sections(data)
+    return document(data.title, _header(data), _sections(data))
+
+
+def document(title: str, header: Safe, parts: Sequence[tuple[str, str, Safe]]) -> str:
+    """A whole page in the report's style.
+
+    Args:
+        title: of the page.
+        header: what stands above the sections.
+        parts: (id, heading, body) of each section.
+    """
     links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in parts]
     blocks = [_section(name, title, body) for name, title, body in parts]
     page = element(
         "div",
-        _header(data),
+        header,
         element("nav", element("ul", links), aria_label="Sections") if links else None,
         element("main", blocks, id="main"),
         element("footer", element("p", FOOTER)),
         class_="page",
     )
     skip = element("a", "Skip to the results", href="#main", class_="skip")
-    return f"<!doctype html>\n{element('html', _head(data), element('body', skip, page), lang='en')}\n"
+    return f"<!doctype html>\n{element('html', _head(title), element('body', skip, page), lang='en')}\n"
 
 
 def write_report(path: Path, data: ReportData) -> None:
@@ -78,7 +90,7 @@ def write_report(path: Path, data: ReportData) -> None:
         file.write(build_report(data))
 
 
-def _head(data: ReportData) -> Safe:
+def _head(title: str) -> Safe:
     style = files("heedful.pipeline").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -88,7 +100,7 @@ def _head(data: ReportData) -> Safe:
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name_="color-scheme", content="light dark"),
-        element("title", data.title),
+        element("title", title),
         element("style", Safe(style)),
     )
 

@@ -150,7 +150,7 @@ def _figures(table: Table) -> Safe:
         head = element("th", _shown(name, name_kind), scope="row")
         body.append(element("tr", head, [_cell(value, kind) for value, kind in zip(values, kinds, strict=True)]))
     numbers = tuple(range(1, len(table.headings)))
-    return _table(table.name, table.caption, table.headings, body, numbers=numbers)
+    return data_table(table.name, table.caption, table.headings, body, numbers=numbers)
 
 
 def _plot(curve: Curve, name: str) -> Safe:
@@ -260,7 +260,7 @@ def controls(rows: tuple[ControlRow, ...]) -> Safe:
     ]
     heads = ("Control", "Win rate", "Expected", "Outcome")
     caption = "If these came out otherwise, the result above would mean nothing."
-    return _table("Controls", caption, heads, body)
+    return data_table("Controls", caption, heads, body)
 
 
 def _behaved(row: ControlRow) -> Safe:
@@ -283,7 +283,7 @@ def findings(rows: tuple[FindingRow, ...]) -> Safe:
     ]
     heads = ("Source", "Finding", "Count", "Done", "Lines")
     caption = "What the files held that training could not use as it was."
-    return _table("Data findings", caption, heads, body, numbers=(2,))
+    return data_table("Data findings", caption, heads, body, numbers=(2,))
 
 
 def _lines(row: FindingRow) -> str:
@@ -312,7 +312,7 @@ def stages(rows: tuple[StageRow, ...], lineage: Mapping[str, str]) -> Safe:
     body = [_stage(row, total) for row in rows]
     heads = ("Stage", "Wall time", "Memory so far", "Figures", "Made from")
     caption = "What each stage cost, found, and was made from. Hashes are SHA-256, their first 12 digits."
-    table = _table("Stages", caption, heads, body, numbers=(2,), foot=foot) if rows else None
+    table = data_table("Stages", caption, heads, body, numbers=(2,), foot=foot) if rows else None
     terms = [_term(name, value) for name, value in lineage.items()]
     whole = [_term(f"{row.name}, {name}", element("code", h)) for row in rows for name, h in row.hashes.items()]
     hashes = element("details", element("summary", "Hashes in full"), element("dl", whole, class_="words"))
@@ -340,7 +340,7 @@ def _stage(row: StageRow, total: float) -> Safe:
     )
 
 
-def _table(
+def data_table(
     name: str,
     caption: str,
     heads: Iterable[str],
@@ -349,6 +349,7 @@ def _table(
     numbers: tuple[int, ...] = (),
     foot: Safe | None = None,
 ) -> Safe:
+    """A table with a caption that scrolls sideways by itself; `numbers` are the columns set to the right."""
     row = [element("th", h, scope="col", class_="n" if i in (numbers or ()) else None) for i, h in enumerate(heads)]
     head = element("thead", element("tr", row))
     return _scroll(name, element("table", _caption(caption), head, element("tbody", body), foot))

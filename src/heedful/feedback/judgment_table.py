@@ -1,0 +1,269 @@
+"""Judgments as columns, for statistics: what was judged, by whom, what they said, when, how fast. Needs no Django.
+
+`heedful.feedback.judgment_reading` fills a table from the store. The views here turn payloads into the long form that
+`heedful.core` reads: one row of unit, rater and value.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heedful.core.agreement import Level, Weights
+from heedful.core.rater_cards import Gold, Judged, Repeats
+from heedful.feedback import verdicts
+from heedful.feedback.payloads import STRENGTH
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+DECIDED = "comparisons, ties left out"
+COMPARED = "comparisons, a tie an answer of its own"
+STRONG = "comparisons, by strength"
+RANKED = "rankings, pair by pair"
+
+
+@dataclass(frozen=True)
+class RaterInfo:
+    """Who judged."""
+
+    name: str
+    """A pseudonym, unless names were asked for; of AI judges and simulated raters their name."""
+    kind: str
+    """person, ai, simulated, end_user."""
+
+
+@dataclass(frozen=True)
+class ItemInfo:
+    """What was judged."""
+
+    id: str
+    kind: str
+    prompt: str
+    """Equal for items of one prompt, and for prompts that differ only in case, spacing and punctuation."""
+    batch: str
+    lengths: tuple[int, ...] = ()
+    """Characters of each completion."""
+    policies: tuple[str, ...] = ()
+    """Of each completion; empty where unknown."""
+
+
+@dataclass(frozen=True)
+class JudgmentTable:
+    """A programme's judgments of ordinary items, one of each rater, item and pass: the newest."""
+
+    programme: str
+    raters: tuple[RaterInfo, ...]
+    items: tuple[ItemInfo, ...]
+    item: Codes
+    """[N] index into `items`."""
+    rater: Codes
+    """[N] index into `raters`."""
+    payload: Sequence[Mapping[str, Any]]
+    """[N] as the store keeps it, in the item's own indices."""
+    again: NDArray[np.bool_]
+    """[N] the rater judged the item before: only consistency looks at these."""
+    when: Floats
+    """[N] seconds since 1970."""
+    seconds: Floats
+    """[N] active; nan where nobody measured."""
+    first: Codes
+    """[N] index of the completion that was shown first; -1 where unknown."""
+    gold: Gold | None = None
+    """Answers to gold, raters by index; None where the store does not tell (it was asked through the API)."""
+    groups: Mapping[str, Mapping[int, str]] | None = None
+    """By question: the answers of raters (by index) who gave one; None where the store does not tell."""
+    gold_floor: float = 0.7
+    points: Mapping[str, int] = field(default_factory=dict)
+    """The highest point of each attribute; 5 where it is not told."""
+
+    def of_kind(self, *kinds: str) -> Codes:
+        """Rows of first judgments of such items."""
+        wanted = np.array([one.kind in kinds for one in self.items], dtype=bool)
+        return np.flatnonzero(wanted[self.item] & ~self.again) if len(self.item) else np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One thing that raters can agree on, in long form."""
+
+    name: str
+    level: Level
+    weights: Weights
+    """For AC1 or AC2."""
+    scale: tuple[int, ...]
+    unit: Codes
+    """[M] what was judged: an item, a pair of its completions, or one of them."""
+    rater: Codes
+    value: Codes
+    item: Codes
+    """[M] index into the table's items."""
+    row: Codes
+    """[M] the table's row that it comes from."""
+
+
+def aspects(table: JudgmentTable) -> list[Aspect]:
+    """Everything that raters of this programme can agree on: comparisons, rankings, and each attribute."""
+    found: list[Aspect] = []
+    rows = table.of_kind("pairwise")
+    strength = np.array([int(table.payload[i]["strength"]) for i in rows], dtype=np.int64)
+    side = np.sign(strength)
+    everything = np.ones(len(rows), dtype=bool)
+
+    def add(name: str, value: Codes, kept: NDArray[np.bool_], level: Level, weights: Weights, scale: range) -> None:
+        own = rows[kept]
+        item, rater = table.item[own], table.rater[own]
+        found.append(Aspect(name, level, weights, tuple(scale), item, rater, value[kept], item, own))
+
+    add(COMPARED, side, everything, "nominal", "identity", range(-1, 2))
+    add(DECIDED, side, side != 0, "nominal", "identity", range(-1, 2, 2))
+    add(STRONG, strength, everything, "ordinal", "ordinal", range(-STRENGTH, STRENGTH + 1))
+    found.append(_ranked(table))
+    found += _scored(table)
+    return [one for one in found if len(one.unit)]
+
+
+def _ranked(table: JudgmentTable) -> Aspect:
+    cells = [
+        (int(i), place, sign)
+        for i in table.of_kind("ranking")
+        for place, sign in enumerate(verdicts.classes("ranking", table.payload[i]))
+    ]
+    row, pair, signs = np.array(cells, dtype=np.int64).reshape(-1, 3).T
+    item = table.item[row]
+    return Aspect(RANKED, "nominal", "identity", (-1, 0, 1), item * 64 + pair, table.rater[row], signs, item, row)
+
+
+def _scored(table: JudgmentTable) -> Iterator[Aspect]:
+    cells: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for i in table.of_kind("attributes"):
+        for place, scores in enumerate(table.payload[i]["scores"]):
+            for name, points in scores.items():
+                cells[name].append((int(i), place, int(points)))
+    for name, own in sorted(cells.items()):
+        row, answer, given = np.array(own, dtype=np.int64).T
+        item = table.item[row]
+        scale = tuple(range(1, max(table.points.get(name, 5), int(given.max())) + 1))
+        yield Aspect(name, "ordinal", "ordinal", scale, item * 16 + answer, table.rater[row], given, item, row)
+
+
+def rankings(table: JudgmentTable) -> tuple[list[NDArray[np.int64]], list[str]]:
+    """Of each item that two raters ranked: their [m, n] ranks, and its prompt."""
+    given: dict[int, list[list[int]]] = defaultdict(list)
+    for i in table.of_kind("ranking"):
+        given[int(table.item[i])].append(list(table.payload[i]["ranks"]))
+    kept = {item: ranks for item, ranks in given.items() if len(ranks) > 1}
+    return [np.array(ranks) for ranks in kept.values()], [table.items[item].prompt for item in kept]
+
+
+def choice(kind: str, payload: Mapping[str, Any]) -> str:
+    """A judgment as the one thing it says: which completion is best, "tie", or the points of a lone completion."""
+    if kind == "pairwise":
+        return ("tie", "b", "a")[verdicts.classes(kind, payload)[0]]
+    if kind == "ranking":
+        best = [index for index, rank in enumerate(payload["ranks"]) if rank == 1]
+    else:
+        sums = [sum(scores.values()) for scores in payload["scores"]]
+        if len(sums) == 1:
+            return f"{round(sums[0] / max(1, len(payload['scores'][0])))} points"
+        best = [index for index, total in enumerate(sums) if total == max(sums)]
+    return "abcdefghi"[best[0]] if len(best) == 1 else "tie"
+
+
+def judged(table: JudgmentTable) -> Judged:
+    """First judgments of comparable items, as rater cards read them."""
+    rows = table.of_kind(*verdicts.COMPARABLE)
+    kinds = [table.items[i].kind for i in table.item[rows]]
+    value = np.array([choice(kind, table.payload[i]) for kind, i in zip(kinds, rows, strict=True)], dtype="U9")
+    size = np.array([int(np.log2(1 + sum(one.lengths))) for one in table.items], dtype=np.int64)
+    names = {kind: place for place, kind in enumerate(verdicts.COMPARABLE)}
+    stratum = np.array([names[kind] for kind in kinds], dtype=np.int64) * 64 + size[table.item[rows]]
+    first = np.full(len(rows), np.nan)
+    pairwise = np.array([kind == "pairwise" for kind in kinds], dtype=bool)
+    known = pairwise & (table.first[rows] >= 0) & (value != "tie")
+    first[known] = (value[known] == "a") == (table.first[rows][known] == 0)
+    answers = np.array([len(one.lengths) if len(one.lengths) > 1 else 5 for one in table.items], dtype=np.int64)
+    item, times = table.item[rows], (table.when[rows], table.seconds[rows])
+    return Judged(item, table.rater[rows], value, *times, stratum, first, answers[item])
+
+
+def repeats(table: JudgmentTable) -> Repeats | None:
+    """Items that a rater judged twice; None where there is none."""
+    before = {(int(table.item[i]), int(table.rater[i])): int(i) for i in table.of_kind(*verdicts.COMPARABLE)}
+    found = []
+    for i in np.flatnonzero(table.again).tolist():
+        kind = table.items[table.item[i]].kind
+        earlier = before.get((int(table.item[i]), int(table.rater[i])))
+        if earlier is not None and kind in verdicts.COMPARABLE:
+            found.append((int(table.rater[i]), choice(kind, table.payload[earlier]), choice(kind, table.payload[i])))
+    if not found:
+        return None
+    rater, first, again = zip(*found, strict=True)
+    return Repeats(np.array(rater), np.array(first), np.array(again))
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Something that a group may prefer, in rows that mean the same whatever the item."""
+
+    topic: str
+    row: Codes
+    """[M] the table's rows."""
+    value: Floats
+    """1 it is preferred, 0 the other is, 0.5 a tie; or points."""
+    points: bool = False
+
+
+def outcomes(table: JudgmentTable, *, most_policies: int = 4) -> list[Outcomes]:
+    """What can be compared between groups: a liking for the longer answer, for a policy, for ties, and points given.
+
+    What is the same in every judgment is left out.
+    """
+    rows = table.of_kind("pairwise")
+    strength = np.array([int(table.payload[i]["strength"]) for i in rows], dtype=np.int64)
+    for_b = (np.sign(strength) + 1) / 2
+    infos = [table.items[i] for i in table.item[rows]]
+    longer = np.array([_second(one.lengths) for one in infos], dtype=np.float64)
+    found = [_oriented("the longer answer", rows, for_b, longer)]
+    counts: dict[str, int] = defaultdict(int)
+    for one in infos:
+        if len(one.policies) == 2 and one.policies[0] != one.policies[1]:
+            for policy in one.policies:
+                counts[policy] += bool(policy)
+    named = sorted(counts, key=lambda name: (-counts[name], name))
+    for policy in named[: most_policies if len(named) > 2 else 1]:  # of two, one's gain is the other's loss
+        place = [
+            float(one.policies.index(policy))
+            if policy in one.policies and one.policies[0] != one.policies[1]
+            else np.nan
+            for one in infos
+        ]
+        found.append(_oriented(f"answers of {policy}", rows, for_b, np.array(place)))
+    found.append(Outcomes("a tie", rows, (strength == 0).astype(np.float64)))
+    found += [
+        Outcomes(f"points for {one.name}", one.row, one.value.astype(np.float64), points=True) for one in _scored(table)
+    ]
+    return [one for one in found if len(one.row) and one.value.min() < one.value.max()]
+
+
+def item_outcomes(table: JudgmentTable) -> tuple[Codes, Codes, Floats]:
+    """(item, row, value) of comparisons, 1 where b is preferred: for differences on single items."""
+    rows = table.of_kind("pairwise")
+    sign = np.array([np.sign(int(table.payload[i]["strength"])) for i in rows], dtype=np.float64)
+    return table.item[rows], rows, (sign + 1) / 2
+
+
+def _oriented(topic: str, rows: Codes, for_b: Floats, second: Floats) -> Outcomes:
+    """Outcomes for whatever stands second (1), first (0) or in neither place (nan)."""
+    kept = ~np.isnan(second)
+    return Outcomes(topic, rows[kept], np.where(second[kept] == 1, for_b[kept], 1 - for_b[kept]))
+
+
+def _second(lengths: Sequence[int]) -> float:
+    if len(lengths) != 2 or lengths[0] == lengths[1]:
+        return float("nan")
+    return float(lengths[1] > lengths[0])
