@@ -1,0 +1,305 @@
+"""A rater-aware Bradley-Terry model for pairs: who is careful, who looks at the position, and what the crowd prefers.
+
+Each pair has a score difference z, each rater a slope (how sharply they tell differences apart; 0 tosses a coin,
+below 0 says the opposite), a position bias, a length bias and a habit of ties. `rater_terms` has the model of a vote,
+`rater_likelihood` the likelihood; raters are fitted by maximising it with normal priors, pairs are integrated out.
+For items that meet many others, such as models in an arena, see `rater_items`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from heedful.core.crowd import Caveat, Consensus, Floats, Judgments, settled
+from heedful.core.rater_likelihood import Cells, Likelihood, grid
+from heedful.core.rater_terms import Layout, Penalty, Priors, Votes
+
+STEP = 0.01
+"""A fit has converged when no parameter would move by more than this part of its standard error."""
+LARGE = 200_000
+"""Judgments above which standard errors come from the scores' outer products."""
+REFERENCE = "a rater of median reliability"
+NOT_POSITIVE = Caveat(
+    "not-converged", "The information matrix is not positive: no standard errors. Give it more judgments a rater."
+)
+UNITS = "logits"
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A figure for each rater, with how well it is known."""
+
+    value: Floats
+    """[raters] NaN where it is not fitted."""
+    error: Floats
+    """[raters] standard error; the prior's own spread where data say nothing."""
+    identified: np.ndarray
+    """[raters] whether data, not the prior, tell it: they take away at least half of the prior's variance."""
+
+    def interval(self, rater: int, z: float = 1.959964) -> tuple[float, float]:
+        """Normal interval, of 95% by default."""
+        return float(self.value[rater] - z * self.error[rater]), float(self.value[rater] + z * self.error[rater])
+
+
+@dataclass(frozen=True)
+class RaterAware:
+    """A fitted crowd. Slopes are in logits per standard deviation of the pairs' score differences."""
+
+    consensus: Consensus
+    slope: Estimates
+    """0: a coin; below 0: says the opposite."""
+    position: Estimates
+    """Logits by which being shown first wins."""
+    length: Estimates
+    """Logits by which the longer answer wins beyond what the crowd's shared taste for length explains (where gold
+    anchors: beyond what the truth explains)."""
+    tie: Estimates
+    """Log of Davidson's nu."""
+    accuracy: Floats
+    """[raters] how often, of a pair from this data, a rater's choice is the better answer, position set aside."""
+    reference: float
+    """The slope of the rater that `probability` speaks of."""
+    shared_position: float
+    """The crowd's mean position bias; NaN where it is not fitted."""
+    shared_length: float
+    """The crowd's mean length bias; NaN where nothing anchors it: then it is part of the taste."""
+    taste: float
+    """How many standard deviations of score the longer answer gains at a length difference of 1; NaN without."""
+    errors_by: str
+    """How the standard errors were found."""
+    gradient: float
+    """The largest move still to be made, in standard errors; converged at or below `STEP`."""
+    rounds: int
+    """Evaluations of the likelihood."""
+
+
+def rater_aware(
+    data: Judgments,
+    *,
+    priors: Priors = Priors(),  # noqa: B008
+    population: ArrayLike | None = None,
+    keep_length: bool = True,
+    errors: bool = True,
+    rounds: int = 500,
+) -> RaterAware:
+    """Fit the crowd, and say of each pair what it prefers.
+
+    Args:
+        data: the judgments. Position needs both orders among them, length a length difference, ties a tie. Gold pairs
+            anchor: they tell reliabilities apart where each pair was judged once, and, with a length difference
+            beside them, a length bias that all share from a taste for length.
+        priors: see `Priors`.
+        population: [raters] weights, in the order of `rater_ids`, of the raters that `probability` speaks of; by
+            default it is a rater with the median slope over judgments and the crowd's shared taste.
+        keep_length: of an anchored length bias: whether `probability` keeps it, as raters have it, or not.
+        errors: whether to reckon standard errors, for which a matrix of all parameters is inverted.
+        rounds: of the search, at most.
+
+    Raises:
+        ValueError: population weights that are wrong, or `keep_length` off where no gold tells bias from taste.
+    """
+    votes, layout, anchored = _layout(data)
+    cells = Cells.of(data, votes, ordered="position" in layout.kinds, lengthy="length" in layout.kinds)
+    likelihood = Likelihood(cells, votes, layout, grid(float(np.bincount(data.item).max())))
+    weights = _weights(population, data.raters)
+    if not keep_length and "length" not in layout.means:
+        raise ValueError("a length bias that all share is taste: without gold of several lengths nothing removes it")
+    penalty = Penalty.of(layout, priors)
+    x, gradient, scale, used = _search(likelihood, penalty, layout.start(priors), rounds)
+    exact = len(data.item) <= LARGE
+    covariance = _covariance(likelihood, penalty, x, exact) if errors else None
+    step = float(np.max(np.abs(gradient) * (scale if covariance is None else np.sqrt(np.diag(covariance)))))
+    estimates = {
+        kind: _estimates(layout, priors, x, covariance, kind) for kind in ("slope", "position", "length", "tie")
+    }
+    slope = estimates["slope"]
+    reference = _weighted_median(slope.value, np.bincount(data.rater, data.weight, minlength=data.raters))
+    converged = step <= STEP
+    caveats = list(_caveats(data, layout, anchored, slope, reference, converged))
+    if errors and covariance is None:
+        caveats.append(NOT_POSITIVE)
+    posterior = likelihood.posterior(x)
+    consensus = Consensus(
+        "rater-aware",
+        data.item_ids,
+        _probability(likelihood, x, posterior, reference, weights, keep_length),
+        settled(0.5 + _odd(posterior, np.ones(len(likelihood.nodes) // 2)) / 2),
+        data.raters_of(),
+        REFERENCE if weights is None else "raters as weighted",
+        converged,
+        tuple(caveats),
+    )
+    z = likelihood.nodes
+    prior = np.exp(-0.5 * z**2) * (z > 0)
+    return RaterAware(
+        consensus,
+        **estimates,
+        accuracy=(1 / (1 + np.exp(-slope.value[:, None] * z))) @ (prior / prior.sum()),
+        reference=reference,
+        shared_position=layout.mean_get(x, "position") if "position" in layout.means else float("nan"),
+        shared_length=layout.mean_get(x, "length") if "length" in layout.means else float("nan"),
+        taste=layout.taste_get(x) if layout.taste else float("nan"),
+        errors_by="none" if covariance is None else "observed information" if exact else "outer products of the scores",
+        gradient=step,
+        rounds=used,
+    )
+
+
+def _layout(data: Judgments) -> tuple[Votes, Layout, bool]:
+    """(votes, parameters, whether gold anchors the length): what the data speak of is fitted, and nothing else."""
+    votes = Votes.of(data.vote)
+    ordered = (data.order > 0).any() and (data.order < 0).any()
+    lengthy = bool((data.length != 0).any())
+    anchored = lengthy and _length_is_anchored(data)
+    kinds = ("slope", *(("tie",) if votes.tied.any() else ()), *(("position",) if ordered else ()))
+    means = (*kinds, *(("length",) if anchored else ()))
+    kinds += ("length",) if lengthy else ()
+    return votes, Layout(data.raters, votes.cuts, kinds, means, lengthy), anchored
+
+
+def _length_is_anchored(data: Judgments) -> bool:
+    """Whether among judgments of gold pairs length varies beyond what the truth explains, at least 20 of them."""
+    gold = data.gold[data.item]
+    known = np.isfinite(gold)
+    if known.sum() < 20:
+        return False
+    side, length = gold[known], data.length[known]
+    left = length - side * float(side @ length) / max(float(side @ side), 1e-12)
+    return bool(np.sqrt(np.mean(left**2)) > 0.05)
+
+
+def _search(likelihood: Likelihood, penalty: Penalty, start: Floats, rounds: int) -> tuple[Floats, Floats, Floats, int]:
+    """(parameters, gradient of the objective there, scale, evaluations): L-BFGS on scaled parameters."""
+    precision = np.asarray(penalty.precision.diagonal())
+    scale = 1 / np.sqrt(0.5 * likelihood.curvature(start) + precision)
+    used = 0
+
+    def objective(u: Floats) -> tuple[float, Floats]:
+        nonlocal used
+        used += 1
+        value, gradient = likelihood.value_and_gradient(u * scale)
+        extra, slope = penalty.value_and_gradient(u * scale)
+        return extra - value, (slope - gradient) * scale
+
+    options = {"maxiter": rounds, "maxfun": 2 * rounds, "gtol": STEP / 4, "ftol": 0.0, "maxcor": 20}
+    found = minimize(objective, start / scale, jac=True, method="L-BFGS-B", options=options)
+    x = found.x * scale
+    return x, np.asarray(found.jac) / scale, scale, used
+
+
+def _covariance(likelihood: Likelihood, penalty: Penalty, x: Floats, exact: bool) -> Floats | None:
+    """The inverse of the information with the priors' precision; None where it is not positive."""
+    information = likelihood.information(x, exact=exact) + penalty.precision.toarray()
+    try:
+        factor = cho_factor(information)
+    except LinAlgError:
+        return None
+    return np.asarray(cho_solve(factor, np.eye(len(information))))
+
+
+def _estimates(layout: Layout, priors: Priors, x: Floats, covariance: Floats | None, kind: str) -> Estimates:
+    none = np.full(layout.raters, np.nan)
+    if kind not in layout.kinds:
+        return Estimates(none, none, np.zeros(layout.raters, dtype=bool))
+    value = x[layout.of_raters(kind)].copy()
+    if covariance is None:
+        return Estimates(value, none, np.zeros(layout.raters, dtype=bool))
+    variance = np.diag(covariance)[layout.of_raters(kind)]
+    spread = getattr(priors, f"{kind}_spread") ** 2
+    return Estimates(value, np.sqrt(variance), variance <= spread / 2)
+
+
+def _weights(population: ArrayLike | None, raters: int) -> Floats | None:
+    if population is None:
+        return None
+    weights = np.asarray(population, dtype=np.float64)
+    if weights.shape != (raters,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
+        raise ValueError(f"population gives each of the {raters} raters a weight of 0 or more, not all 0")
+    return weights / weights.sum()
+
+
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values)
+    share = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][np.searchsorted(share, 0.5)])
+
+
+def _odd(posterior: Floats, heights: Floats) -> Floats:
+    """[items] the mean of an odd function with these heights at the nodes above 0: exactly 0 where mirrored."""
+    half = posterior.shape[1] // 2
+    return (posterior[:, half + 1 :] - posterior[:, :half][:, ::-1]) @ heights
+
+
+def _probability(
+    likelihood: Likelihood,
+    x: Floats,
+    posterior: Floats,
+    reference: float,
+    weights: Floats | None,
+    keep_length: bool,
+) -> Floats:
+    """[items] that a rater of the population prefers a: half of 1 + P(a) - P(b), in the mean over differences."""
+    layout, votes, cells, z = likelihood.layout, likelihood.votes, likelihood.cells, likelihood.nodes
+    lengths, which = np.unique(cells.kind_length, return_inverse=True)
+    shared = layout.mean_get(x, "length")
+    if weights is None:
+        slope, bias = np.array([reference]), np.array([shared])
+        tie = np.array([float(np.median(layout.raters_get(x, "tie")))])
+        share = np.ones(1)
+    else:
+        slope, tie, bias = (layout.raters_get(x, kind) for kind in ("slope", "tie", "length"))
+        share = weights
+    bias = bias if keep_length else bias - shared
+    lean = np.zeros((len(lengths), len(z)))
+    for row, length in enumerate(lengths):
+        eta = slope[:, None] * z + (bias * length)[:, None]
+        logs = votes.log_probability(eta, np.broadcast_to(tie[:, None], eta.shape), x[layout.cuts_at])
+        lean[row] = share @ (np.exp(logs) @ np.sign(votes.values))
+    heights = lean[which.reshape(-1)][cells.kind]
+    half = len(z) // 2
+    odd = (heights[:, half + 1 :] - heights[:, :half][:, ::-1]) / 2
+    even = (heights[:, half + 1 :] + heights[:, :half][:, ::-1]) / 2
+    above, below = posterior[:, half + 1 :], posterior[:, :half][:, ::-1]
+    mean = ((above - below) * odd + (above + below) * even).sum(1) + posterior[:, half] * heights[:, half]
+    return settled(0.5 + mean / 2)
+
+
+def _caveats(
+    data: Judgments, layout: Layout, anchored: bool, slope: Estimates, reference: float, converged: bool
+) -> Iterator[Caveat]:
+    if not converged:
+        yield Caveat("not-converged", "The fit has not converged; do not use it.")
+    most = int(data.raters_of().max())
+    if most < 2 and not data.anchored:
+        yield Caveat(
+            "no-overlap",
+            "No pair was judged by two raters and no truth is known, so nothing tells how reliable raters are:"
+            " every figure rests on the prior. Have pairs judged twice, or give gold.",
+        )
+    elif np.isfinite(slope.error).any() and not slope.identified.all():
+        count = int((~slope.identified).sum())
+        yield Caveat(
+            "few-judgments", f"Of {count} of {data.raters} raters the data tell less about their care than the prior."
+        )
+    if "position" not in layout.kinds:
+        yield Caveat(
+            "one-order",
+            "The order shown is unknown or always the same, so that no position bias can be told or removed.",
+        )
+    if layout.taste and not anchored:
+        yield Caveat(
+            "shared-length",
+            "A preference for length that all raters share is counted as taste: only gold of several lengths, or pairs"
+            " alike but for their length, tell it from a bias.",
+        )
+    if reference <= 0:
+        yield Caveat(
+            "adversarial-crowd",
+            "The median rater contradicts the rest or tells nothing: which answer is better is not settled. Give gold.",
+        )
