@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.optimize import minimize
 
 from heedful.core.crowd import Caveat, Consensus, Floats, Judgments, settled
@@ -28,7 +28,6 @@ REFERENCE = "a rater of median reliability"
 NOT_POSITIVE = Caveat(
     "not-converged", "The information matrix is not positive: no standard errors. Give it more judgments a rater."
 )
-UNITS = "logits"
 
 
 @dataclass(frozen=True)
@@ -196,11 +195,11 @@ def _search(likelihood: Likelihood, penalty: Penalty, start: Floats, rounds: int
 def _covariance(likelihood: Likelihood, penalty: Penalty, x: Floats, exact: bool) -> Floats | None:
     """The inverse of the information with the priors' precision; None where it is not positive."""
     information = likelihood.information(x, exact=exact) + penalty.precision.toarray()
-    try:
-        factor = cho_factor(information)
-    except LinAlgError:
+    factor, failed = dpotrf(information, lower=1)
+    if failed:
         return None
-    return np.asarray(cho_solve(factor, np.eye(len(information))))
+    inverse, _ = dpotri(factor, lower=1)
+    return np.asarray(np.tril(inverse) + np.tril(inverse, -1).T)
 
 
 def _estimates(layout: Layout, priors: Priors, x: Floats, covariance: Floats | None, kind: str) -> Estimates:
@@ -259,8 +258,8 @@ def _probability(
     lean = np.zeros((len(lengths), len(z)))
     for row, length in enumerate(lengths):
         eta = slope[:, None] * z + (bias * length)[:, None]
-        logs = votes.log_probability(eta, np.broadcast_to(tie[:, None], eta.shape), x[layout.cuts_at])
-        lean[row] = share @ (np.exp(logs) @ np.sign(votes.values))
+        logs = votes.log_probability(eta, tie[:, None], x[layout.cuts_at])
+        lean[row] = share @ np.tensordot(np.sign(votes.values), np.exp(logs), 1)
     heights = lean[which.reshape(-1)][cells.kind]
     half = len(z) // 2
     odd = (heights[:, half + 1 :] - heights[:, :half][:, ::-1]) / 2

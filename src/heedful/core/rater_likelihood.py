@@ -57,7 +57,8 @@ class Cells:
         key = (data.rater * 3 + (order + 1).astype(np.int64)) * len(step) + of_step[data.item]
         contexts, context = np.unique(key, return_inverse=True)
         cell_key, cell = np.unique(context * np.int64(len(votes.values)) + votes.place(data.vote), return_inverse=True)
-        kinds, kind = np.unique(np.stack([length, data.gold]), axis=1, return_inverse=True)
+        gold, of_gold = np.unique(data.gold, return_inverse=True)
+        kinds, kind = np.unique(np.searchsorted(step, length) * len(gold) + of_gold, return_inverse=True)
         return Cells(
             csr_matrix((data.weight, (data.item, cell)), shape=(data.items, len(cell_key))),
             cell_key % len(votes.values),
@@ -65,14 +66,16 @@ class Cells:
             contexts // len(step) // 3,
             (contexts // len(step) % 3 - 1).astype(np.float64),
             step[contexts % len(step)],
-            kind.reshape(-1),
-            kinds[0],
-            kinds[1],
+            kind,
+            step[kinds // len(gold)],
+            gold[kinds % len(gold)],
         )
 
 
 def _coarse(length: Floats) -> Floats:
-    return length if len(np.unique(length)) <= 2 / LENGTH_STEP + 1 else np.round(length / LENGTH_STEP) * LENGTH_STEP
+    values = np.sort(length)
+    few = np.count_nonzero(np.diff(values)) <= 2 / LENGTH_STEP
+    return length if few else np.round(length / LENGTH_STEP) * LENGTH_STEP
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ class Likelihood:
 
     def value_and_gradient(self, x: Floats) -> tuple[float, Floats]:
         """The log-likelihood and its gradient, by Fisher's identity: the mean score given the data."""
-        table, probability = self._cell_table(x)
+        logs = self._logs(x)
+        table = logs[self.cells.vote, self.cells.context]
         prior, taste_mean = self._prior(x)
         counts = np.zeros_like(table)
         kinds = np.zeros_like(prior)
@@ -97,20 +101,37 @@ class Likelihood:
             counts += rows.T @ posterior
             kinds += _indicator(kind, len(kinds)).T @ posterior
         gradient = np.zeros(self.layout.size)
-        self._add_raters(gradient, counts, probability)
+        self._add_raters(gradient, counts, np.exp(logs))
         if self.layout.taste:
             gradient[-1] = float((self.cells.kind_length * (kinds @ self.nodes - kinds.sum(1) * taste_mean)).sum())
         return total, gradient
 
     def posterior(self, x: Floats) -> Floats:
         """[items, Q] how probable each difference is, given the judgments."""
-        table, _ = self._cell_table(x)
-        prior, _ = self._prior(x)
-        return np.concatenate([posterior for _, _, posterior, _ in self._posteriors(table, prior)])
+        table = self._logs(x)[self.cells.vote, self.cells.context]
+        return np.concatenate([found for _, _, found, _ in self._posteriors(table, self._prior(x)[0])])
 
     def curvature(self, x: Floats) -> Floats:
-        """[parameters] the diagonal of the information if every difference were known: for scaling a search."""
-        return np.asarray(self._complete(x).power(2).sum(0)).ravel()
+        """[parameters] the diagonal of the information if every difference were known, its prior's mean: for scaling."""
+        cells, layout, votes = self.cells, self.layout, self.votes
+        probability = np.exp(self._logs(x))
+        counts = self._context_counts(np.exp(self._prior(x)[0])[cells.kind])
+        eta = counts * _variance(probability, votes.values / 2)
+        terms = {
+            "slope": eta @ self.nodes**2,
+            "position": eta.sum(1) * cells.order**2,
+            "length": eta.sum(1) * cells.length**2,
+            "tie": (counts * _variance(probability, votes.tied)).sum(1),
+        }
+        found = np.zeros(layout.size)
+        for kind in layout.kinds:
+            found[layout.of_raters(kind)] = np.bincount(cells.rater, terms[kind], minlength=layout.raters)
+        for at in range(layout.cuts):
+            mine = (votes.cut == at).astype(np.float64)
+            found[layout.cuts_at.start + at] = (counts * _variance(probability, mine)).sum()
+        if layout.taste:
+            found[-1] = (np.bincount(cells.kind) * cells.kind_length**2).sum()
+        return found
 
     def information(self, x: Floats, *, exact: bool) -> Floats:
         """[parameters, parameters] the observed information (Louis 1982), or the scores' outer products (BHHH 1974).
@@ -120,9 +141,7 @@ class Likelihood:
             exact: the observed information, whose time grows with the nodes; else the outer products, which agree
                 with it where there are many more pairs than parameters.
         """
-        table, _ = self._cell_table(x)
-        prior, _ = self._prior(x)
-        posterior = np.concatenate([found for _, _, found, _ in self._posteriors(table, prior)])
+        posterior = self.posterior(x)
         mean = self._scores(x, posterior)
         outer = (mean.T @ mean).toarray()
         if not exact:
@@ -132,20 +151,18 @@ class Likelihood:
         for q in range(len(self.nodes)):
             at_node = np.zeros_like(posterior)
             at_node[:, q] = 1.0
-            scores = self._scores(x, at_node)
-            scores = scores.multiply(np.sqrt(posterior[:, q])[:, None]).tocsr()
+            scores = self._scores(x, at_node).multiply(np.sqrt(posterior[:, q])[:, None]).tocsr()
             found -= (scores.T @ scores).toarray()
         return found
 
-    def _cell_table(self, x: Floats) -> tuple[Floats, Floats]:
-        """(log-probability of each cell's vote [cells, Q], probabilities [contexts, Q, V])."""
+    def _logs(self, x: Floats) -> Floats:
+        """[V, contexts, Q] log-probabilities of the votes."""
         cells, layout = self.cells, self.layout
         slope, tie, position, length = (
             layout.raters_get(x, kind)[cells.rater] for kind in ("slope", "tie", "position", "length")
         )
         eta = slope[:, None] * self.nodes + (position * cells.order + length * cells.length)[:, None]
-        logs = self.votes.log_probability(eta, np.broadcast_to(tie[:, None], eta.shape), x[layout.cuts_at])
-        return logs[cells.context, :, cells.vote], np.exp(logs)
+        return self.votes.log_probability(eta, tie[:, None], x[layout.cuts_at])
 
     def _prior(self, x: Floats) -> tuple[Floats, Floats]:
         """(log prior [kinds, Q], its mean [kinds]): normal, cut to the side that gold tells."""
@@ -162,116 +179,125 @@ class Likelihood:
 
     def _posteriors(self, table: Floats, prior: Floats) -> Iterator[tuple[csr_matrix, Ints, Floats, float]]:
         """(rows of the table, kinds, posterior [chunk, Q], log-likelihood) of the items, chunk by chunk."""
+        middle = table[:, len(self.nodes) // 2].copy()
+        table = table - middle[:, None]
+        ones = np.ones(len(self.nodes))
         for start in range(0, self.cells.table.shape[0], CHUNK):
             rows, kind = self.cells.table[start : start + CHUNK], self.cells.kind[start : start + CHUNK]
-            score = rows @ table + prior[kind]
-            top = score.max(1, keepdims=True)
-            score -= top
+            score = rows @ table
+            score += prior[kind]
+            # Against its value at no difference a likelihood overflows only where hundreds judge one item.
+            top = score.max(1) if score.max() > 500 else np.zeros(len(kind))
+            score -= top[:, None]
             np.exp(score, out=score)
-            total = score.sum(1, keepdims=True)
-            score /= total
-            yield rows, kind, score, float((top + np.log(total)).sum())
+            total = score @ ones
+            score *= (1 / total)[:, None]
+            yield rows, kind, score, float((rows @ middle).sum() + top.sum() + np.log(total).sum())
+
+    def _context_counts(self, posterior: Floats) -> Floats:
+        """[contexts, Q] the weight of the judgments in each context, at each node."""
+        cells = self.cells
+        return _indicator(cells.context, len(cells.rater)).T @ (cells.table.T @ posterior)
 
     def _add_raters(self, gradient: Floats, counts: Floats, probability: Floats) -> None:
         """Add the scores of all but the taste: how far the votes lie from what was expected, at each node."""
         cells, layout, votes = self.cells, self.layout, self.votes
-        contexts = len(cells.rater)
-        given = np.zeros((contexts, len(self.nodes), len(votes.values)))
-        given[cells.context, :, cells.vote] = counts
-        off = given - given.sum(2, keepdims=True) * probability
-        eta = off @ (votes.values / 2)
+        off = np.zeros_like(probability)
+        off[cells.vote, cells.context] = counts
+        off -= off.sum(0) * probability
+        eta = np.tensordot(votes.values / 2, off, 1)
         terms = {
             "slope": eta @ self.nodes,
             "position": eta.sum(1) * cells.order,
             "length": eta.sum(1) * cells.length,
-            "tie": (off @ votes.tied).sum(1),
+            "tie": np.tensordot(votes.tied, off, 1).sum(1),
         }
         for kind in layout.kinds:
             gradient[layout.of_raters(kind)] = np.bincount(cells.rater, terms[kind], minlength=layout.raters)
-        by_cut = off.sum((0, 1))
+        by_cut = off.sum((1, 2))
         for at in range(layout.cuts):
             gradient[layout.cuts_at.start + at] = by_cut[votes.cut == at].sum()
 
     def _scores(self, x: Floats, posterior: Floats) -> csr_matrix:
         """[items, parameters] the score of each item, in the mean over `posterior` [items, Q]."""
         cells, layout, votes = self.cells, self.layout, self.votes
-        _, probability = self._cell_table(x)
-        expected = probability @ (votes.values / 2)
-        eta = votes.values[cells.vote][:, None] / 2 - expected[cells.context]
-        tie = votes.tied[cells.vote][:, None] - (probability @ votes.tied)[cells.context]
+        probability = np.exp(self._logs(x))
         table = cells.table
         row = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
         context = cells.context[table.indices]
-        flat = np.einsum("nq,nq->n", posterior[row], eta[table.indices])
+
+        def mean(height: Floats, factor: Floats) -> Floats:
+            """[judgments] the mean over the posterior of what a vote has more of `height` [V] than was expected."""
+            off = height[cells.vote][:, None] - np.tensordot(height, probability, 1)[cells.context]
+            off *= factor
+            found = np.empty(len(row))
+            for start in range(0, len(row), CHUNK):
+                part = slice(start, start + CHUNK)
+                found[part] = np.einsum("nq,nq->n", posterior[row[part]], off[table.indices[part]])
+            return found * table.data
+
+        flat = mean(votes.values / 2, np.ones(len(self.nodes)))
         terms = {
-            "slope": np.einsum("nq,nq,q->n", posterior[row], eta[table.indices], self.nodes),
+            "slope": mean(votes.values / 2, self.nodes),
             "position": flat * cells.order[context],
             "length": flat * cells.length[context],
-            "tie": np.einsum("nq,nq->n", posterior[row], tie[table.indices]),
         }
-        columns, values, rows = [], [], []
-        for kind in layout.kinds:
-            rows.append(row)
-            columns.append(layout.of_raters(kind).start + cells.rater[context])
-            values.append(terms[kind] * table.data)
+        if "tie" in layout.kinds:
+            terms["tie"] = mean(votes.tied, np.ones(len(self.nodes)))
+        blocks = [(row, layout.of_raters(kind).start + cells.rater[context], terms[kind]) for kind in layout.kinds]
         for at in range(layout.cuts):
-            mine = (votes.cut == at).astype(np.float64)
-            off = mine[cells.vote][:, None] - (probability @ mine)[cells.context]
-            rows.append(row)
-            columns.append(np.full(len(row), layout.cuts_at.start + at))
-            values.append(np.einsum("nq,nq->n", posterior[row], off[table.indices]) * table.data)
+            score = mean((votes.cut == at).astype(np.float64), np.ones(len(self.nodes)))
+            blocks.append((row, np.full(len(row), layout.cuts_at.start + at), score))
         if layout.taste:
-            _, mean = self._prior(x)
-            rows.append(np.arange(table.shape[0]))
-            columns.append(np.full(table.shape[0], layout.size - 1))
-            values.append(cells.kind_length[cells.kind] * (posterior @ self.nodes - mean[cells.kind]))
-        return csr_matrix(
-            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
-            shape=(table.shape[0], layout.size),
-        )
+            items = np.arange(table.shape[0])
+            off = posterior @ self.nodes - self._prior(x)[1][cells.kind]
+            blocks.append((items, np.full(len(items), layout.size - 1), cells.kind_length[cells.kind] * off))
+        return _joined(blocks, table.shape[0], layout.size)
 
-    def _complete(self, x: Floats, posterior: Floats | None = None) -> csr_matrix:
-        """Rows whose inner products are the information if every difference were known, in the mean over `posterior`.
-
-        By default over the prior.
-        """
+    def _complete(self, x: Floats, posterior: Floats) -> csr_matrix:
+        """Rows whose inner products are the information if every difference were known, in the mean over `posterior`."""
         cells, layout, votes = self.cells, self.layout, self.votes
-        _, probability = self._cell_table(x)
-        prior, mean = self._prior(x)
-        expected = np.exp(prior)[cells.kind] if posterior is None else posterior
-        counts = np.zeros((len(cells.rater), len(self.nodes)))
-        np.add.at(counts, cells.context, cells.table.T @ expected)
-        context, q, v = (one.ravel() for one in np.indices(probability.shape))
-        weight = np.sqrt(counts[context, q] * probability[context, q, v])
-        eta = votes.values[v] / 2 - (probability @ (votes.values / 2))[context, q]
+        probability = np.exp(self._logs(x))
+        counts = self._context_counts(posterior)
+        v, context, q = (one.ravel() for one in np.indices(probability.shape))
+        weight = np.sqrt(counts * probability).ravel()
+
+        def off(height: Floats) -> Floats:
+            return (height[:, None, None] - np.tensordot(height, probability, 1)).ravel()
+
+        eta = off(votes.values / 2)
         terms = {
             "slope": eta * self.nodes[q],
             "position": eta * cells.order[context],
             "length": eta * cells.length[context],
-            "tie": votes.tied[v] - (probability @ votes.tied)[context, q],
+            "tie": off(votes.tied),
         }
         row = np.arange(len(weight))
-        rows, columns, values = [], [], []
-        for kind in layout.kinds:
-            rows.append(row)
-            columns.append(layout.of_raters(kind).start + cells.rater[context])
-            values.append(weight * terms[kind])
+        blocks = [
+            (row, layout.of_raters(kind).start + cells.rater[context], weight * terms[kind]) for kind in layout.kinds
+        ]
         for at in range(layout.cuts):
-            mine = (votes.cut == at).astype(np.float64)
-            rows.append(row)
-            columns.append(np.full(len(row), layout.cuts_at.start + at))
-            values.append(weight * (mine[v] - (probability @ mine)[context, q]))
+            score = weight * off((votes.cut == at).astype(np.float64))
+            blocks.append((row, np.full(len(row), layout.cuts_at.start + at), score))
         height = len(row)
         if layout.taste:
+            prior, mean = self._prior(x)
             variance = np.exp(prior) @ self.nodes**2 - mean**2
             of_kind = np.bincount(cells.kind, minlength=len(mean)) * cells.kind_length**2 * variance
-            rows.append(np.array([height]))
-            columns.append(np.array([layout.size - 1]))
-            values.append(np.array([np.sqrt(of_kind.sum())]))
+            blocks.append((np.array([height]), np.array([layout.size - 1]), np.array([np.sqrt(of_kind.sum())])))
             height += 1
-        return csr_matrix(
-            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(height, layout.size)
-        )
+        return _joined(blocks, height, layout.size)
+
+
+def _variance(probability: Floats, height: Floats) -> Floats:
+    """[contexts, Q] of `height` [V] under probabilities [V, contexts, Q]."""
+    return np.tensordot(height**2, probability, 1) - np.tensordot(height, probability, 1) ** 2
+
+
+def _joined(blocks: list[tuple[Ints, Ints, Floats]], height: int, width: int) -> csr_matrix:
+    """A sparse matrix of (rows, columns, values)."""
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return csr_matrix((values, (rows, columns)), shape=(height, width))
 
 
 def _indicator(kind: Ints, kinds: int) -> csr_matrix:

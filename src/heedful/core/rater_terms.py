@@ -74,13 +74,14 @@ class Votes:
         return np.searchsorted(self.values, vote).astype(np.int64)
 
     def log_probability(self, eta: Floats, tie: Floats, cuts: Floats) -> Floats:
-        """[..., V] log P(v) for eta and tie of the shape [...]."""
+        """[V, ...] log P(v) for eta of the shape [...] and tie that fits it."""
         intercept = np.where(self.cut >= 0, np.append(cuts, 0.0)[self.cut], 0.0)
-        score = eta[..., None] * (self.values / 2) + intercept
-        score += np.asarray(tie)[..., None] * self.tied
-        top = score.max(-1, keepdims=True)
-        score -= top
-        score -= np.log(np.exp(score).sum(-1, keepdims=True))
+        score = np.empty((len(self.values), *eta.shape))
+        for at, value in enumerate(self.values):
+            np.multiply(eta, value / 2, out=score[at])
+            score[at] += tie if self.tied[at] else intercept[at]
+        score -= score.max(0)
+        score -= np.log(np.exp(score).sum(0))
         return score
 
 
