@@ -13,37 +13,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg.lapack import dpotrf, dpotri
-from scipy.optimize import minimize
 
 from heedful.core.crowd import Caveat, Consensus, Floats, Judgments, settled
+from heedful.core.rater_fit import (
+    NOT_POSITIVE,
+    STEP,
+    STUCK,
+    Estimates,
+    estimates_of,
+    inverse,
+    move_left,
+    search,
+    weighted_median,
+)
 from heedful.core.rater_likelihood import Cells, Likelihood, grid
 from heedful.core.rater_terms import Layout, Penalty, Priors, Votes
 
-STEP = 0.01
-"""A fit has converged when no parameter would move by more than this part of its standard error."""
 LARGE = 200_000
 """Judgments above which standard errors come from the scores' outer products."""
 REFERENCE = "a rater of median reliability"
-NOT_POSITIVE = Caveat(
-    "not-converged", "The information matrix is not positive: no standard errors. Give it more judgments a rater."
-)
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """A figure for each rater, with how well it is known."""
-
-    value: Floats
-    """[raters] NaN where it is not fitted."""
-    error: Floats
-    """[raters] standard error; the prior's own spread where data say nothing."""
-    identified: np.ndarray
-    """[raters] whether data, not the prior, tell it: they take away at least half of the prior's variance."""
-
-    def interval(self, rater: int, z: float = 1.959964) -> tuple[float, float]:
-        """Normal interval, of 95% by default."""
-        return float(self.value[rater] - z * self.error[rater]), float(self.value[rater] + z * self.error[rater])
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,7 @@ class RaterAware:
     errors_by: str
     """How the standard errors were found."""
     gradient: float
-    """The largest move still to be made, in standard errors; converged at or below `STEP`."""
+    """The largest move still to be made, in standard errors; converged at or below `rater_fit.STEP`."""
     rounds: int
     """Evaluations of the likelihood."""
 
@@ -110,15 +98,19 @@ def rater_aware(
     if not keep_length and "length" not in layout.means:
         raise ValueError("a length bias that all share is taste: without gold of several lengths nothing removes it")
     penalty = Penalty.of(layout, priors)
-    x, gradient, scale, used = _search(likelihood, penalty, layout.start(priors), rounds)
+    start = layout.start(priors)
+    scale = 1 / np.sqrt(0.5 * likelihood.curvature(start) + np.asarray(penalty.precision.diagonal()))
+    x, gradient, used = search(likelihood.value_and_gradient, penalty, start, scale, rounds)
     exact = len(data.item) <= LARGE
-    covariance = _covariance(likelihood, penalty, x, exact) if errors else None
-    step = float(np.max(np.abs(gradient) * (scale if covariance is None else np.sqrt(np.diag(covariance)))))
+    covariance = None
+    if errors:
+        covariance = inverse(likelihood.information(x, exact=exact) + penalty.precision.toarray())
+    step = move_left(gradient, scale, covariance)
     estimates = {
-        kind: _estimates(layout, priors, x, covariance, kind) for kind in ("slope", "position", "length", "tie")
+        kind: estimates_of(layout, priors, x, covariance, kind) for kind in ("slope", "position", "length", "tie")
     }
     slope = estimates["slope"]
-    reference = _weighted_median(slope.value, np.bincount(data.rater, data.weight, minlength=data.raters))
+    reference = weighted_median(slope.value, data.rater, data.weight)
     converged = step <= STEP
     caveats = list(_caveats(data, layout, anchored, slope, reference, converged))
     if errors and covariance is None:
@@ -173,47 +165,6 @@ def _length_is_anchored(data: Judgments) -> bool:
     return bool(np.sqrt(np.mean(left**2)) > 0.05)
 
 
-def _search(likelihood: Likelihood, penalty: Penalty, start: Floats, rounds: int) -> tuple[Floats, Floats, Floats, int]:
-    """(parameters, gradient of the objective there, scale, evaluations): L-BFGS on scaled parameters."""
-    precision = np.asarray(penalty.precision.diagonal())
-    scale = 1 / np.sqrt(0.5 * likelihood.curvature(start) + precision)
-    used = 0
-
-    def objective(u: Floats) -> tuple[float, Floats]:
-        nonlocal used
-        used += 1
-        value, gradient = likelihood.value_and_gradient(u * scale)
-        extra, slope = penalty.value_and_gradient(u * scale)
-        return extra - value, (slope - gradient) * scale
-
-    options = {"maxiter": rounds, "maxfun": 2 * rounds, "gtol": STEP / 4, "ftol": 0.0, "maxcor": 20}
-    found = minimize(objective, start / scale, jac=True, method="L-BFGS-B", options=options)
-    x = found.x * scale
-    return x, np.asarray(found.jac) / scale, scale, used
-
-
-def _covariance(likelihood: Likelihood, penalty: Penalty, x: Floats, exact: bool) -> Floats | None:
-    """The inverse of the information with the priors' precision; None where it is not positive."""
-    information = likelihood.information(x, exact=exact) + penalty.precision.toarray()
-    factor, failed = dpotrf(information, lower=1)
-    if failed:
-        return None
-    inverse, _ = dpotri(factor, lower=1)
-    return np.asarray(np.tril(inverse) + np.tril(inverse, -1).T)
-
-
-def _estimates(layout: Layout, priors: Priors, x: Floats, covariance: Floats | None, kind: str) -> Estimates:
-    none = np.full(layout.raters, np.nan)
-    if kind not in layout.kinds:
-        return Estimates(none, none, np.zeros(layout.raters, dtype=bool))
-    value = x[layout.of_raters(kind)].copy()
-    if covariance is None:
-        return Estimates(value, none, np.zeros(layout.raters, dtype=bool))
-    variance = np.diag(covariance)[layout.of_raters(kind)]
-    spread = getattr(priors, f"{kind}_spread") ** 2
-    return Estimates(value, np.sqrt(variance), variance <= spread / 2)
-
-
 def _weights(population: ArrayLike | None, raters: int) -> Floats | None:
     if population is None:
         return None
@@ -221,12 +172,6 @@ def _weights(population: ArrayLike | None, raters: int) -> Floats | None:
     if weights.shape != (raters,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
         raise ValueError(f"population gives each of the {raters} raters a weight of 0 or more, not all 0")
     return weights / weights.sum()
-
-
-def _weighted_median(values: Floats, weights: Floats) -> float:
-    order = np.argsort(values)
-    share = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][np.searchsorted(share, 0.5)])
 
 
 def _odd(posterior: Floats, heights: Floats) -> Floats:
@@ -273,7 +218,7 @@ def _caveats(
     data: Judgments, layout: Layout, anchored: bool, slope: Estimates, reference: float, converged: bool
 ) -> Iterator[Caveat]:
     if not converged:
-        yield Caveat("not-converged", "The fit has not converged; do not use it.")
+        yield STUCK
     most = int(data.raters_of().max())
     if most < 2 and not data.anchored:
         yield Caveat(

@@ -112,7 +112,7 @@ class Likelihood:
         return np.concatenate([found for _, _, found, _ in self._posteriors(table, self._prior(x)[0])])
 
     def curvature(self, x: Floats) -> Floats:
-        """[parameters] the diagonal of the information if every difference were known, its prior's mean: for scaling."""
+        """[parameters] the diagonal of the information if every difference were known: for scaling."""
         cells, layout, votes = self.cells, self.layout, self.votes
         probability = np.exp(self._logs(x))
         counts = self._context_counts(np.exp(self._prior(x)[0])[cells.kind])
@@ -255,11 +255,11 @@ class Likelihood:
         return _joined(blocks, table.shape[0], layout.size)
 
     def _complete(self, x: Floats, posterior: Floats) -> csr_matrix:
-        """Rows whose inner products are the information if every difference were known, in the mean over `posterior`."""
+        """Rows whose products are the information if every difference were known, in the mean over `posterior`."""
         cells, layout, votes = self.cells, self.layout, self.votes
         probability = np.exp(self._logs(x))
         counts = self._context_counts(posterior)
-        v, context, q = (one.ravel() for one in np.indices(probability.shape))
+        _, context, q = (one.ravel() for one in np.indices(probability.shape))
         weight = np.sqrt(counts * probability).ravel()
 
         def off(height: Floats) -> Floats:

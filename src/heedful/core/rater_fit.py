@@ -1,0 +1,103 @@
+"""The search for raters' parameters, its test of convergence, and their standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.optimize import minimize
+
+from heedful.core.crowd import Caveat, Floats, Ints
+from heedful.core.rater_terms import Layout, Penalty, Priors
+
+STEP = 0.01
+"""A fit has converged when no parameter would move by more than this part of its standard error."""
+NOT_POSITIVE = Caveat(
+    "no-errors", "The information matrix is not positive, so there are no standard errors: give more judgments a rater."
+)
+STUCK = Caveat("not-converged", "The fit has not converged; do not use it.")
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A figure for each rater, with how well it is known."""
+
+    value: Floats
+    """[raters] NaN where it is not fitted."""
+    error: Floats
+    """[raters] standard error, with the prior; NaN where it was not reckoned."""
+    identified: NDArray[np.bool_]
+    """[raters] whether data tell it, not the prior: they take away at least half of the prior's variance."""
+
+    def interval(self, rater: int, z: float = 1.959964) -> tuple[float, float]:
+        """Normal interval, of 95% by default."""
+        return float(self.value[rater] - z * self.error[rater]), float(self.value[rater] + z * self.error[rater])
+
+
+def estimates_of(layout: Layout, priors: Priors, x: Floats, covariance: Floats | None, kind: str) -> Estimates:
+    """The raters' parameters of a kind with their errors; NaN where they are not fitted."""
+    none, unknown = np.full(layout.raters, np.nan), np.zeros(layout.raters, dtype=bool)
+    if kind not in layout.kinds:
+        return Estimates(none, none, unknown)
+    value = x[layout.of_raters(kind)].copy()
+    if covariance is None:
+        return Estimates(value, none, unknown)
+    variance = np.diag(covariance)[layout.of_raters(kind)]
+    return Estimates(value, np.sqrt(variance), variance <= getattr(priors, f"{kind}_spread") ** 2 / 2)
+
+
+def search(
+    log_likelihood: Callable[[Floats], tuple[float, Floats]],
+    penalty: Penalty,
+    start: Floats,
+    scale: Floats,
+    rounds: int,
+) -> tuple[Floats, Floats, int]:
+    """(parameters, gradient of the objective there, evaluations): L-BFGS on parameters in units of `scale`.
+
+    Args:
+        log_likelihood: gives the value and its gradient.
+        penalty: the priors.
+        start: parameters to begin at.
+        scale: about a standard error of each.
+        rounds: at most.
+    """
+    used = 0
+
+    def objective(u: Floats) -> tuple[float, Floats]:
+        nonlocal used
+        used += 1
+        value, gradient = log_likelihood(u * scale)
+        extra, slope = penalty.value_and_gradient(u * scale)
+        return extra - value, (slope - gradient) * scale
+
+    options = {"maxiter": rounds, "maxfun": 2 * rounds, "gtol": STEP / 4, "ftol": 0.0, "maxcor": 20}
+    found = minimize(objective, start / scale, jac=True, method="L-BFGS-B", options=options)
+    return found.x * scale, np.asarray(found.jac) / scale, used
+
+
+def move_left(gradient: Floats, scale: Floats, covariance: Floats | None) -> float:
+    """The largest move still to be made, in standard errors, or in `scale` where these were not reckoned."""
+    unit = scale if covariance is None else np.sqrt(np.diag(covariance))
+    return float(np.max(np.abs(gradient) * unit))
+
+
+def inverse(information: Floats) -> Floats | None:
+    """Of a symmetric matrix; None where it is not positive."""
+    factor, failed = dpotrf(information, lower=1)
+    if failed:
+        return None
+    found, _ = dpotri(factor, lower=1)
+    return np.asarray(np.tril(found) + np.tril(found, -1).T)
+
+
+def weighted_median(values: Floats, who: Ints, weight: Floats) -> float:
+    """The median of raters' figures over judgments [n] by `who` of some `weight`."""
+    total = np.zeros(len(values))
+    np.add.at(total, who, weight)
+    order = np.argsort(values)
+    reached = np.cumsum(total[order]) / total.sum()
+    return float(values[order][np.searchsorted(reached, 0.5)])
