@@ -9,7 +9,7 @@ For items that meet many others, such as models in an arena, see `rater_items`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,14 +23,22 @@ from heedful.core.rater_fit import (
     estimates_of,
     inverse,
     move_left,
+    moved,
     search,
+    spreads,
     weighted_median,
 )
 from heedful.core.rater_likelihood import Cells, Likelihood, grid
 from heedful.core.rater_terms import Layout, Penalty, Priors, Votes
 
 LARGE = 200_000
-"""Judgments above which standard errors come from the scores' outer products."""
+"""Judgments above which standard errors come from the scores' outer products, and spreads are not fitted."""
+MOST = 4000
+"""Parameters above which spreads are not fitted: each turn inverts a matrix of them."""
+TURNS = 12
+"""Of fitting parameters and spreads."""
+FIXED = 1e-3
+"""Spread that holds a parameter where it is."""
 REFERENCE = "a rater of median reliability"
 
 
@@ -58,6 +66,8 @@ class RaterAware:
     """The crowd's mean length bias; NaN where nothing anchors it: then it is part of the taste."""
     taste: float
     """How many standard deviations of score the longer answer gains at a length difference of 1; NaN without."""
+    priors: Priors
+    """With the spreads that were fitted."""
     errors_by: str
     """How the standard errors were found."""
     gradient: float
@@ -97,23 +107,19 @@ def rater_aware(
     weights = _weights(population, data.raters)
     if not keep_length and "length" not in layout.means:
         raise ValueError("a length bias that all share is taste: without gold of several lengths nothing removes it")
-    penalty = Penalty.of(layout, priors)
-    start = layout.start(priors)
-    scale = 1 / np.sqrt(0.5 * likelihood.curvature(start) + np.asarray(penalty.precision.diagonal()))
-    x, gradient, used = search(likelihood.value_and_gradient, penalty, start, scale, rounds)
-    exact = len(data.item) <= LARGE
-    covariance = None
-    if errors:
-        covariance = inverse(likelihood.information(x, exact=exact) + penalty.precision.toarray())
-    step = move_left(gradient, scale, covariance)
+    fit = _fit(data, likelihood, priors, rounds, errors)
+    x, step = fit.x, fit.step
     estimates = {
-        kind: estimates_of(layout, priors, x, covariance, kind) for kind in ("slope", "position", "length", "tie")
+        kind: estimates_of(layout, priors, fit.priors, x, fit.covariance, kind)
+        for kind in ("slope", "position", "length", "tie")
     }
+    if not told(data):
+        estimates["slope"] = _untold(priors, data.raters)
     slope = estimates["slope"]
     reference = weighted_median(slope.value, data.rater, data.weight)
     converged = step <= STEP
     caveats = list(_caveats(data, layout, anchored, slope, reference, converged))
-    if errors and covariance is None:
+    if errors and fit.covariance is None:
         caveats.append(NOT_POSITIVE)
     posterior = likelihood.posterior(x)
     consensus = Consensus(
@@ -136,10 +142,61 @@ def rater_aware(
         shared_position=layout.mean_get(x, "position") if "position" in layout.means else float("nan"),
         shared_length=layout.mean_get(x, "length") if "length" in layout.means else float("nan"),
         taste=layout.taste_get(x) if layout.taste else float("nan"),
-        errors_by="none" if covariance is None else "observed information" if exact else "outer products of the scores",
+        priors=fit.priors,
+        errors_by=fit.errors_by,
         gradient=step,
-        rounds=used,
+        rounds=fit.rounds,
     )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    x: Floats
+    priors: Priors
+    covariance: Floats | None
+    step: float
+    """The move left, in standard errors."""
+    errors_by: str
+    rounds: int
+
+
+def told(data: Judgments) -> bool:
+    """Whether anything tells how reliable raters are: a pair that two judged, or one whose truth is known."""
+    return data.anchored or int(data.raters_of().max()) > 1
+
+
+def _fit(data: Judgments, likelihood: Likelihood, priors: Priors, rounds: int, errors: bool) -> _Fit:
+    """Parameters and spreads in turn, until no spread moves by more than a fiftieth; of a large crowd no spreads."""
+    layout = likelihood.layout
+    exact = len(data.item) <= LARGE
+    alternate = exact and layout.size <= MOST and told(data)
+    if not told(data):
+        mean, _ = priors.slope
+        priors = replace(priors, slope=(mean, FIXED), slope_spread=FIXED)
+    now, x, used = priors, layout.start(priors), 0
+    for turn in range(TURNS if alternate else 1):
+        penalty = Penalty.of(layout, now)
+        scale = 1 / np.sqrt(0.5 * likelihood.curvature(x) + np.asarray(penalty.precision.diagonal()))
+        x, gradient, cost = search(likelihood.value_and_gradient, penalty, x, scale, rounds)
+        used += cost
+        covariance = None
+        if errors or alternate:
+            covariance = inverse(likelihood.information(x, exact=exact) + penalty.precision.toarray())
+        if covariance is None or not alternate or turn + 1 == TURNS:
+            break
+        after = spreads(layout, priors, x, covariance)
+        if moved(after, now, layout) < 0.02:
+            break
+        now = after
+    by = "none" if covariance is None else "observed information" if exact else "outer products of the scores"
+    return _Fit(x, now, covariance, move_left(gradient, scale, covariance), by, used)
+
+
+def _untold(priors: Priors, raters: int) -> Estimates:
+    """The prior itself."""
+    mean, uncertain = priors.slope
+    spread = float(np.hypot(uncertain, priors.slope_spread))
+    return Estimates(np.full(raters, mean), np.full(raters, spread), np.zeros(raters, dtype=bool))
 
 
 def _layout(data: Judgments) -> tuple[Votes, Layout, bool]:
@@ -219,12 +276,11 @@ def _caveats(
 ) -> Iterator[Caveat]:
     if not converged:
         yield STUCK
-    most = int(data.raters_of().max())
-    if most < 2 and not data.anchored:
+    if not told(data):
         yield Caveat(
             "no-overlap",
             "No pair was judged by two raters and no truth is known, so nothing tells how reliable raters are:"
-            " every figure rests on the prior. Have pairs judged twice, or give gold.",
+            " all are taken to be as the prior expects. Have pairs judged twice, or give gold.",
         )
     elif np.isfinite(slope.error).any() and not slope.identified.all():
         count = int((~slope.identified).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +30,24 @@ class Estimates:
     error: Floats
     """[raters] standard error, with the prior; NaN where it was not reckoned."""
     identified: NDArray[np.bool_]
-    """[raters] whether data tell it, not the prior: they take away at least half of the prior's variance."""
+    """[raters] whether data tell it: they say at least as much of it as the prior's first spread does."""
 
     def interval(self, rater: int, z: float = 1.959964) -> tuple[float, float]:
         """Normal interval, of 95% by default."""
         return float(self.value[rater] - z * self.error[rater]), float(self.value[rater] + z * self.error[rater])
 
 
-def estimates_of(layout: Layout, priors: Priors, x: Floats, covariance: Floats | None, kind: str) -> Estimates:
-    """The raters' parameters of a kind with their errors; NaN where they are not fitted."""
+def estimates_of(
+    layout: Layout, first: Priors, last: Priors, x: Floats, covariance: Floats | None, kind: str
+) -> Estimates:
+    """The raters' parameters of a kind with their errors; NaN where they are not fitted.
+
+    Args:
+        layout: where they stand.
+        first, last: the priors as they were given, and with fitted spreads.
+        x, covariance: the fit.
+        kind: slope, tie, position or length.
+    """
     none, unknown = np.full(layout.raters, np.nan), np.zeros(layout.raters, dtype=bool)
     if kind not in layout.kinds:
         return Estimates(none, none, unknown)
@@ -46,7 +55,34 @@ def estimates_of(layout: Layout, priors: Priors, x: Floats, covariance: Floats |
     if covariance is None:
         return Estimates(value, none, unknown)
     variance = np.diag(covariance)[layout.of_raters(kind)]
-    return Estimates(value, np.sqrt(variance), variance <= getattr(priors, f"{kind}_spread") ** 2 / 2)
+    own = 1 / variance - 1 / getattr(last, f"{kind}_spread") ** 2
+    return Estimates(value, np.sqrt(variance), own >= 1 / getattr(first, f"{kind}_spread") ** 2)
+
+
+def spreads(layout: Layout, first: Priors, x: Floats, covariance: Floats) -> Priors:
+    """The priors with the spreads that the raters show: one step of expectation maximisation (Laird and Ware 1982).
+
+    A spread's square becomes the mean, over raters and `firm` imagined ones of the first spread, of the squared
+    distance from the crowd's mean and its variance.
+    """
+    found = {}
+    variance = np.diag(covariance)
+    for kind in layout.kinds:
+        own = layout.of_raters(kind)
+        off = (x[own] - layout.mean_get(x, kind)) ** 2 + variance[own]
+        if kind in layout.means:
+            mean = layout.mean_at(kind)
+            off += variance[mean] - 2 * covariance[own, mean]
+        name = f"{kind}_spread"
+        squared = (first.firm * getattr(first, name) ** 2 + off.sum()) / (first.firm + layout.raters)
+        found[name] = float(np.sqrt(squared))
+    return replace(first, **found)  # type: ignore[arg-type]
+
+
+def moved(one: Priors, other: Priors, layout: Layout) -> float:
+    """By how much of itself the spread that differs most does."""
+    names = [f"{kind}_spread" for kind in layout.kinds]
+    return max(abs(getattr(one, name) / getattr(other, name) - 1) for name in names)
 
 
 def search(

@@ -159,7 +159,8 @@ def rater_aware_items(
     if step > STEP:
         caveats.append(STUCK)
     estimates = {
-        kind: estimates_of(model.layout, priors, x, covariance, kind) for kind in ("slope", "position", "length", "tie")
+        kind: estimates_of(model.layout, priors, priors, x, covariance, kind)
+        for kind in ("slope", "position", "length", "tie")
     }
     centre = np.eye(model.items) - 1 / model.items
     own = slice(model.layout.size, None)

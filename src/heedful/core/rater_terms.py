@@ -25,9 +25,13 @@ from heedful.core.crowd import Floats, Ints
 class Priors:
     """Normal priors, in logits. A rater's parameter has the crowd's mean, itself unknown, and a spread around it.
 
-    Spreads as wide as these let an adversary be one after a few dozen judgments, and leave a rater of three judgments
-    about where the crowd is.
+    The spreads are fitted too (`rater_fit.spreads`) and these figures are where that begins: the crowd's own spread
+    counts against them as its raters against `firm`. So a rater of three judgments stays about where the crowd is,
+    more so in a crowd of one mind.
     """
+
+    firm: float = 8.0
+    """How many raters the spreads below are worth."""
 
     slope: tuple[float, float] = (1.5, 1.0)
     """Mean and standard deviation of the crowd's mean slope; 1.5 makes two raters agree about two times in three."""
@@ -41,8 +45,8 @@ class Priors:
     length_spread: float = 0.5
     cut: float = 3.0
     """Of each strength's intercept, around 0."""
-    taste: float = 1.0
-    """Of how much of the scores' differences length explains."""
+    taste: float = 0.3
+    """Of how many standard deviations of score the longer answer gains. Wider, length would stand in for the scores."""
 
 
 @dataclass(frozen=True)
