@@ -19,7 +19,7 @@ from scipy.special import ndtr
 
 from heedful.core.crowd import Floats, Ints, settled
 
-TOLERANCE = 1e-8
+TOLERANCE = 1e-12
 """Converged when Newton's decrement, half the gain still expected in log-likelihood, is below this."""
 MOST = 4_000_000
 """Alternatives that all stages of all rankings may have together."""

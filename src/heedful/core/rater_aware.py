@@ -126,7 +126,7 @@ def rater_aware(
         "rater-aware",
         data.item_ids,
         _probability(likelihood, x, posterior, reference, weights, keep_length),
-        settled(0.5 + _odd(posterior, np.ones(len(likelihood.nodes) // 2)) / 2),
+        _above(posterior, data.gold),
         data.raters_of(),
         REFERENCE if weights is None else "raters as weighted",
         converged,
@@ -231,10 +231,11 @@ def _weights(population: ArrayLike | None, raters: int) -> Floats | None:
     return weights / weights.sum()
 
 
-def _odd(posterior: Floats, heights: Floats) -> Floats:
-    """[items] the mean of an odd function with these heights at the nodes above 0: exactly 0 where mirrored."""
+def _above(posterior: Floats, gold: Floats) -> Floats:
+    """[items] that the difference is above 0: what gold knows, else exactly one half where all is mirrored."""
     half = posterior.shape[1] // 2
-    return (posterior[:, half + 1 :] - posterior[:, :half][:, ::-1]) @ heights
+    lean = (posterior[:, half + 1 :] - posterior[:, :half][:, ::-1]).sum(1)
+    return settled(0.5 + np.where(np.isfinite(gold), gold, lean) / 2)
 
 
 def _probability(
