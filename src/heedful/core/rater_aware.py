@@ -24,9 +24,9 @@ from heedful.core.rater_fit import (
     inverse,
     move_left,
     moved,
+    reference_of,
     search,
     spreads,
-    weighted_median,
 )
 from heedful.core.rater_likelihood import Cells, Likelihood, grid
 from heedful.core.rater_terms import Layout, Penalty, Priors, Votes
@@ -39,7 +39,7 @@ TURNS = 12
 """Of fitting parameters and spreads."""
 FIXED = 1e-3
 """Spread that holds a parameter where it is."""
-REFERENCE = "a rater of median reliability"
+REFERENCE = "a rater of median reliability among those who do not contradict the rest"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def rater_aware(
             beside them, a length bias that all share from a taste for length.
         priors: see `Priors`.
         population: [raters] weights, in the order of `rater_ids`, of the raters that `probability` speaks of; by
-            default it is a rater with the median slope over judgments and the crowd's shared taste.
+            default it is a rater with the median slope, over the judgments of all whose slope is above 0, and the
+            crowd's shared taste.
         keep_length: of an anchored length bias: whether `probability` keeps it, as raters have it, or not.
         errors: whether to reckon standard errors, for which a matrix of all parameters is inverted.
         rounds: of the search, at most.
@@ -116,9 +117,9 @@ def rater_aware(
     if not told(data):
         estimates["slope"] = _untold(priors, data.raters)
     slope = estimates["slope"]
-    reference = weighted_median(slope.value, data.rater, data.weight)
+    reference = reference_of(slope.value, data.rater, data.weight)
     converged = step <= STEP
-    caveats = list(_caveats(data, layout, anchored, slope, reference, converged))
+    caveats = list(_caveats(data, layout, anchored, slope, converged))
     if errors and fit.covariance is None:
         caveats.append(NOT_POSITIVE)
     posterior = likelihood.posterior(x)
@@ -272,9 +273,7 @@ def _probability(
     return settled(0.5 + mean / 2)
 
 
-def _caveats(
-    data: Judgments, layout: Layout, anchored: bool, slope: Estimates, reference: float, converged: bool
-) -> Iterator[Caveat]:
+def _caveats(data: Judgments, layout: Layout, anchored: bool, slope: Estimates, converged: bool) -> Iterator[Caveat]:
     if not converged:
         yield STUCK
     if not told(data):
@@ -299,8 +298,10 @@ def _caveats(
             "A preference for length that all raters share is counted as taste: only gold of several lengths, or pairs"
             " alike but for their length, tell it from a bias.",
         )
-    if reference <= 0:
+    against = float(data.weight @ (slope.value[data.rater] <= 0)) / float(data.weight.sum())
+    if against >= 0.5 and not data.anchored:
         yield Caveat(
             "adversarial-crowd",
-            "The median rater contradicts the rest or tells nothing: which answer is better is not settled. Give gold.",
+            "Half of the judgments or more come from raters who contradict the rest or tell nothing: which side is"
+            " right is not settled. Give gold.",
         )

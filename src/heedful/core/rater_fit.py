@@ -30,7 +30,7 @@ class Estimates:
     error: Floats
     """[raters] standard error, with the prior; NaN where it was not reckoned."""
     identified: NDArray[np.bool_]
-    """[raters] whether data tell it: they say at least as much of it as the prior's first spread does."""
+    """[raters] whether data tell it: by themselves to within the prior's first spread, or half of itself."""
 
     def interval(self, rater: int, z: float = 1.959964) -> tuple[float, float]:
         """Normal interval, of 95% by default."""
@@ -56,7 +56,8 @@ def estimates_of(
         return Estimates(value, none, unknown)
     variance = np.diag(covariance)[layout.of_raters(kind)]
     own = 1 / variance - 1 / getattr(last, f"{kind}_spread") ** 2
-    return Estimates(value, np.sqrt(variance), own >= 1 / getattr(first, f"{kind}_spread") ** 2)
+    enough = np.maximum(getattr(first, f"{kind}_spread"), np.abs(value) / 2)
+    return Estimates(value, np.sqrt(variance), own >= 1 / enough**2)
 
 
 def spreads(layout: Layout, first: Priors, x: Floats, covariance: Floats) -> Priors:
@@ -130,10 +131,12 @@ def inverse(information: Floats) -> Floats | None:
     return np.asarray(np.tril(found) + np.tril(found, -1).T)
 
 
-def weighted_median(values: Floats, who: Ints, weight: Floats) -> float:
-    """The median of raters' figures over judgments [n] by `who` of some `weight`."""
-    total = np.zeros(len(values))
-    np.add.at(total, who, weight)
-    order = np.argsort(values)
+def reference_of(slopes: Floats, who: Ints, weight: Floats) -> float:
+    """The median slope over judgments [n] by `who`, of some `weight`, of raters above 0; 0 where there is none."""
+    total = np.zeros(len(slopes))
+    np.add.at(total, who, weight * (slopes[who] > 0))
+    if not total.any():
+        return 0.0
+    order = np.argsort(slopes)
     reached = np.cumsum(total[order]) / total.sum()
-    return float(values[order][np.searchsorted(reached, 0.5)])
+    return float(slopes[order][np.searchsorted(reached, 0.5)])

@@ -25,8 +25,8 @@ from heedful.core.rater_fit import (
     estimates_of,
     inverse,
     move_left,
+    reference_of,
     search,
-    weighted_median,
 )
 from heedful.core.rater_terms import Layout, Penalty, Priors, Votes
 
@@ -95,7 +95,7 @@ class RatedItems:
     length: Estimates
     tie: Estimates
     reference: float
-    """The slope of the rater whom `probability` speaks of: the median over judgments."""
+    """The slope of the rater whom `probability` speaks of: the median of those above 0, over judgments."""
     nu: float
     """Davidson's parameter of that rater; 0 without ties."""
     gradient: float
@@ -171,7 +171,7 @@ def rater_aware_items(
         centre @ x[own],
         None if covariance is None else centre @ covariance[own, own] @ centre,
         **estimates,
-        reference=weighted_median(estimates["slope"].value, judged.rater, judged.weight),
+        reference=reference_of(estimates["slope"].value, judged.rater, judged.weight),
         nu=float(np.exp(np.median(estimates["tie"].value))) if tied else 0.0,
         gradient=step,
         converged=step <= STEP,
