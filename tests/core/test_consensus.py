@@ -129,7 +129,7 @@ class TestDawidSkene:
     def test_it_is_a_maximum_of_the_likelihood(self) -> None:
         data = three(2)
         votes = labels(data.item, data.rater, (data.vote > 0).astype(int))
-        found = dawid_skene(votes)
+        found = dawid_skene(votes, tolerance=1e-9)
         assert found.converged
         best = _mixture(votes.item, votes.rater, votes.label, found.prior, found.confusion)
         assert best == pytest.approx(found.log_likelihood, abs=1e-6)

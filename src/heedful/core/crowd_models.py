@@ -14,8 +14,8 @@ from scipy.special import digamma
 
 from heedful.core.crowd import Floats, Ints
 
-TOLERANCE = 1e-6
-"""EM has converged when no class probability of an item moves by more."""
+TOLERANCE = 1e-4
+"""EM has converged when no class probability of an item moves by more in a round."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,17 @@ class LabelModel:
     """Of the data under the fit, without the prior."""
     rounds: int
     converged: bool
-    """No class probability moved by more than `TOLERANCE` in the last round."""
+    """No class probability moved by more than the tolerance in the last round."""
 
 
-def dawid_skene(data: Labels, *, truth: Floats | None = None, smoothing: float = 0.0, rounds: int = 2000) -> LabelModel:
+def dawid_skene(
+    data: Labels,
+    *,
+    truth: Floats | None = None,
+    smoothing: float = 0.0,
+    rounds: int = 2000,
+    tolerance: float = TOLERANCE,
+) -> LabelModel:
     """A confusion matrix for each rater (Dawid and Skene 1979, eqs. 2.3 to 2.5).
 
     Starts from the share of the labels. With few labels a rater an unsmoothed matrix takes chance for certainty;
@@ -91,19 +98,20 @@ def dawid_skene(data: Labels, *, truth: Floats | None = None, smoothing: float =
         truth: [items, classes] rows of 0 and 1 where the class is known, of NaN elsewhere.
         smoothing: imagined labels a cell, 0 for Dawid and Skene's own maximum likelihood.
         rounds: of EM, at most.
+        tolerance: converged when no class probability of an item moves by more in a round.
     """
     table, k = data.table(), data.classes
     pseudo = smoothing * (1 + 9 * np.eye(k))
     posterior = _start(data, table, truth)
     moved, done, likelihood = np.inf, 0, -np.inf
-    while done < rounds and moved > TOLERANCE:
+    while done < rounds and moved > tolerance:
         prior = posterior.sum(0) / posterior.sum()
         counts = np.asarray(table.T @ posterior).reshape(data.raters, k, k).transpose(0, 2, 1) + pseudo
         confusion = _rows(counts)
         score = table @ _log(confusion).transpose(0, 2, 1).reshape(-1, k) + _log(prior)
         after, likelihood = _normalised(score, truth)
         moved, posterior, done = float(np.abs(after - posterior).max()), after, done + 1
-    return LabelModel(posterior, prior, confusion, None, likelihood, done, moved <= TOLERANCE)
+    return LabelModel(posterior, prior, confusion, None, likelihood, done, moved <= tolerance)
 
 
 def mace(
@@ -113,6 +121,7 @@ def mace(
     guessing: tuple[float, float] = (0.5, 0.5),
     habit: float = 10.0,
     rounds: int = 2000,
+    tolerance: float = TOLERANCE,
 ) -> LabelModel:
     """Each rater either knows the label or guesses by a habit of their own (Hovy et al. 2013), by variational Bayes.
 
@@ -124,13 +133,14 @@ def mace(
         guessing: the Beta prior of (guessing, knowing); theirs is 0.5, 0.5.
         habit: the symmetric Dirichlet prior of the habits; theirs is 10.
         rounds: of EM, at most.
+        tolerance: converged when no class probability of an item moves by more in a round.
     """
     table, k, r = data.table(), data.classes, data.raters
     posterior = _start(data, table, truth)
     cells = np.asarray(table.sum(0)).reshape(r, k)
     knows, habits = np.full(r, 0.7), np.full((r, k), 1 / k)
     moved, done, likelihood = np.inf, 0, -np.inf
-    while done < rounds and moved > TOLERANCE:
+    while done < rounds and moved > tolerance:
         right = np.asarray(table.T @ posterior).reshape(r, k, k).diagonal(axis1=1, axis2=2)
         given = knows[:, None] + (1 - knows)[:, None] * habits
         known = right * knows[:, None] / np.maximum(given, 1e-300)
@@ -140,7 +150,7 @@ def mace(
         score = table @ _log(confusion).transpose(0, 2, 1).reshape(-1, k) - np.log(k)
         after, likelihood = _normalised(score, truth)
         moved, posterior, done = float(np.abs(after - posterior).max()), after, done + 1
-    return LabelModel(posterior, np.full(k, 1 / k), confusion, knows, likelihood, done, moved <= TOLERANCE)
+    return LabelModel(posterior, np.full(k, 1 / k), confusion, knows, likelihood, done, moved <= tolerance)
 
 
 def _mace_step(known: Floats, guessed: Floats, guessing: tuple[float, float], habit: float) -> tuple[Floats, Floats]:
