@@ -133,7 +133,7 @@ def mace(
         guessing: the Beta prior of (guessing, knowing); theirs is 0.5, 0.5.
         habit: the symmetric Dirichlet prior of the habits; theirs is 10.
         rounds: of EM, at most.
-        tolerance: converged when no class probability of an item moves by more in a round.
+        tolerance: converged when no class probability of an item, and no competence, moves by more in a round.
     """
     table, k, r = data.table(), data.classes, data.raters
     posterior = _start(data, table, truth)
@@ -145,11 +145,13 @@ def mace(
         given = knows[:, None] + (1 - knows)[:, None] * habits
         known = right * knows[:, None] / np.maximum(given, 1e-300)
         guessed = cells - known
+        before = knows
         knows, habits = _mace_step(known, guessed, guessing, habit)
         confusion = (1 - knows)[:, None, None] * habits[:, None, :] + knows[:, None, None] * np.eye(k)
         score = table @ _log(confusion).transpose(0, 2, 1).reshape(-1, k) - np.log(k)
         after, likelihood = _normalised(score, truth)
-        moved, posterior, done = float(np.abs(after - posterior).max()), after, done + 1
+        moved = max(float(np.abs(after - posterior).max()), float(np.abs(knows - before).max()))
+        posterior, done = after, done + 1
     return LabelModel(posterior, np.full(k, 1 / k), confusion, knows, likelihood, done, moved <= tolerance)
 
 
