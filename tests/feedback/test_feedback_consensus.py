@@ -15,7 +15,7 @@ from heedful.data.records import Message, Preference
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
 from heedful.feedback import adjudication, gold, snapshots, submission
-from heedful.feedback.export_consensus import Anchor, settle, truths
+from heedful.feedback.export_consensus import Anchor, _Columns, settle, truths
 from heedful.feedback.export_select import judged, selection
 from heedful.feedback.export_votes import Judged, Text, Vote
 from heedful.feedback.exports import export
@@ -101,6 +101,13 @@ def test_the_order_shown_is_removed() -> None:
 def test_a_ranking_counts_as_its_choices() -> None:
     vote = Vote("r", "person", ({"ranks": [1, 2, 3, 4]},))
     ranked = Judged("r", "ranking", [], tuple(Text(f"answer {i}") for i in range(4)), (vote,))
+    columns = _Columns()
+    columns.add(ranked, "")
+    assert sum(columns.weight) == pytest.approx(3)  # of four answers three choices
+    both_orders = Vote("ai", "ai", ({"strength": 1}, {"strength": -1}), ((0, 1), (1, 0)))
+    columns = _Columns()
+    columns.add(Judged("x", "pairwise", [], (Text("one"), Text("other")), (both_orders,)), "")
+    assert (columns.weight, columns.vote, columns.order) == ([0.5, 0.5], [-1, 1], [1, -1])
     found = settle([ranked, *crowd(8)], [], "dawid-skene")
     assert {key[1:] for key in found.pairs if key[0] == "r"} == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     assert all(found.pairs["r", i, j].probability > 0.5 for _, i, j in found.pairs if _ == "r")
