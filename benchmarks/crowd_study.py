@@ -1,7 +1,7 @@
 """Crowds of known truth: are raters' reliabilities and biases found again, and is the consensus better than a vote?
 
     python benchmarks/crowd_study.py                  # the table of docs/consensus.md, about four minutes on one core
-    python benchmarks/crowd_study.py --seeds 3 --crowds spammers adversaries
+    python benchmarks/crowd_study.py --seeds 3 --crowds "8 spammers" "5 adversaries"
 
 24 raters, 400 pairs, at 1, 2, 3, 5 and 9 judgments a pair. Score differences are normal with standard deviation 1, ties
 have Davidson's nu at one half. Figures are means over the seeds with 95% intervals (Student's).

@@ -24,6 +24,8 @@ MODULES = [
     "heedful",
     "heedful.errors",
     "heedful.files",
+    "heedful.core.consensus",
+    "heedful.core.rater_items",
     "heedful.core.statistics",
     "heedful.training.config.stage",
     "heedful.training.settings",
