@@ -31,6 +31,8 @@ MODULES = [
     "heedful.core.groups",
     "heedful.core.planning",
     "heedful.core.rater_cards",
+    "heedful.core.consensus",
+    "heedful.core.rater_items",
     "heedful.core.statistics",
     "heedful.training.config.stage",
     "heedful.training.settings",

@@ -122,6 +122,12 @@ def test_exports_in_each_format(of: Programme, tmp_path: Path, capsys: pytest.Ca
         run("export", tmp_path / "h.jsonl", "--programme", of.slug, "--format", "heedful", "--batches", "judged") == 0
     )
     assert re.search(r"rows +3 ", capsys.readouterr().out)
+    weighed = ["--format", "heedful", "--consensus", "rater-aware", "--json"]
+    assert run("export", tmp_path / "w.jsonl", "--programme", of.slug, *weighed) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["consensus"], said["anchors"], said["rows"]) == ("rater-aware", 0, 3)
+    assert said["notes"][0].startswith("No pair was judged by two raters")
+    assert '"consensus": "rater-aware"' in (tmp_path / "w.jsonl").read_text()
     made = snapshots.create_snapshot(of, "first")
     for name in ("first", str(made.pk)):
         path = tmp_path / f"{name}.jsonl"
@@ -133,6 +139,7 @@ def test_exports_in_each_format(of: Programme, tmp_path: Path, capsys: pytest.Ca
     ("words", "said"),
     [
         (["--format", "sft", "--margin", "strength"], "margin: margin says nothing in the format 'sft'."),
+        (["--format", "sft", "--consensus", "mace"], "consensus: consensus says nothing in the format 'sft'."),
         (["--snapshot", "frist"], "snapshot: there is no snapshot 'frist'. Did you mean 'first'?"),
         (["--batches", "judgd"], "Did you mean 'judged'?"),
         (["--rounds", "7"], "there is nothing to export."),

@@ -44,6 +44,7 @@ def test_trl_preferences_and_their_ties_beside(tmp_path: Path) -> None:
         "probability": pytest.approx(2 / 3),
         "votes": 3,
         "weight": 1.0,
+        "consensus": "share",
         "raters": 0,
         "item": 0,
     }

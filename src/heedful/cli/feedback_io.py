@@ -115,6 +115,9 @@ class ExportConfig:
     """Compare scored answers by this attribute of the rubric, or by the mean of all: mean."""
     best: bool = False
     """Of sft: the preferred answers of comparisons too."""
+    consensus: Literal["share", "majority", "weighted", "dawid-skene", "mace", "rater-aware"] = "share"
+    """How votes become a preference's probability: their share, the majority's 1 or 0, or a model of the raters, which
+    the programme's gold anchors. docs/consensus.md says which to choose."""
     store: StoreOptions = StoreOptions()
 
 
@@ -312,7 +315,7 @@ def export_file(arguments: list[str]) -> int:
 
 
 def _filters(given: ExportConfig) -> dict[str, Any]:
-    names = ("batches", "rounds", "raters", "adjudicated", "include_surplus", "attribute", "best")
+    names = ("batches", "rounds", "raters", "adjudicated", "include_surplus", "attribute", "best", "consensus")
     found = {name: list(v) if isinstance(v := getattr(given, name), tuple) else v for name in names}
     return {name: value for name, value in found.items() if value} | {"margin": given.margin}
 

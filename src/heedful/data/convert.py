@@ -69,7 +69,10 @@ def _oriented(prompt: Conversation, a: str, b: str, probability: float, origin: 
 
 
 def heedful_preference(row: Row, origin: Origin) -> list[Record]:
-    """Heedful's own: prompt (messages), a, b, probability, votes, margin, weight, strength. Other keys are errors."""
+    """Heedful's own: prompt (messages), a, b, probability, votes, margin, weight, strength, consensus, posterior.
+
+    Other keys are errors.
+    """
     probability = number(row, "probability", origin, default=1.0)
     votes = number(row, "votes", origin, default=1)
     weight = number(row, "weight", origin, default=1.0)
@@ -79,6 +82,9 @@ def heedful_preference(row: Row, origin: Origin) -> list[Record]:
         raise HeedfulError(f"'votes' is {votes:g}.", where=str(origin), mend="It counts judgments: 1, 2, 3 ...")
     if weight <= 0:
         raise HeedfulError(f"'weight' is {weight}.", where=str(origin), mend="It must be above 0.")
+    posterior = None if row.get("posterior") is None else number(row, "posterior", origin)
+    if posterior is not None and not 0.0 <= posterior <= 1.0:
+        raise HeedfulError(f"'posterior' is {posterior}.", where=str(origin), mend="It lies between 0 and 1.")
     return [
         Preference(
             prompt_of(row["prompt"], "prompt", origin),
@@ -90,6 +96,8 @@ def heedful_preference(row: Row, origin: Origin) -> list[Record]:
             weight=weight,
             origin=origin,
             strength=None if row.get("strength") is None else _strength(row, "strength", origin),
+            consensus=text_of(row["consensus"], "consensus", origin) if row.get("consensus") else "",
+            posterior=posterior,
         )
     ]
 

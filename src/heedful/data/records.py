@@ -70,6 +70,8 @@ class Preference:
     `votes` counts the judgments behind it; `margin` is by how much `a` should win, 0 when none was given;
     `strength` what raters said of how much better `a` is, from -3 to 3 (their mean), None when they did not.
     `weight` is the pair's share in its prompt's loss: 1/C(K,2) when K ranked answers gave C(K,2) pairs.
+    `consensus` names how `probability` was come by, empty where the file does not say; `posterior` is the probability
+    that `a` is the better answer, None where the consensus has no such notion.
     """
 
     prompt: Conversation
@@ -81,6 +83,8 @@ class Preference:
     weight: float = 1.0
     origin: Origin = MADE_HERE
     strength: float | None = None
+    consensus: str = ""
+    posterior: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ _MEND = "Write --format heedful, which keeps everything."
 def write_records(path: Path, records: Sequence[Record], *, format: str = "heedful") -> None:
     """Write records as JSON lines, gzipped where the name ends with `.gz`; whole or not at all.
 
-    Formats: "heedful" (any record; keeps probability, votes, margin, strength and weight), "trl" (any record; of a
+    Formats: "heedful" (any record; keeps all of it), "trl" (any record; of a
     preference its chosen and rejected side), "hh", "arena" and "alpaca-eval" (preferences). A format that
     cannot say what a record says refuses it: a tie has no chosen side, and HH-RLHF knows no system message.
     In "trl" and "hh" a soft probability becomes its majority, in "arena" too, where ties are kept.
@@ -57,6 +57,8 @@ def _heedful(record: Record) -> Row:
         row |= {"a": record.a, "b": record.b, "probability": record.probability}
         row |= {"votes": record.votes, "margin": record.margin, "weight": record.weight}
         row |= {} if record.strength is None else {"strength": record.strength}
+        row |= {"consensus": record.consensus} if record.consensus else {}
+        row |= {} if record.posterior is None else {"posterior": record.posterior}
     elif isinstance(record, Ranking):
         row |= {"completions": list(record.completions), "ranks": list(record.ranks), "weight": record.weight}
         row["attributes"] = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from heedful.feedback.export_votes import Judged, Pair, Text, best, labels, margin_named, orders, pairs
+from heedful.feedback.export_consensus import Consensus
+from heedful.feedback.export_votes import SHARE, Judged, Pair, Text, best, labels, margin_named, orders, pairs
 
 Row = dict[str, Any]
 TIES = "ties"
@@ -25,6 +26,8 @@ class Options:
     """Compare answers of the attributes task by this attribute, or by the "mean" of all; empty: not at all."""
     best: bool = False
     """Of sft: the preferred answers of comparisons too."""
+    consensus: Consensus | None = None
+    """What a model of the raters says of the pairs; by default the shares of the votes stand."""
 
     def __post_init__(self) -> None:
         margin_named(self.margin)
@@ -72,10 +75,11 @@ class Compared:
 def comparisons(judged: Judged, options: Options, tally: Tally) -> Iterator[Compared]:
     """The pairs of an item: those that votes compare, and each edit over its original."""
     found = [
-        Compared(judged, judged.answers[p.first], judged.answers[p.second], p) for p in pairs(judged, options.attribute)
+        Compared(judged, judged.answers[p.first], judged.answers[p.second], p)
+        for p in (_agreed(judged, pair, options.consensus) for pair in pairs(judged, options.attribute))
     ]
     found += [
-        Compared(judged, work.text, work.original, Pair(0, 1, 1.0, 1, 0.0, 1.0, (work.rater,)))
+        Compared(judged, work.text, work.original, Pair(0, 1, 1.0, 1, 0.0, 1.0, (work.rater,), "edit"))
         for work in judged.work
         if work.original is not None
     ]
@@ -88,6 +92,27 @@ def comparisons(judged: Judged, options: Options, tally: Tally) -> Iterator[Comp
             yield one
 
 
+def _agreed(judged: Judged, pair: Pair, consensus: Consensus | None) -> Pair:
+    """The pair as the consensus has it, the preferred one first; a verdict stays what it is."""
+    low, high = sorted((pair.first, pair.second))
+    found = None if consensus is None else consensus.pairs.get((judged.item, low, high))
+    if consensus is None or found is None or pair.consensus != SHARE:
+        return pair
+    first = pair.first if found.probability == 0.5 else low if found.probability > 0.5 else high
+    p, posterior = found.probability, found.posterior
+    if first != low:
+        p, posterior = 1 - p, None if posterior is None else 1 - posterior
+    return replace(
+        pair,
+        first=first,
+        second=low + high - first,
+        probability=p,
+        strength=pair.strength if first == pair.first else -pair.strength,
+        consensus=consensus.method,
+        posterior=posterior,
+    )
+
+
 def preference(one: Compared, options: Options) -> tuple[str, Row]:
     """A TRL preference; a tie goes to the file beside, as heedful's own says it."""
     if one.pair.probability == 0.5:
@@ -96,7 +121,7 @@ def preference(one: Compared, options: Options) -> tuple[str, Row]:
     if options.margin != "none":
         row["margin"] = _margin(one, options)
     row |= {"probability": one.pair.probability, "votes": one.pair.votes, "weight": one.pair.weight}
-    return "", row | {"raters": list(one.pair.raters), "item": one.judged.item}
+    return "", row | _how(one) | {"raters": list(one.pair.raters), "item": one.judged.item}
 
 
 def heedful(one: Compared, options: Options) -> tuple[str, Row]:
@@ -110,7 +135,13 @@ def heedful(one: Compared, options: Options) -> tuple[str, Row]:
         "votes": one.pair.votes,
         "margin": _margin(one, options),
         "weight": one.pair.weight,
-    } | strength
+    } | strength | _how(one)
+
+
+def _how(one: Compared) -> Row:
+    """How the probability was come by."""
+    posterior = {} if one.pair.posterior is None else {"posterior": one.pair.posterior}
+    return {"consensus": one.pair.consensus} | posterior
 
 
 def _margin(one: Compared, options: Options) -> float:

@@ -11,12 +11,14 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from heedful.errors import HeedfulError, nearest
-from heedful.feedback.export_votes import Judged, Text, Vote, Work
+from heedful.feedback.export_consensus import Anchor
+from heedful.feedback.export_votes import ADJUDICATOR, Judged, Text, Vote, Work
 from heedful.feedback.models import (
     Adjudication,
     Batch,
     Demonstration,
     Edit,
+    GoldKey,
     Item,
     ItemCompletion,
     ItemState,
@@ -31,7 +33,6 @@ from heedful.feedback.pseudonyms import Pseudonyms
 
 CHUNK = 200
 """Items fetched together."""
-ADJUDICATOR = "adjudicator"
 TRAINING = ("train",)
 """The purposes whose judgments enter a training format: this one."""
 
@@ -253,8 +254,49 @@ def _votes(rows: Sequence[Judgment], names: Pseudonyms) -> tuple[Vote, ...]:
     for key, given in by_rater.items():
         newest = max(row.guideline.version for row in given)
         payloads = tuple(row.payload for row in given if row.guideline.version == newest)
-        votes.append(Vote(str(names.of(key)), given[0].rater.kind, payloads))
+        orders = tuple(_order(row) for row in given if row.guideline.version == newest)
+        votes.append(Vote(str(names.of(key)), given[0].rater.kind, payloads, orders))
     return tuple(votes)
+
+
+def _order(row: Judgment) -> tuple[int, ...]:
+    """The item's indices as the rater, or an AI judge, saw them."""
+    shown = row.order or [int(index) for index in row.judge_order.split(",") if index.strip().isdigit()]
+    return tuple(shown)
+
+
+def anchors(chosen: Selection, names: Pseudonyms) -> Iterator[Anchor]:
+    """The programme's gold with what raters of the chosen kinds said of it; of a snapshot, until it was made.
+
+    An answer whose contest was upheld is none of the rater's errors, so it is left out.
+    """
+    known = GoldKey.objects.filter(item__programme=chosen.programme, item__purpose=Purpose.GOLD)
+    said = Judgment.objects.filter(pass_number=1, retracts=False, adjudication__isnull=True)
+    said = said.exclude(gold_outcome__upheld=True)
+    if chosen.raters:
+        said = said.filter(rater__kind__in=chosen.raters)
+    if chosen.snapshot is None:
+        said = said.filter(current__isnull=False)
+    else:
+        at = chosen.snapshot.created
+        known = known.filter(created__lte=at)
+        said = said.filter(created__lte=at).filter(Q(superseded_by__isnull=True) | Q(superseded_by__created__gt=at))
+    acceptable = dict(known.values_list("item_id", "acceptable"))
+    ordered = sorted(acceptable)
+    for start in range(0, len(ordered), CHUNK):
+        keys = ordered[start : start + CHUNK]
+        answers: dict[uuid.UUID, list[Text]] = defaultdict(list)
+        entries = ItemCompletion.objects.filter(item__in=keys).order_by("item_id", "index")
+        for entry in entries.select_related("completion"):
+            answers[entry.item_id].append(_text(entry.completion))
+        given: dict[uuid.UUID, list[Judgment]] = defaultdict(list)
+        for row in said.filter(item__in=keys).select_related("rater", "guideline").order_by("pk"):
+            given[row.item_id].append(row)
+        for key in keys:
+            if given[key]:
+                kind = given[key][0].kind
+                judged = Judged(str(key), kind, (), tuple(answers[key]), _votes(given[key], names))
+                yield Anchor(judged, acceptable[key])
 
 
 def _work(judgments: Sequence[uuid.UUID], names: Pseudonyms) -> dict[uuid.UUID, Work]:

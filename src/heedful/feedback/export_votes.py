@@ -15,6 +15,11 @@ MARGINS: dict[str, Callable[[float], float]] = {
     "scaled": lambda strength: max(0.0, strength) / 3,
 }
 """Named mappings of a strength for the preferred side, 0 to 3, to a margin: none, |s|, |s|/3."""
+SHARE = "share"
+"""Of votes: the consensus that believes every rater alike, and needs no fit."""
+ADJUDICATOR = "adjudicator"
+"""In place of a kind of rater: the vote is a verdict that stands for all."""
+VERDICT = "verdict"
 MEAN = "mean"
 """In place of an attribute's name: the mean over all of them."""
 
@@ -27,6 +32,8 @@ class Vote:
     kind: str
     """Of rater."""
     payloads: tuple[Mapping[str, Any], ...]
+    orders: tuple[tuple[int, ...], ...] = ()
+    """The indices in the order shown, for each payload; empty where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,17 @@ class Pair:
     first: int
     second: int
     probability: float
-    """That a rater prefers the first: votes, a tie counting half."""
+    """That a rater prefers the first: by default the votes, a tie counting half."""
     votes: int
     strength: float
     """Mean strength for the first, 0 to 3; 0 where the task knows none."""
     weight: float
     """1/C(K,2) of a ranking's pairs."""
     raters: tuple[str, ...]
+    consensus: str = SHARE
+    """How `probability` was come by: a method's name, "verdict" of an adjudicator's, "edit" of a correction's."""
+    posterior: float | None = None
+    """That the first is the better one, by methods that have the notion."""
 
 
 def margin_named(name: str) -> Callable[[float], float]:
@@ -107,13 +118,13 @@ def pairs(judged: Judged, attribute: str = "") -> Iterator[Pair]:
         judged: a pairwise or ranking item, or, with an attribute named, an attributes item.
         attribute: its name, or `MEAN`.
     """
-    compare = _comparison(judged.kind, attribute)
+    compare = comparison(judged.kind, attribute)
     if compare is None or not judged.votes:
         return
     count = len(judged.answers)
     weight = 1 / (count * (count - 1) / 2) if count > 1 else 0.0
     for i, j in itertools.combinations(range(count), 2):
-        said = [vote for vote in judged.votes if all(_speaks(p, judged.kind, attribute) for p in vote.payloads)]
+        said = [vote for vote in judged.votes if all(speaks(p, judged.kind, attribute) for p in vote.payloads)]
         if not said:
             continue
         probability = _mean(_mean(_half(compare(p, i, j)) for p in vote.payloads) for vote in said)
@@ -127,6 +138,7 @@ def pairs(judged: Judged, attribute: str = "") -> Iterator[Pair]:
             strength if first == i else -strength,
             weight,
             tuple(vote.rater for vote in said if vote.rater),
+            VERDICT if said[0].kind == ADJUDICATOR else SHARE,
         )
 
 
@@ -148,7 +160,7 @@ def orders(judged: Judged, vote: Vote, attribute: str = "") -> Order | None:
     count = range(len(judged.answers))
     if judged.kind == "ranking":
         return Order(_competition([-_mean(p["ranks"][i] for p in vote.payloads) for i in count]), {})
-    if judged.kind != "attributes" or not all(_speaks(p, judged.kind, attribute) for p in vote.payloads):
+    if judged.kind != "attributes" or not all(speaks(p, judged.kind, attribute) for p in vote.payloads):
         return None
     names = sorted(set.intersection(*({*row} for p in vote.payloads for row in p["scores"])))
     points = {name: [_mean(p["scores"][i][name] for p in vote.payloads) for i in count] for name in names}
@@ -175,12 +187,12 @@ def _strength(payload: Mapping[str, Any], kind: str) -> float:
     return -float(payload["strength"]) if kind == "pairwise" else 0.0
 
 
-def _speaks(payload: Mapping[str, Any], kind: str, attribute: str) -> bool:
+def speaks(payload: Mapping[str, Any], kind: str, attribute: str) -> bool:
     """Whether a payload scores the attribute at all: versions of a rubric differ."""
     return kind != "attributes" or attribute == MEAN or all(attribute in row for row in payload["scores"])
 
 
-def _comparison(kind: str, attribute: str) -> Callable[[Mapping[str, Any], int, int], float] | None:
+def comparison(kind: str, attribute: str) -> Callable[[Mapping[str, Any], int, int], float] | None:
     """How a payload compares completion i with j: above 0 where i is better."""
     if kind == "pairwise":
         return lambda payload, i, j: -payload["strength"]

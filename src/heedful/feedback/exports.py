@@ -17,8 +17,10 @@ from django.db import transaction
 from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback import events, raw_export, snapshots
 from heedful.feedback.databases import steady
+from heedful.feedback.export_consensus import Consensus, check_method, settle
 from heedful.feedback.export_rows import FORMATS, TIES, Options, Row, Tally, rows_of
-from heedful.feedback.export_select import Selection, judged, selection
+from heedful.feedback.export_select import Selection, anchors, judged, selection
+from heedful.feedback.export_votes import SHARE
 from heedful.feedback.models import Item, Programme, Prompt, Purpose, Snapshot
 from heedful.feedback.pseudonyms import Pseudonyms
 from heedful.files import atomic_write, sha256_file
@@ -34,6 +36,7 @@ NAMED = 20
 _PREFERENCES = ("trl-preference", "heedful")
 _OPTIONS = {
     "margin": _PREFERENCES,
+    "consensus": _PREFERENCES,
     "attribute": (*_PREFERENCES, "ranking", "unpaired"),
     "best": ("sft",),
     "adjudicated": (*_PREFERENCES, "ranking", "unpaired", "sft"),
@@ -67,6 +70,10 @@ class ExportReport:
     notes: tuple[str, ...] = ()
     held_back: tuple[str, ...] = ()
     """Ids of the snapshot's items that have become gold or check since: they are not in the file."""
+    consensus: str = ""
+    """How the probabilities of preferences were come by."""
+    anchors: int = 0
+    """Judgments of gold that the consensus rests on besides."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -82,6 +89,8 @@ class ExportReport:
             "ties_out": str(self.ties_out) if self.ties_out else None,
             "left_out": self.left_out,
             "held_back": list(self.held_back),
+            "consensus": self.consensus,
+            "anchors": self.anchors,
             "snapshot": self.snapshot,
             "notes": list(self.notes),
         }
@@ -101,6 +110,7 @@ def export(
     margin: str = "none",
     attribute: str = "",
     best: bool = False,
+    consensus: str = SHARE,
     salt: bytes | None = None,
     actor: Any = None,
 ) -> ExportReport:
@@ -123,20 +133,23 @@ def export(
         margin: a name of `MARGINS`.
         attribute: compare answers by this attribute of the rubric, or by the "mean" of all.
         best: of sft: the preferred answers of comparisons too.
+        consensus: of preferences: a name of `heedful.core.consensus.METHODS`. All but share and majority are models
+            of the raters, fitted to the chosen judgments and to what the same raters said of the programme's gold.
         salt: key of the pseudonyms; by default fresh, or the snapshot's own.
         actor: who asks, for the audit log.
 
     Raises:
-        HeedfulError: an unknown format, an option that says nothing in it, nothing to export, or the file cannot
-            be written.
+        HeedfulError: an unknown format, an option that says nothing in it, nothing to export, a consensus that does not
+            converge, or the file cannot be written.
     """
     out = Path(out)
     given = {
         "batches": batches, "rounds": rounds, "raters": raters, "snapshot": snapshot, "adjudicated": adjudicated,
         "include_surplus": include_surplus, "margin": margin if margin != "none" else "", "attribute": attribute,
-        "best": best,
+        "best": best, "consensus": consensus if consensus != SHARE else "",
     }  # fmt: skip
     _check(format, out, given)
+    check_method(consensus)
     options = Options(margin, attribute, best)
     if snapshot is not None and not snapshot.training:
         raise HeedfulError("this snapshot is not for training.", where="snapshot", mend="Make one that is.")
@@ -156,7 +169,9 @@ def export(
         elif format == PROMPTS:
             report = _prompts(chosen, out)
         else:
-            report = _rows(chosen, format, options, names, out)
+            settled = _settled(chosen, names, consensus, attribute)
+            report = _rows(chosen, format, replace(options, consensus=settled), names, out)
+            report = _with_consensus(report, consensus, settled)
         report = _told(report, chosen.held_back())
     with transaction.atomic():
         events.record(
@@ -168,8 +183,26 @@ def export(
             judgments=report.judgments,
             snapshot=snapshot,
             held_back=len(report.held_back),
+            anchors=report.anchors,
         )
     return report
+
+
+def _settled(chosen: Selection, names: Pseudonyms, method: str, attribute: str) -> Consensus | None:
+    """A first look at what is exported, for a method that weighs raters by all of it."""
+    if method == SHARE:
+        return None
+    return settle(judged(chosen, names), anchors(chosen, names), method, attribute)
+
+
+def _with_consensus(report: ExportReport, method: str, settled: Consensus | None) -> ExportReport:
+    if report.format not in _PREFERENCES:
+        return report
+    if settled is None:
+        return replace(report, consensus=method)
+    return replace(
+        report, consensus=method, anchors=settled.gold, notes=(*report.notes, *(text for text in settled.caveats))
+    )
 
 
 def _told(report: ExportReport, held_back: Sequence[str]) -> ExportReport:

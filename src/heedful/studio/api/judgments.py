@@ -131,6 +131,7 @@ def export(
     margin: Literal["none", "strength", "scaled"] = "none",
     attribute: Annotated[str, Field(max_length=80)] = "",
     best: bool = False,
+    consensus: Literal["share", "majority", "weighted", "dawid-skene", "mace", "rater-aware"] = "share",
 ) -> StreamingHttpResponse:
     """Judgments as JSON lines, as `heedful export` writes them.
 
@@ -155,6 +156,7 @@ def export(
             margin=margin,
             attribute=attribute,
             best=best,
+            consensus=consensus,
             actor=request.auth.author_id,  # type: ignore[attr-defined]
         )
     except BaseException:
