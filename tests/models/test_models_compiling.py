@@ -16,6 +16,9 @@ from heedful.models.policy import Policy
 from heedful.rollout.engine import NativeEngine
 from heedful.rollout.types import RolloutParams
 
+UNCOMPILABLE = {("gpt_neox", "bfloat16"), ("phi", "bfloat16")}
+"""PyTorch 2.13 writes C++ for these that does not compile."""
+
 
 @pytest.fixture(autouse=True)
 def _afresh() -> Any:
@@ -26,12 +29,12 @@ def _afresh() -> Any:
 
 @pytest.fixture
 def plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Layers are traced, with their gradients, and run without a C++ compiler; the list names each traced one."""
+    """Layers are traced and run without a C++ compiler; the list names each traced one."""
     seen: list[str] = []
 
     def compile(layer: nn.Module, **how: Any) -> None:
         seen.append(type(layer).__name__)
-        layer._compiled_call_impl = torch.compile(layer._call_impl, backend="aot_eager", **how)
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend="eager", **how)
 
     monkeypatch.setattr(nn.Module, "compile", compile)
     return seen
@@ -61,7 +64,12 @@ def test_compiled_layers_learn_the_same(llama: Policy, batch: Any, plainly: list
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_architecture_learns_the_same_through_the_compiler(policy: Policy, batch: Any, precision: Any) -> None:
     exact = learnt(own(policy), batch)
-    found = learnt(own(policy, precision, compiles=True), batch)
+    compiled = own(policy, precision, compiles=True)
+    if (policy.model.config.model_type, precision) in UNCOMPILABLE:
+        with pytest.raises(HeedfulError, match="fails on the layers"):
+            learnt(compiled, batch)
+        return
+    found = learnt(compiled, batch)
     if precision == "float32":
         torch.testing.assert_close(exact[0], found[0], rtol=1e-4, atol=1e-4)
     cosine = torch.cosine_similarity(exact[1], found[1], dim=0)
@@ -114,6 +122,26 @@ def test_no_compiler_is_said_before_anything_runs(llama: Policy, batch: Any, mon
     with pytest.raises(HeedfulError, match=r"C\+\+ compiler"):
         llama.token_logprobs(*batch)
     assert not is_compiled(llama.model)
+
+
+def test_layers_that_cannot_be_compiled_are_refused_and_run_as_they_did(
+    llama: Policy, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no such instruction")
+
+    def compile(layer: nn.Module, **how: Any) -> None:
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend=fails, **how)
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    plain, _ = llama.token_logprobs(*batch)
+    llama.compiles = True
+    with pytest.raises(HeedfulError, match=r"fails on the layers of LlamaForCausalLM.*no such instruction"):
+        llama.token_logprobs(*batch)
+    assert not is_compiled(llama.model)
+    assert all(p.grad is None for p in llama.model.parameters())
+    llama.compiles = False
+    assert torch.equal(llama.token_logprobs(*batch)[0], plain)
 
 
 def test_an_architecture_without_named_layers_is_refused() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+from torch._inductor.exc import InductorError
 
 from heedful.errors import HeedfulError
 
@@ -22,7 +24,8 @@ def compile_layers(model: Any) -> None:
     """Let the layers of a transformers model run compiled from now on. What is saved of it does not change.
 
     Raises:
-        HeedfulError: no C++ compiler for a model on a CPU, or an architecture that does not name its layers.
+        HeedfulError: no C++ compiler for a model on a CPU; an architecture that does not name its layers, or whose
+            layers PyTorch cannot compile.
     """
     kinds = set(getattr(model, "_no_split_modules", None) or ())
     layers = [part for part in model.modules() if type(part).__name__ in kinds]
@@ -36,8 +39,28 @@ def compile_layers(model: Any) -> None:
         _require_compiler()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, WAYS)
     for layer in layers:
-        if layer._compiled_call_impl is None:
-            layer.compile(dynamic=True)
+        layer.compile(dynamic=True)
+    try:
+        _rehearse(model)
+    except (BackendCompilerFailed, InductorError, TorchDynamoException) as error:
+        for layer in layers:
+            layer._compiled_call_impl = None
+        raise HeedfulError(
+            f"torch.compile of PyTorch {torch.__version__} fails on the layers of {type(model).__name__}: "
+            f"{' '.join(str(error).split())[:200]}",
+            where="loading.compile",
+            mend="Leave it out for this architecture and precision.",
+        ) from error
+
+
+def _rehearse(model: Any) -> None:
+    """Run a few tokens forward and back, so that what cannot be compiled is found before a run begins."""
+    width = model.get_input_embeddings().embedding_dim
+    weight = model.get_input_embeddings().weight
+    with torch.enable_grad():
+        states = torch.zeros(2, 8, width, dtype=weight.dtype, device=weight.device, requires_grad=True)
+        hidden = model.base_model(inputs_embeds=states, use_cache=False).last_hidden_state
+        torch.autograd.grad(hidden.float().sum(), states)
 
 
 def is_compiled(model: nn.Module) -> bool:
