@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,14 @@ class Forced:
     def attach(self, this: Any) -> None:
         """Let a batch of rows end where it is to."""
         ends = self.lengths[torch.as_tensor(this.chunk.rows)].to(this.device) - 1
+        decoding_of = weakref.ref(this)  # a class is a cycle: it would keep the cache until garbage is collected
 
         class Sampler(type(this.sampler)):  # type: ignore[misc]
             def __call__(self, logits: Any, uniform: Any, present: Any) -> tuple[Any, Any]:
                 tokens, logprobs = super().__call__(logits, uniform, present)
-                last = ends[this._slots] == this.step
+                decoding = decoding_of()
+                assert decoding is not None
+                last = ends[decoding._slots] == decoding.step
                 return tokens.where(tokens != END, END + 1).masked_fill(last, END), logprobs
 
         this.sampler.__class__ = Sampler
