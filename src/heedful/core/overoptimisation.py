@@ -1,10 +1,10 @@
 """How the gold reward rises and falls as a policy moves away, and how far it should be let go.
 
-Gao et al. 2022 ("Scaling laws for reward model overoptimization", equations 1 and 2): with d = sqrt(KL) the gain in gold
-reward over the starting policy is d (α - β d) for best-of-n and d (α - β log d) for reinforcement learning. Both are
-linear in (α, β), so they are fitted by least squares; both peaks are functions of α / β, whose interval is Fieller's
-(1954). That interval is unbounded where β may be 0: then the data do not tell whether the gold reward ever falls, and
-no peak is given.
+Gao et al. 2022 ("Scaling laws for reward model overoptimization", equations 1 and 2): with d = sqrt(KL) the gain in
+gold reward over the starting policy is d (α - β d) for best-of-n and d (α - β log d) for reinforcement learning. Both
+are linear in (α, β), so they are fitted by least squares; both peaks are functions of α / β, whose interval is
+Fieller's (1954). That interval is unbounded where β may be 0: then the data do not tell whether the gold reward ever
+falls, and no peak is given.
 """
 
 from __future__ import annotations

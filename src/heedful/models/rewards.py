@@ -96,6 +96,20 @@ class EnsembleReward:
         return self.rule(self.members(prompts, completions))
 
 
+def judged(
+    reward: Reward, prompts: Sequence[Conversation], completions: Sequence[str]
+) -> tuple[Tensor | Sequence[float], dict[str, Tensor]]:
+    """The scores of completions, and what else the judge can say of each of them without judging again.
+
+    Returns:
+        scores [B], and measures [B] by name: of an ensemble `disagreement`, the standard deviation over its members.
+    """
+    if not isinstance(reward, EnsembleReward):
+        return reward(prompts, completions), {}
+    members = reward.members(prompts, completions)
+    return reward.rule(members), {"disagreement": members.std(0, correction=0)}
+
+
 _AGGREGATED = re.compile(r"(mean|worst|penalised)(?:=([^:,]*))?:(.+)")
 
 
