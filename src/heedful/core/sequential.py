@@ -1,10 +1,10 @@
 """A win rate that may be looked at again and again: always-valid intervals for pairs in clusters, and when to stop.
 
 The interval is Robbins' normal mixture (Robbins 1970, "Statistical methods related to the law of the iterated
-logarithm"), which is the mixture sequential probability ratio test of Johari et al. 2022 ("Always valid inference",
-equation 4) turned into an interval, with an estimated variance as in the asymptotic confidence sequences of
-Waudby-Smith et al. 2024 ("Time-uniform central limit theory", theorem 2.2). Two things are added to it: the variance is
-clustered by prompt and by rater, and a cluster number too small for the normal law is paid for with Student's t.
+logarithm"), which is the mixture sequential probability ratio test of Johari et al. 2022 ("Always valid inference")
+turned into an interval, with an estimated variance as in the asymptotic confidence sequences of Waudby-Smith et al.
+2024 ("Time-uniform central limit theory and asymptotic confidence sequences"). Two things are added to it: the variance
+is clustered by prompt and by rater, and a cluster number too small for the normal law is paid for with Student's t.
 
 Its error rates are those of a limit, so they are shown by simulation (tests/core/test_sequential.py), not promised.
 """
@@ -167,7 +167,7 @@ def mixture_radius(variance: float, freedom: int, *, level: float = 0.95, effect
 def cluster_variance(won: ArrayLike, prompts: Sequence[Hashable], raters: Sequence[Hashable] | None = None) -> float:
     """The variance of a mean whose values share prompts and raters, never 0.
 
-    The two-way estimate of Cameron, Gelbach and Miller 2011 (equation 2.11): what clusters of prompts say, and what
+    The two-way estimate of Cameron, Gelbach and Miller 2011: what clusters of prompts say, and what
     clusters of raters say, less what single (prompt, rater) cells say; at least the larger of the first two. One win
     and one loss on prompts of their own are added (Agresti and Coull 1998), so that pairs that all went one way are
     not taken for certain.

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from heedful.training.config.checks import at_least, require, share
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
+from heedful.training.config.watch import WatchConfig
 
 
 @dataclass(frozen=True)
@@ -377,6 +378,7 @@ class OnlineConfig:
     loading: LoadingConfig = LoadingConfig()
     records: RecordsConfig = RecordsConfig()
     memory: MemoryConfig = MemoryConfig()
+    watch: WatchConfig = WatchConfig()
     run: RunConfig = field(default_factory=lambda: RunConfig(checkpoint_every=20, sample_every=10))
 
     def __post_init__(self) -> None:
