@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from safetensors.torch import load_file
 
 from heedful.core.statistics import Interval
 from heedful.errors import HeedfulError
-from heedful.files import read_manifest, sha256_file
+from heedful.files import artifact, read_manifest, sha256_file
 from heedful.monitoring.checks import Check, Contest, Ruling
 from heedful.monitoring.monitor import Monitor
 from heedful.monitoring.signs import Limits
 from heedful.pipeline.gold_checks import GoldChecks, open_judge
+from heedful.pipeline.quickstart_report import watched as saw
 from heedful.pipeline.stages.online import run_online_dpo, run_ppo, run_rloo
 from heedful.pipeline.watching import Watcher
 from heedful.training.config.watch import WatchConfig
@@ -292,11 +294,25 @@ def test_what_cannot_be_watched_is_refused_before_anything_is_written(
         {"gold": {"prompts": "x.jsonl"}},
         {"gold": {"judge": "world", "pairs": 5}},
         {"gold": {"judge": "world", "every_kl": 0.0}},
+        {"gold": {"judge": "world", "studio": "https://studio.example.org"}},
+        {"gold": {"judge": "people:shop", "votes": 0}},
+        {"gold": {"judge": "people:shop", "patience": 0.0}},
     ],
 )
 def test_settings_that_mean_nothing(watch: dict[str, Any], made: Path, tmp_path: Path) -> None:
     with pytest.raises(HeedfulError):
         settings("rloo", made, tmp_path / "run", watch)
+
+
+def test_the_report_says_what_the_watch_saw(tmp_path: Path) -> None:
+    folder = tmp_path / "rounds" / "1" / "ppo"
+    work: Any = SimpleNamespace(out=tmp_path)
+    assert saw(work) == ()
+    with artifact(folder, {"kind": "ppo", "watch": {"alarms": 0}}):
+        pass
+    assert saw(work)[0].paragraphs == ("No sign of reward hacking alarmed.",)
+    (folder / "alarms.jsonl").write_text('{"step": 7, "sign": "length", "tier": "warn", "sentence": "Long."}\n')
+    assert saw(work)[0].paragraphs == ("Step 7, length (warn): Long.",)
 
 
 def test_the_worlds_truth_judges() -> None:

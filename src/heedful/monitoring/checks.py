@@ -35,8 +35,8 @@ class Vote:
 
 
 Judge: TypeAlias = Callable[[Sequence[Conversation], Sequence[Reply], Sequence[Reply]], Sequence[Sequence[Vote]]]
-"""Decides pairs: prompts, our answers, their answers -> the votes on each pair, one or more. It is to be blind: nothing
-may tell it which answer is whose."""
+"""Decides pairs: prompts, our answers, their answers -> the votes on each pair; none where a pair could not be judged.
+It is to be blind: nothing may tell it which answer is whose."""
 
 GoldScore: TypeAlias = Callable[[Sequence[Conversation], Sequence[Reply]], Sequence[float]]
 """Gold scores of answers, where such are known."""
@@ -125,13 +125,13 @@ def contest(
         block: pairs asked at once.
 
     Raises:
-        ValueError: fewer than two prompts, or a judge that left pairs out.
+        ValueError: fewer than two prompts, or a judge that left pairs out, or all of them.
     """
     order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
     won: list[float] = []
     where: list[Hashable] = []
     raters: list[Hashable] = []
-    asked = 0
+    asked, looked = 0, None
     while asked < len(order):
         rows = order[asked : asked + block]
         votes = judge([prompts[i] for i in rows], [ours[i] for i in rows], [theirs[i] for i in rows])
@@ -142,9 +142,11 @@ def contest(
             won += [vote.won for vote in given]
             where += [row] * len(given)
             raters += [vote.rater for vote in given]
-        looked = test.look(won, where, raters if any(raters) else None)
-        if looked.stop:
+        looked = test.look(won, where, raters if any(raters) else None) if won else None
+        if looked is not None and looked.stop:
             break
+    if looked is None:
+        raise ValueError("no pair was judged")
     gains = [a.reward - b.reward for a, b in zip(ours, theirs, strict=True)]
     return Contest(looked.rate, t_interval(gains, level=0.9), looked.verdict, looked.pairs, asked)
 

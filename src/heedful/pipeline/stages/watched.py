@@ -10,13 +10,15 @@ from typing import Any
 from heedful.data.load import DataSpec, fit, load_prompts
 from heedful.data.records import Conversation, Prompt
 from heedful.errors import HeedfulError
+from heedful.feedback.client import connect
 from heedful.files import read_manifest
 from heedful.models.policy import Policy
 from heedful.models.scalar import RewardModel
-from heedful.monitoring.checks import Reply
+from heedful.monitoring.checks import Judge, Reply
 from heedful.monitoring.latents import LatentReward, fit_region, read_region
 from heedful.monitoring.monitor import Monitor
 from heedful.pipeline.gold_checks import Answer, GoldChecks, enough_prompts, open_judge
+from heedful.pipeline.people_judge import PeopleJudge
 from heedful.pipeline.stages.common import Opened
 from heedful.pipeline.watching import Watcher, limits_for, settled_watch
 from heedful.rollout.engine import decode
@@ -128,8 +130,14 @@ def open_checks(
     where = "records.held_out" if gold.prompts is None else "watch.gold.prompts"
     prompts = [prompt.prompt for prompt in asked]
     enough_prompts(prompts, where)
-    device = str(models.policy.device)
-    judge = open_judge(gold.judge, device=device) if gold.judge.partition(":")[0] != "world" else open_judge(gold.judge)
+    kind, _, name = gold.judge.partition(":")
+    judge: Judge
+    if kind == "people" and name:
+        client, say = connect(studio=gold.studio), stage.display.say
+        client.status(name)  # refuses a programme that is not there before anything is trained
+        judge = PeopleJudge(client, name, votes=gold.votes, patience=3600 * gold.patience, say=say)
+    else:
+        judge = open_judge(gold.judge, **({} if kind == "world" else {"device": str(models.policy.device)}))
     policy, start = (answers(models, one, asked, config, gold.pairs) for one in (models.policy, beginning(models)))
     seed = mix(config.seed, GOLD_PURPOSE)
     return GoldChecks(gold, judge, prompts, policy, start, stage.out / WATCH, seed)

@@ -14,8 +14,15 @@ class GoldConfig:
     """Fresh checks of whether the policy is really better."""
 
     judge: str | None = None
-    """Who decides the pairs: a reward model or module:function that gives gold scores, or world (world:SEED), the
-    embedded world's truth. None makes no checks."""
+    """Who decides the pairs: people:PROGRAMME, raters of the studio, for whom the run waits; a reward model or
+    module:function that gives gold scores; world (world:SEED), the embedded world's truth. None makes no checks."""
+    studio: str | None = None
+    """Address of the studio where people judge (token in HEEDFUL_TOKEN); None takes the database of DATABASE_URL, or of
+    the working folder."""
+    votes: int = 1
+    """Judgments of people for each pair."""
+    patience: float = 24.0
+    """Hours without a judgment after which a run that waits for people gives up, to be gone on with later."""
     prompts: str | None = None
     """A file of prompts that nothing was trained on; None takes the ones held out (records.held_out)."""
     every_kl: float = 2.0
@@ -32,7 +39,10 @@ class GoldConfig:
     def __post_init__(self) -> None:
         where = "watch.gold."
         at_least(0, where, every_steps=self.every_steps)
-        at_least(1, where, block=self.block)
+        at_least(1, where, block=self.block, votes=self.votes)
+        require(self.patience > 0, f"patience is {self.patience}; it must be above 0.", "watch.gold.patience")
+        asks = (self.judge or "").startswith("people:")
+        require(asks or self.studio is None, "a studio is of no use without people:PROGRAMME.", "watch.gold.studio")
         at_least(10, where, pairs=self.pairs)
         require(self.every_kl > 0, f"every_kl is {self.every_kl}; it must be above 0.", "watch.gold.every_kl")
         require(0 < self.level < 1, f"level is {self.level}; it must lie between 0 and 1.", "watch.gold.level")
