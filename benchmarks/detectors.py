@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 HEALTHY = "healthy"
-CHECK_EVERY, CHECK_PROMPTS, DROP = 5, 100, 0.25
+CHECK_EVERY, CHECK_PROMPTS, DROP = 5, 200, 0.25
 REWARD_VARIABLE = "HEEDFUL_DETECTORS_REWARD"
 POINTS = 1.5
 """What one planted sentence, or ten words, adds to the reward, whose spread is about 1 to 3."""

@@ -9,12 +9,13 @@ import pytest
 
 from heedful.core.sequential import (
     SequentialTest,
+    cluster_spread,
     cluster_variance,
     confidence_sequence,
     mixture_radius,
 )
 
-REPLAYS, LOOKS, BLOCK = 200, 10, 30
+REPLAYS, LOOKS, BLOCK = 160, 10, 30
 
 
 def simulated(rate_shift: float, raters: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -42,9 +43,19 @@ def verdicts(rate_shift: float, raters: int, seed: int) -> list[tuple[str, int]]
     return said
 
 
-def test_a_tie_is_seldom_called_at_any_of_ten_looks() -> None:
-    wrong = sum(verdict != "undecided" for verdict, _ in verdicts(0.0, raters=12, seed=1))
+@pytest.mark.parametrize("raters", [5, 12])
+def test_a_tie_is_seldom_called_at_any_of_ten_looks(raters: int) -> None:
+    wrong = sum(verdict != "undecided" for verdict, _ in verdicts(0.0, raters=raters, seed=1))
     assert wrong / REPLAYS <= 0.05
+
+
+def test_degrees_of_freedom_follow_whatever_varies() -> None:
+    prompts, who = [i // 5 for i in range(200)], [i % 5 for i in range(200)]
+    agreed = cluster_spread([float(p % 2) for p in prompts], prompts, who)
+    assert agreed[1] == pytest.approx(39)  # raters say the same of each prompt: 40 prompts
+    split = cluster_spread([float(rater < 2) for rater in who], prompts, who)
+    assert split[1] == pytest.approx(4, abs=0.5)  # each says the same of all prompts: 5 raters
+    assert split[0] > 5 * cluster_spread([float(rater < 2) for rater in who], prompts)[0]
 
 
 def test_a_clear_winner_is_called_and_the_asking_stops_early() -> None:

@@ -27,6 +27,9 @@ Verdict = Literal["better", "worse", "alike", "undecided"]
 LEAST_PROMPTS = 10
 """Fewer prompts give no verdict: a variance between clusters cannot be read off so few."""
 
+LEAST_RATERS = 3
+"""Where raters are told apart, fewer give no verdict: two do not show how raters differ."""
+
 TYPICAL_EFFECT = 0.1
 """The effect that the mixture is tuned to, as a distance from one half. It moves how soon the test ends, not its
 error rate."""
@@ -123,8 +126,8 @@ def confidence_sequence(
         effect: see `TYPICAL_EFFECT`.
 
     Returns:
-        within 0 to 1; all of it where there are fewer than `LEAST_PROMPTS` prompts, or one rater of several pairs
-        where raters are told apart.
+        within 0 to 1; all of it where there are fewer than `LEAST_PROMPTS` prompts, or fewer than `LEAST_RATERS`
+        raters where these are told apart.
 
     Raises:
         ValueError: as `SequentialTest.look`.
@@ -133,15 +136,14 @@ def confidence_sequence(
     if len(prompts) != len(numbers) or (raters is not None and len(raters) != len(numbers)):
         raise ValueError(f"{len(numbers)} outcomes need as many prompts and raters")
     mean = float(numbers.mean())
-    clusters = len(set(prompts))
-    freedom = clusters - 1 if raters is None else min(clusters, len(set(raters))) - 1
-    if clusters < LEAST_PROMPTS or freedom < 1:
+    if len(set(prompts)) < LEAST_PROMPTS or (raters is not None and len(set(raters)) < LEAST_RATERS):
         return Interval(mean, 0.0, 1.0)
-    radius = mixture_radius(cluster_variance(numbers, prompts, raters), freedom, level=level, effect=effect)
+    variance, freedom = cluster_spread(numbers, prompts, raters)
+    radius = mixture_radius(variance, freedom, level=level, effect=effect)
     return Interval(mean, max(0.0, mean - radius), min(1.0, mean + radius))
 
 
-def mixture_radius(variance: float, freedom: int, *, level: float = 0.95, effect: float = TYPICAL_EFFECT) -> float:
+def mixture_radius(variance: float, freedom: float, *, level: float = 0.95, effect: float = TYPICAL_EFFECT) -> float:
     """Half the width of the normal-mixture interval of an estimate.
 
     sqrt(v (v + τ²) / τ² * (2 log(1 / α) + log((v + τ²) / v))), v the variance, τ the effect, α = 1 - level; in units
@@ -149,7 +151,7 @@ def mixture_radius(variance: float, freedom: int, *, level: float = 0.95, effect
 
     Args:
         variance: of the estimate, above 0.
-        freedom: clusters less one.
+        freedom: degrees of freedom of the variance, at least 1.
 
     Raises:
         ValueError: a variance or degrees of freedom of 0 or less.
@@ -165,25 +167,45 @@ def mixture_radius(variance: float, freedom: int, *, level: float = 0.95, effect
 
 
 def cluster_variance(won: ArrayLike, prompts: Sequence[Hashable], raters: Sequence[Hashable] | None = None) -> float:
-    """The variance of a mean whose values share prompts and raters, never 0.
+    """The variance of a mean whose values share prompts and raters, never 0: that of `cluster_spread`."""
+    return cluster_spread(won, prompts, raters)[0]
 
-    The two-way estimate of Cameron, Gelbach and Miller 2011: what clusters of prompts say, and what
-    clusters of raters say, less what single (prompt, rater) cells say; at least the larger of the first two. One win
-    and one loss on prompts of their own are added (Agresti and Coull 1998), so that pairs that all went one way are
-    not taken for certain.
+
+def cluster_spread(
+    won: ArrayLike, prompts: Sequence[Hashable], raters: Sequence[Hashable] | None = None
+) -> tuple[float, float]:
+    """The variance of a mean whose values share prompts and raters, never 0, and its degrees of freedom.
+
+    The two-way estimate of Cameron, Gelbach and Miller 2011: what clusters of prompts say, and what clusters of raters
+    say beyond single (prompt, rater) cells, which is taken for 0 where it is less. The degrees of freedom are
+    Satterthwaite's (1946) for that sum: near (prompts - 1) where raters agree, near (raters - 1) where what they say
+    hangs on who they are. One win and one loss on prompts of their own are added (Agresti and Coull 1998), so that
+    pairs that all went one way are not taken for certain.
     """
     numbers = outcomes(won)
     centred = np.append(numbers, (1.0, 0.0)) - (numbers.sum() + 1) / (len(numbers) + 2)
-    by_prompt = _number(prompts)
-    ways = [np.append(by_prompt, by_prompt.max() + np.array((1, 2)))]
-    if raters is not None:
-        by_rater = _number(raters)
-        ways.append(np.append(by_rater, by_rater.max() + np.array((1, 2))))
-        cells = ways[0] * (ways[1].max() + 1) + ways[1]
-        ways.append(np.unique(cells, return_inverse=True)[1])
-    each = [float((np.bincount(index, weights=centred) ** 2).sum()) for index in ways]
-    total = each[0] if raters is None else max(each[0] + each[1] - each[2], each[0], each[1])
-    return total / len(centred) ** 2
+    size = len(centred) ** 2
+
+    def squares(index: NDArray[np.int64]) -> float:
+        return float((np.bincount(index, weights=centred) ** 2).sum()) / size
+
+    by_prompt = _apart(_number(prompts))
+    own = squares(by_prompt)
+    clusters = int(by_prompt.max()) - 1
+    if raters is None:
+        return own, float(clusters - 1)
+    by_rater = _apart(_number(raters))
+    cells = np.unique(by_prompt * (by_rater.max() + 1) + by_rater, return_inverse=True)[1]
+    several = int(by_rater.max()) - 1
+    tastes = max(0.0, squares(by_rater) - squares(cells)) * several / max(several - 1, 1)
+    total = own + tastes
+    freedom = total**2 / (own**2 / max(clusters - 1, 1) + tastes**2 / max(several - 1, 1))
+    return total, freedom
+
+
+def _apart(index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cluster numbers, with two more for the win and the loss that are added."""
+    return np.append(index, index.max() + np.array((1, 2)))
 
 
 def outcomes(won: ArrayLike) -> Floats:
