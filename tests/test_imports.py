@@ -37,6 +37,10 @@ MODULES = [
     "heedful.training.config.stage",
     "heedful.training.settings",
     "heedful.evaluation.winrate",
+    "heedful.core.sequential",
+    "heedful.core.overoptimisation",
+    "heedful.monitoring.calibrate",
+    "heedful.monitoring.checks",
     "heedful.pipeline.report",
 ]
 FOLDERS = ["data", "world", "cli"]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedful.evaluation.text import describe, distinct_n, self_repetition, top_opening, words
+from heedful.core.text import distinct_n, self_repetition, top_opening, words
+from heedful.evaluation.text import describe
 
 
 def test_words_are_folded_and_marks_stand_alone() -> None:

@@ -19,7 +19,17 @@ from heedful.training.folders import checkpoints
 from heedful.training.optimiser import Optimiser
 from heedful.training.progress import Display
 from heedful.training.run import Watch, run
-from heedful.training.state import Event, SetKLCoefficient, Step, Stop, TrainState
+from heedful.training.state import (
+    Event,
+    Keep,
+    RollBack,
+    SetKLCoefficient,
+    Step,
+    Stop,
+    TrainState,
+    event_from_json,
+    event_to_json,
+)
 
 TOTAL = 20
 SETTINGS = RunConfig(checkpoint_every=4, tensorboard=False, sample_every=0)
@@ -152,6 +162,60 @@ def test_stop_ends_the_run_after_its_step(tmp_path: Path) -> None:
     assert state.step == 5
     assert state.scalars["stopped"] == "enough"
     assert len(metrics(tmp_path)) == 5
+
+
+def keep_and_go_back(step: Step) -> list[Event]:
+    events: dict[int, list[Event]] = {3: [Keep("good")], 6: [Keep("better")], 10: [RollBack(6, "hacked")]}
+    return events.get(step.number, [])
+
+
+def test_rolling_back_ends_the_run_with_the_weights_that_were_kept(tmp_path: Path) -> None:
+    short = fresh()
+    go(tmp_path / "short", short, trainer(short), Watch(intervene=lambda s: [Stop("")] if s.number == 6 else []))
+    state = fresh()
+    go(tmp_path / "whole", state, trainer(state), Watch(intervene=keep_and_go_back))
+    assert torch.equal(weights(state), weights(short))
+    assert (state.step, state.scalars["stopped"], state.scalars["rolled_back_to"]) == (10, "hacked", 6)
+    assert [folder.name for folder in (tmp_path / "whole" / "kept").iterdir()] == ["step-00000006"]
+
+
+@pytest.mark.parametrize("die_in", [4, 6, 7, 8, 10])
+def test_what_was_kept_is_there_again_after_a_kill(tmp_path: Path, die_in: int) -> None:
+    whole = fresh()
+    go(tmp_path / "whole", whole, trainer(whole), Watch(intervene=keep_and_go_back))
+    state = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "cut", state, trainer(state, die_in=die_in), Watch(intervene=keep_and_go_back))
+    again = fresh()
+    load_checkpoint(tmp_path / "cut", again)
+    go(tmp_path / "cut", again, trainer(again), Watch(intervene=keep_and_go_back))
+    assert torch.equal(weights(whole), weights(again))
+    for name in ("events.jsonl", "metrics.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_weights_that_were_never_kept_cannot_be_put_back(tmp_path: Path) -> None:
+    state = fresh()
+    with pytest.raises(HeedfulError, match="step 2 are to be put back"):
+        go(tmp_path, state, trainer(state), Watch(intervene=lambda step: [RollBack(2, "x")]))
+
+
+def test_whoever_intervenes_sees_every_step_and_the_journal_decides(tmp_path: Path) -> None:
+    state, seen = fresh(), []
+    (tmp_path / "events.jsonl").write_text(json.dumps({"step": 3, **event_to_json(SetKLCoefficient(0.3))}) + "\n")
+
+    def look(step: Step) -> list[Event]:
+        seen.append(step.number)
+        return [SetKLCoefficient(0.9)] if step.number == 2 else []
+
+    go(tmp_path, state, trainer(state), Watch(intervene=look))
+    assert seen == list(range(1, TOTAL + 1))
+    assert [row["beta"] for row in metrics(tmp_path)][1:4] == [0.1, 0.1, 0.3]
+
+
+def test_every_event_comes_back_from_the_journal() -> None:
+    for event in (Keep("a"), RollBack(3, "b"), Stop("c"), SetKLCoefficient(0.1)):
+        assert event_from_json(json.loads(json.dumps({"step": 9, **event_to_json(event)}))) == event
 
 
 ODD_TEXT = "caf\u00e9 \u2028 and \u0085 \U0001f642"

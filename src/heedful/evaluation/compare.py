@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.text import words
 from heedful.data.records import Conversation, Message, prompt_key
 from heedful.errors import HeedfulError
-from heedful.evaluation.text import TextStatistics, describe, words
+from heedful.evaluation.text import TextStatistics, describe
 from heedful.evaluation.winrate import WinRate, cluster_index, length_controlled_win_rate, outcomes, win_rate
 from heedful.files import write_json
 

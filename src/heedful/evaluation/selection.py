@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.text import words
 from heedful.data.records import Conversation, Preference, prompt_key
 from heedful.evaluation.best_of_n import best_of_n, best_of_n_kl
 from heedful.evaluation.compare import Answer
-from heedful.evaluation.text import words
 from heedful.evaluation.winrate import Floats, cluster_index
 
 PROXY, GOLD = "proxy", "gold"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -94,6 +94,29 @@ class EnsembleReward:
     def __call__(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
         """Scores [B] float32 of completions, without gradient, in the order given."""
         return self.rule(self.members(prompts, completions))
+
+    def measured(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scores, and `disagreement` [B]: the standard deviation over members. One pass of each."""
+        members = self.members(prompts, completions)
+        return self.rule(members), {"disagreement": members.std(0, correction=0)}
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A reward that can say more of each answer than its score, without judging it again."""
+
+    def measured(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scores [B], and measures [B] by name."""
+        ...
+
+
+def judged(
+    reward: Reward, prompts: Sequence[Conversation], completions: Sequence[str]
+) -> tuple[Tensor | Sequence[float], dict[str, Tensor]]:
+    """The scores of completions, and what else the judge can say of each of them."""
+    if isinstance(reward, Measuring):
+        return reward.measured(prompts, completions)
+    return reward(prompts, completions), {}
 
 
 _AGGREGATED = re.compile(r"(mean|worst|penalised)(?:=([^:,]*))?:(.+)")

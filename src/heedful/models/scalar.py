@@ -223,6 +223,18 @@ class RewardModel(ScalarModel):
         raw = self._over(sequences, None, lambda tokens, mask: bank(self.last_states(tokens, mask)))
         return bank.said(raw)
 
+    def scores_and_states(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Normalised scores [B] of completions and the states [B, H] that they were read off, without gradient."""
+        pairs = zip(prompts, completions, strict=True)
+        sequences = [self.render(prompt, completion) for prompt, completion in pairs]
+
+        def read(tokens: Tensor, attention: Tensor) -> Tensor:
+            states = self.last_states(tokens, attention)
+            return torch.cat([self._head(states)[:, None], states.float()], dim=1)
+
+        both = self._over(sequences, None, read)
+        return self.normalised(both[:, 0]), both[:, 1:]
+
     def score_tokens(self, sequences: Sequence[Sequence[int]], *, budget: int | None = None) -> Tensor:
         """Normalised scores [B] float32 of token sequences that end with end-of-turn, without gradient.
 

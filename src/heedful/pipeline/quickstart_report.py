@@ -15,6 +15,7 @@ from heedful.pipeline.embedded import Embedded, gold_judge
 from heedful.pipeline.embedded_evaluation import SPLIT_NAMES, Standing
 from heedful.pipeline.report_data import (
     Curve,
+    Explanation,
     Figure,
     FindingRow,
     Goal,
@@ -28,6 +29,7 @@ from heedful.pipeline.report_data import (
 )
 from heedful.pipeline.run_folder import code_version
 from heedful.pipeline.stages.common import peak_memory
+from heedful.training.folders import ALARMS
 
 if TYPE_CHECKING:
     from heedful.pipeline.quickstart import Results
@@ -57,6 +59,7 @@ def assemble(work: Embedded, results: Results, *, fast: bool) -> ReportData:
         figures=large_figures(standing, results),
         methods=tuple(s.row() for s in ordered(results.standings)),
         interval_note=f"95%, bootstrap over topics ({rate.clusters} of unseen phrasings); ties count half",
+        explanations=watched(work),
         curves=tuple(curves(work)),
         samples=tuple(samples(work, results)),
         sample_note="The first answers to prompts drawn at random by the seed; none was picked by hand. "
@@ -205,6 +208,18 @@ def findings(work: Embedded) -> list[FindingRow]:
                 )
             )
     return rows
+
+
+def watched(work: Embedded) -> tuple[Explanation, ...]:
+    """What the watch saw while PPO went, in its own words; nothing where it was off."""
+    folder = work.out / STAGES["ppo"][0]
+    watch = (read_manifest(folder) or {}).get("watch")
+    if watch is None:
+        return ()
+    path = folder / ALARMS
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    said = tuple(f"Step {row['step']}, {row['sign']} ({row['tier']}): {row['sentence']}" for row in rows)
+    return (Explanation("What the watch saw while PPO went", said or ("No sign of reward hacking alarmed.",)),)
 
 
 def stage_rows(work: Embedded) -> list[StageRow]:

@@ -16,7 +16,17 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.files import MANIFEST, atomic_write, explain, read_manifest, seal, sha256_json, sync_folder, write_json
-from heedful.training.folders import EVENTS, FOLDER, METRICS, SAMPLES, checkpoints, drop_checkpoints
+from heedful.training.folders import (
+    ALARMS,
+    EVENTS,
+    FOLDER,
+    KEPT,
+    METRICS,
+    SAMPLES,
+    WATCH,
+    checkpoints,
+    drop_checkpoints,
+)
 from heedful.training.settings import to_yaml
 
 CONFIG = "heedful.yaml"
@@ -138,9 +148,9 @@ def holds(out: Path, stage: str) -> bool:
 
 def clear(out: Path) -> None:
     """Remove what a run that came to nothing left: settings, logs, half-made results. Nothing else is touched."""
-    for name in (CONFIG, INPUTS, METRICS, SAMPLES, EVENTS):
+    for name in (CONFIG, INPUTS, METRICS, SAMPLES, EVENTS, ALARMS):
         (out / name).unlink(missing_ok=True)
-    for name in (FOLDER, "tensorboard", "tokenizer", RESULT):
+    for name in (FOLDER, KEPT, WATCH, "tensorboard", "tokenizer", RESULT):
         shutil.rmtree(out / name, ignore_errors=True)
 
 

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from heedful.files import artifact
-from heedful.training.folders import FOLDER, checkpoints
+from heedful.errors import HeedfulError
+from heedful.files import artifact, read_manifest
+from heedful.training.folders import FOLDER, KEPT, checkpoints
 from heedful.training.state import TrainState
 
 
@@ -46,15 +47,54 @@ def save_checkpoint(out: Path, state: TrainState, keep: int) -> Path:
     return folder
 
 
+def _kept(out: Path, step: int) -> Path:
+    return out / KEPT / f"step-{step:08d}"
+
+
+def keep_weights(out: Path, state: TrainState) -> Path:
+    """Keep the trained weights as they are after this step, and drop all others that were kept but the first (step 0).
+
+    Weights kept after this step before, by a run that was killed and goes over it again, are left as they are.
+    """
+    folder = _kept(out, state.step)
+    if read_manifest(folder) is None:
+        with artifact(folder, {"kind": "kept", "step": state.step}) as temporary:
+            weights = {name: value.detach().contiguous() for name, value in _trained_weights(state).items()}
+            save_file(weights, temporary / "weights.safetensors")
+    for other in (out / KEPT).glob("step-*"):
+        if other not in (folder, _kept(out, 0)):
+            shutil.rmtree(other)
+    return folder
+
+
+def restore_weights(out: Path, state: TrainState, step: int) -> None:
+    """Put the weights back that were kept after a step.
+
+    Raises:
+        HeedfulError: none were.
+    """
+    folder = _kept(out, step)
+    if read_manifest(folder) is None:
+        raise HeedfulError(
+            f"the weights of step {step} are to be put back, and are not there.",
+            where=str(folder),
+            mend="Choose another --out to run anew.",
+        )
+    _put(load_file(folder / "weights.safetensors"), state)
+
+
+def _put(saved: dict[str, Tensor], state: TrainState) -> None:
+    with torch.no_grad():
+        for name, parameter in _trained_weights(state).items():
+            parameter.copy_(saved[name])
+
+
 def load_checkpoint(out: Path, state: TrainState) -> bool:
     """Put the newest checkpoint into `state`; False where there is none."""
     found = checkpoints(out)
     if not found:
         return False
-    saved = load_file(found[-1] / "weights.safetensors")
-    with torch.no_grad():
-        for name, parameter in _trained_weights(state).items():
-            parameter.copy_(saved[name])
+    _put(load_file(found[-1] / "weights.safetensors"), state)
     moments = load_file(found[-1] / "optimisers.safetensors")
     for name, optimiser in state.optimisers.items():
         prefix = f"{name}/"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-from heedful.files import read_manifest
+from heedful.files import atomic_write, read_manifest
 
 FOLDER = "checkpoints"
+KEPT = "kept"
+"""Weights of the best policy so far, and of the first, for a run that may have to go back to them."""
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
 EVENTS = "events.jsonl"
+ALARMS = "alarms.jsonl"
+WATCH = "watch"
+"""What a watch remembers beside the checkpoints: fresh checks with their answers."""
 
 
 def checkpoints(out: Path) -> list[Path]:
@@ -20,4 +27,24 @@ def checkpoints(out: Path) -> list[Path]:
 
 def drop_checkpoints(out: Path) -> None:
     """Remove the checkpoints of a run whose final weights are written."""
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    for name in (FOLDER, KEPT):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The whole lines of a JSONL file, as bytes and as JSON; from the first that a crash cut short on, nothing."""
+    rows = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            rows.append((line, json.loads(line)))
+        except ValueError:
+            break
+    return rows
+
+
+def rewind(path: Path, step: float) -> list[dict[str, Any]]:
+    """Drop what a killed run logged after the step it goes on from; returns what stays, which keeps its bytes."""
+    kept = [(line, row) for line, row in whole_lines(path) if row["step"] <= step]
+    with atomic_write(path, "wb") as file:
+        file.writelines(line + b"\n" for line, _ in kept)
+    return [row for _, row in kept]

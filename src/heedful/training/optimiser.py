@@ -93,6 +93,13 @@ class Optimiser:
         self.adam.zero_grad(set_to_none=True)
         return norm
 
+    def rest(self) -> float:
+        """Clear the gradients and return their norm; weights and moments stay as they are."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        self.adam.zero_grad(set_to_none=True)
+        return norm
+
     def tensors(self) -> Iterable[tuple[str, Tensor]]:
         """Name and tensor of everything that AdamW remembers."""
         for name, parameter in self.parameters.items():

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from torch.nn.functional import pad as pad_columns
 
+from heedful.core.text import distinct_n, self_repetition, top_opening
 from heedful.data.chat import render_prompt
 from heedful.data.records import Conversation, Prompt
 from heedful.models.policy import Policy
-from heedful.models.rewards import Reward
+from heedful.models.rewards import Reward, judged
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import Readout, Rollout, RolloutParams
 from heedful.training.batching import records_between
@@ -87,6 +90,7 @@ class Batch:
     rewards: Tensor  # [B] float32, as the judge gave them
     scores: Tensor  # [B] float32, what is learnt from: normalised, clamped, less what an answer cut off costs
     samples: int  # K
+    measures: dict[str, Tensor]  # [B] float32 each, what else the judge told (`models.rewards.judged`)
 
     def __len__(self) -> int:
         return len(self.rollout)
@@ -96,8 +100,15 @@ class Batch:
         return values.view(-1, self.samples)
 
     def figures(self) -> dict[str, float]:
-        """What the batch earned."""
-        return {"reward": float(self.rewards.mean()), "score": float(self.scores.mean())}
+        """What the batch earned, and what its texts are like: what a watch reads (docs/watch.md)."""
+        figures = {"reward": float(self.rewards.mean()), "score": float(self.scores.mean())}
+        figures["reward_spread"] = float(self.rewards.std(correction=0))
+        figures["reward_90"] = float(torch.quantile(self.rewards, 0.9))
+        figures["reward_length_correlation"] = correlation(self.rewards, self.rollout.lengths)
+        figures["distinct_2"] = distinct_n(self.texts, 2)
+        figures["repetition"] = fmean(self_repetition(text) for text in self.texts)
+        figures["top_opening"] = top_opening(self.texts)[1]
+        return figures | {name: float(values.mean()) for name, values in self.measures.items()}
 
     def shown(self, step: int, every: int) -> tuple[dict[str, Any], ...]:
         """The first few completions, where samples are due."""
@@ -139,8 +150,11 @@ def answer(
     rollout = complete(models.policy, questions, chosen, seed, settings, samples, models.readout)
     texts = decode(models.policy, rollout)
     asked = [questions.conversations[chosen[i]] for i in rollout.prompt_index.tolist()]
-    rewards = as_scores(models.reward(asked, texts), rollout)
-    return Batch(rollout, asked, texts, rewards, shape_scores(rewards, rollout, score, statistics), samples)
+    given, told = judged(models.reward, asked, texts)
+    rewards = as_scores(given, rollout)
+    measures = {name: as_scores(values, rollout) for name, values in told.items()}
+    scores = shape_scores(rewards, rollout, texts, score, statistics)
+    return Batch(rollout, asked, texts, rewards, scores, samples, measures)
 
 
 def complete(
@@ -165,33 +179,67 @@ def as_scores(scores: Tensor | Sequence[float], rollout: Rollout) -> Tensor:
     return torch.as_tensor(scores, dtype=torch.float32, device=rollout.tokens.device)
 
 
-def shape_scores(raw: Tensor, rollout: Rollout, config: ScoreConfig, statistics: dict[str, Any]) -> Tensor:
-    """[B]: the reward normalised, clamped, and only then less the penalty for a missing end of turn."""
-    scores = (raw - statistics.get("score_mean", 0.0)) / statistics.get("score_spread", 1.0)
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's correlation of two [B]; 0 where one of them is constant."""
+    x, y = (value.double() - value.double().mean() for value in (a, b))
+    spread = float(x.norm() * y.norm())
+    return float(x @ y) / spread if spread > 1e-9 else 0.0
+
+
+def shape_scores(
+    raw: Tensor, rollout: Rollout, texts: Sequence[str], config: ScoreConfig, statistics: dict[str, Any]
+) -> Tensor:
+    """[B]: what is learnt from. The reward up to its ceiling, normalised, bounded, and only then less the penalties.
+
+    Args:
+        raw: [B] as the judge gave it.
+        statistics: `reference_statistics`, where the settings ask for them (`ScoreConfig.measured`).
+    """
+    ceiling = statistics.get("score_ceiling") if config.ceiling_quantile > 0 else config.ceiling
+    scores = raw if ceiling is None else raw.clamp(max=ceiling)
+    if config.normalise == "reference":
+        scores = (scores - statistics["score_mean"]) / statistics["score_spread"]
+    if config.bound != "none":
+        scores = torch.sigmoid(scores) if config.bound == "sigmoid" else logsigmoid(scores)
     if config.clip > 0:
         scores = scores.clamp(-config.clip, config.clip)
-    return scores - config.missing_eos_penalty * (~rollout.finished).float()
+    scores = scores - config.missing_eos_penalty * (~rollout.finished).float()
+    if config.length_penalty > 0:
+        usual = statistics["length_mean"] if config.length_free is None else config.length_free
+        scores = scores - config.length_penalty * (rollout.lengths - usual).clamp(min=0) / 100
+    if config.repetition_penalty > 0:
+        scores = scores - config.repetition_penalty * as_scores([self_repetition(text) for text in texts], rollout)
+    return scores
 
 
 def fix_scale(
     state: TrainState, models: Players, questions: Questions, rollout: RolloutConfig, score: ScoreConfig
 ) -> None:
-    """Once, at the start of a run that normalises its scores: measure them on the reference's own samples."""
-    if score.normalise == "reference" and "score_mean" not in state.scalars:
+    """Once, at the start of a run whose settings need it: measure the judge on the reference's own samples."""
+    if score.measured and "score_mean" not in state.scalars:
         state.scalars |= reference_statistics(state.seed, models, questions, rollout, score)
 
 
 def reference_statistics(
     seed: int, models: Players, questions: Questions, rollout: RolloutConfig, score: ScoreConfig
 ) -> dict[str, float]:
-    """Mean and spread of the reward over the reference's own samples; a reward that is constant keeps its spread."""
+    """Mean, spread and ceiling of the reward over the reference's own samples, and their mean length.
+
+    Mean and spread are of what is paid: the reward up to its ceiling. A reward that is constant keeps its spread.
+    """
     wanted = max(2, score.normalise_samples)
     chosen = records_between(0, wanted, len(questions), mix(seed, REFERENCE_PURPOSE))
     found = complete(models.reference, questions, chosen, mix(seed, REFERENCE_PURPOSE, 1), rollout, samples=1)
     asked = [questions.conversations[i] for i in chosen]
     scores = as_scores(models.reward(asked, decode(models.reference, found)), found)
+    statistics = {"length_mean": float(found.lengths.float().mean())}
+    ceiling = score.ceiling
+    if score.ceiling_quantile > 0:
+        ceiling = statistics["score_ceiling"] = float(torch.quantile(scores, score.ceiling_quantile))
+    if ceiling is not None:
+        scores = scores.clamp(max=ceiling)
     spread = float(scores.std())
-    return {"score_mean": float(scores.mean()), "score_spread": spread if spread > 1e-6 else 1.0}
+    return statistics | {"score_mean": float(scores.mean()), "score_spread": spread if spread > 1e-6 else 1.0}
 
 
 def pick(batch: Batch, groups: Sequence[int]) -> Batch:
@@ -200,7 +248,8 @@ def pick(batch: Batch, groups: Sequence[int]) -> Batch:
     index = torch.tensor(rows, dtype=torch.int64, device=batch.rollout.tokens.device)
     rollout = Rollout(**{name: getattr(batch.rollout, name)[index] for name in Rollout.__dataclass_fields__})
     asked, texts = [batch.asked[row] for row in rows], [batch.texts[row] for row in rows]
-    return Batch(rollout, asked, texts, batch.rewards[index], batch.scores[index], batch.samples)
+    measures = {name: values[index] for name, values in batch.measures.items()}
+    return Batch(rollout, asked, texts, batch.rewards[index], batch.scores[index], batch.samples, measures)
 
 
 def join(batches: Sequence[Batch], pad: int) -> Batch:
@@ -224,4 +273,5 @@ def join(batches: Sequence[Batch], pad: int) -> Batch:
         torch.cat([batch.rewards for batch in batches]),
         torch.cat([batch.scores for batch in batches]),
         samples,
+        {name: torch.cat([batch.measures[name] for batch in batches]) for name in batches[0].measures},
     )

@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from heedful.errors import HeedfulError
-from heedful.files import atomic_write
-from heedful.training.checkpoint import save_checkpoint
+from heedful.training.checkpoint import keep_weights, restore_weights, save_checkpoint
 from heedful.training.config.common import RunConfig
-from heedful.training.folders import EVENTS, METRICS, SAMPLES, checkpoints
+from heedful.training.folders import EVENTS, METRICS, SAMPLES, checkpoints, rewind
 from heedful.training.optimiser import Diverged
 from heedful.training.progress import Display
-from heedful.training.state import Event, LimitMicroBatch, Step, TrainState, due, event_from_json, event_to_json
+from heedful.training.state import (
+    Event,
+    Keep,
+    LimitMicroBatch,
+    RollBack,
+    Step,
+    TrainState,
+    due,
+    event_from_json,
+    event_to_json,
+)
 
 Intervene: TypeAlias = Callable[[Step], Sequence[Event]]
 """Looks at a step and names the events to apply after it."""
@@ -37,31 +46,13 @@ class Watch:
     Args:
         evaluate: figures on held-out records.
         sample: samples worth logging, as JSON objects.
-        intervene: events to apply after a step.
+        intervene: events to apply after a step. It is asked again about the steps that a run goes over again after a
+            kill; what it says of those that are journalled does not count.
     """
 
     evaluate: Callable[[], dict[str, float]] = dict
     sample: Callable[[], Sequence[dict[str, Any]]] = tuple
     intervene: Intervene = no_intervention
-
-
-def _whole_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """The whole lines of a JSONL file, as bytes and as JSON; from the first that a crash cut short on, nothing."""
-    rows = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        try:
-            rows.append((line, json.loads(line)))
-        except ValueError:
-            break
-    return rows
-
-
-def _rewind(path: Path, step: float) -> list[dict[str, Any]]:
-    """Drop what a killed run logged after the step it goes on from; returns what stays, which keeps its bytes."""
-    kept = [(line, row) for line, row in _whole_lines(path) if row["step"] <= step]
-    with atomic_write(path, "wb") as file:
-        file.writelines(line + b"\n" for line, _ in kept)
-    return [row for _, row in kept]
 
 
 class _Journal:
@@ -71,14 +62,15 @@ class _Journal:
         self.path = path
         self.known: dict[int, list[Event]] = {}
         self.last = 0
-        for row in _rewind(path, math.inf) if path.exists() else []:
+        for row in rewind(path, math.inf) if path.exists() else []:
             self.known.setdefault(row["step"], []).append(event_from_json(row))
             self.last = max(self.last, row["step"])
 
     def at(self, step: Step, intervene: Intervene) -> Sequence[Event]:
+        """The events after a step. Whoever intervenes sees every step; where the journal speaks, it alone counts."""
+        events = intervene(step)
         if step.number <= self.last:
             return self.known.get(step.number, ())
-        events = intervene(step)
         if events:
             self.write(step.number, events)
         return events
@@ -116,10 +108,10 @@ def run(
     watch = watch or Watch()
     out.mkdir(parents=True, exist_ok=True)
     for name in (METRICS, SAMPLES):
-        _rewind(out / name, state.step)
+        rewind(out / name, state.step)
     journal = _Journal(out / EVENTS)
     for event in journal.known.get(state.step, ()):  # one may have come after the checkpoint, in the step that began
-        state.apply(event)
+        carry_out(event, state, out)
 
     def told(event: Event) -> None:
         journal.write(state.step, [event])
@@ -139,7 +131,7 @@ def run(
                 _guard(step.number, step.metrics, settings)
                 state.scalars["seconds"] = time.monotonic() - started
                 for event in journal.at(step, watch.intervene):
-                    state.apply(event)
+                    carry_out(event, state, out)
                 ends = step.number == total or "stopped" in state.scalars
                 figures = dict(step.metrics)
                 if ends or due(step.number, settings.evaluate_every):
@@ -161,6 +153,15 @@ def run(
         except Diverged as problem:
             raise _diverged(problem, out, problem.step or state.step + 1) from problem
     return last
+
+
+def carry_out(event: Event, state: TrainState, out: Path) -> None:
+    """Apply an event at a step boundary, with what it asks of the disk."""
+    if isinstance(event, Keep):
+        keep_weights(out, state)
+    elif isinstance(event, RollBack):
+        restore_weights(out, state, event.to_step)
+    state.apply(event)
 
 
 def _log(file: IO[str], rows: Sequence[dict[str, Any]]) -> None:

@@ -51,8 +51,32 @@ class LimitMicroBatch:
     tokens: int
 
 
-Event: TypeAlias = SetKLCoefficient | Stop | LimitMicroBatch
-EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (SetKLCoefficient, Stop, LimitMicroBatch)}
+@dataclass(frozen=True)
+class FreezePolicy:
+    """Let the policy's weights rest for so many steps; a separate critic learns on."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Keep the weights as they are now, as those of the best policy so far; the ones kept before may go."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RollBack:
+    """Put back the weights that were kept after a step (0: those that the run began with), and end the run."""
+
+    to_step: int
+    reason: str
+
+
+Event: TypeAlias = SetKLCoefficient | Stop | LimitMicroBatch | FreezePolicy | Keep | RollBack
+EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (SetKLCoefficient, Stop, LimitMicroBatch, FreezePolicy, Keep, RollBack)
+}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -91,15 +115,25 @@ class TrainState:
         torch.manual_seed(mixed)
 
     def apply(self, event: Event) -> None:
-        """Carry out an intervention at a step boundary."""
+        """Carry out an intervention at a step boundary. Weights that are kept or put back lie on disk: `run` sees to
+        them."""
         if isinstance(event, SetKLCoefficient):
             if "kl_coefficient" not in self.scalars:
                 raise ValueError("this trainer has no KL coefficient to set")
             self.scalars["kl_coefficient"] = event.value
         elif isinstance(event, LimitMicroBatch):
             self.scalars[MOST_TOKENS] = min(event.tokens, self.scalars.get(MOST_TOKENS, event.tokens))
-        else:
+        elif isinstance(event, FreezePolicy):
+            self.scalars["frozen_until"] = self.step + event.steps
+        elif isinstance(event, Stop | RollBack):
             self.scalars["stopped"] = event.reason
+            if isinstance(event, RollBack):
+                self.scalars["rolled_back_to"] = event.to_step
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the policy's weights rest in the step that goes on."""
+        return self.step < self.scalars.get("frozen_until", 0)
 
     def tokens(self, memory: MemoryConfig) -> int:
         """Most tokens in one pass: what the settings say, or less since the device had no memory for it."""

@@ -132,10 +132,14 @@ def accumulate(
 
 
 def step_optimisers(state: TrainState) -> dict[str, float]:
-    """Take the step; returns the gradient norms."""
-    norms = {f"{name}_gradient_norm": one.step(state.scalars["updates"]) for name, one in state.optimisers.items()}
+    """Take the step, or leave the policy where it is while it is frozen; returns the gradient norms."""
+    number, frozen = state.scalars["updates"], state.frozen
+    norms = {
+        f"{name}_gradient_norm": one.rest() if frozen and name == "policy" else one.step(number)
+        for name, one in state.optimisers.items()
+    }
     state.scalars["updates"] += 1
-    return norms
+    return norms | ({"frozen": 1.0} if frozen else {})
 
 
 def minibatches(state: TrainState, epoch: int, rows: int, count: int) -> list[list[int]]:

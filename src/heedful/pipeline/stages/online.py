@@ -31,6 +31,8 @@ from heedful.pipeline.stages.common import (
 )
 from heedful.pipeline.stages.players import open_ppo_models, open_reward, settle
 from heedful.pipeline.stages.preference import moving_reference, own_losses
+from heedful.pipeline.stages.watched import open_watch, said_by
+from heedful.pipeline.watching import Watcher, together, watch_inputs
 from heedful.training.batching import Example
 from heedful.training.config.online import (
     GRPOConfig,
@@ -74,25 +76,27 @@ def run_ppo(
         config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
-        prompts = fitting_prompts(stage, loaded, policy, config)
+        prompts, held_out = fitting_prompts(stage, loaded, policy, config)
         kept, kept_data = kept_text(stage, policy, config)
         models = open_ppo_models(stage, policy, config)
         state = ppo_state(models.actor_critic, config)
         warn(stage, config, state)
-        resume(stage, config, loaded.describe(), state, {name: one["sha256"] for name, one in kept_data.items()})
+        inputs = {name: one["sha256"] for name, one in kept_data.items()} | watch_inputs(config.watch)
+        resume(stage, config, loaded.describe(), state, inputs)
         checkpointing(policy, config)
         if isinstance(models.actor_critic, SeparateActorCritic):
             checkpointing(models.actor_critic.critic, config)
             compiling(config, models.actor_critic.critic)
         compiling(config, policy, models.reference, models.reward)
+        models, watcher = open_watch(stage, config, models, state, prompts, held_out)
         trainer = ppo(state, models, prompts, config, kept)
-        figures = run_online(stage, "ppo", config, state, trainer, watch(models) if watch else None)
+        figures = run_online(stage, "ppo", config, state, trainer, watcher, watch(models) if watch else None)
 
         def save(folder: Path) -> None:
             policy.save(folder)
             models.actor_critic.save_value(folder / "critic")
 
-        more = {"reward": config.reward, **kept_data}
+        more = {"reward": config.reward, **kept_data, **said_by(watcher)}
         return conclude(stage, "ppo", config, state, save, figures, loaded.describe(), more)
 
 
@@ -179,23 +183,26 @@ def run_without_critic(
         config = stage.config
         loaded = load_prompts(data_spec(config.data, config.records))
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
-        prompts = fitting_prompts(stage, loaded, policy, config)
+        prompts, held_out = fitting_prompts(stage, loaded, policy, config)
         reward = open_reward(stage, policy, config)
         models = assemble(policy, reward)
         settle(policy, reward)
         state = begin(models, config)
         warn(stage, config, state)
-        resume(stage, config, loaded.describe(), state, inputs)
+        resume(stage, config, loaded.describe(), state, {**(inputs or {}), **watch_inputs(config.watch)})
         checkpointing(policy, config)
         compiling(config, policy, models.reference, reward)
+        models, watcher = open_watch(stage, config, models, state, prompts, held_out)
         trainer = train(state, models, prompts, config)
-        figures = run_online(stage, name, config, state, trainer, watch(models) if watch else None)
-        entries = {"reward": config.reward, **(more or {})}
+        figures = run_online(stage, name, config, state, trainer, watcher, watch(models) if watch else None)
+        entries = {"reward": config.reward, **(more or {}), **said_by(watcher)}
         return conclude(stage, name, config, state, policy.save, figures, loaded.describe(), entries)
 
 
-def fitting_prompts(stage: Opened, loaded: Loaded[Prompt], policy: Policy, config: OnlineConfig) -> list[Prompt]:
-    """The prompts to train on: those that leave room for a completion, less those held out.
+def fitting_prompts(
+    stage: Opened, loaded: Loaded[Prompt], policy: Policy, config: OnlineConfig
+) -> tuple[list[Prompt], list[Prompt]]:
+    """The prompts that leave room for a completion: those to train on, and those held out.
 
     Raises:
         HeedfulError: no room, or no prompt left.
@@ -210,9 +217,9 @@ def fitting_prompts(stage: Opened, loaded: Loaded[Prompt], policy: Policy, confi
     fitting = fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
     require_records(fitting, loaded)
     report_findings(loaded, stage.display)
-    prompts, _ = split(fitting, config.records.held_out, config.records.split_seed)
+    prompts, held_out = split(fitting, config.records.held_out, config.records.split_seed)
     require_records(prompts, loaded)
-    return prompts
+    return prompts, held_out
 
 
 def warn(stage: Opened, config: OnlineConfig, state: TrainState) -> None:
@@ -225,7 +232,13 @@ def warn(stage: Opened, config: OnlineConfig, state: TrainState) -> None:
 
 
 def run_online(
-    stage: Opened, name: str, config: OnlineConfig, state: TrainState, trainer: Iterator[Step], watch: Watch | None
+    stage: Opened,
+    name: str,
+    config: OnlineConfig,
+    state: TrainState,
+    trainer: Iterator[Step],
+    watcher: Watcher | None,
+    watch: Watch | None,
 ) -> dict[str, float]:
     """Run an online trainer to its end and return its last figures."""
     return run(
@@ -237,7 +250,7 @@ def run_online(
         settings=config.run,
         display=stage.display,
         shown=("reward", "kl", "entropy", "accuracy", "length"),
-        watch=watch,
+        watch=together(watcher, watch),
     )
 
 

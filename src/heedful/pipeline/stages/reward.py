@@ -29,7 +29,7 @@ from heedful.pipeline.stages.common import (
     resume,
     texts_of,
 )
-from heedful.pipeline.stages.reward_result import calibrate, held_out_accuracy, normalise, say_accuracy
+from heedful.pipeline.stages.reward_result import calibrate, held_out_accuracy, normalise, say_accuracy, score_range
 from heedful.training.batching import total_steps
 from heedful.training.config.reward import RewardConfig
 from heedful.training.progress import Display
@@ -102,6 +102,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
             said["reference"] = reference.described
         if config.calibrate:
             said["temperature"] = calibrate(model, ready.held_out, budget)
+        said["score_range"] = score_range(model, ready.items, budget)
         said["held_out"] = held_out_accuracy(model, ready.held_out, ready.prompts, budget)
         if said["held_out"]:
             stage.display.say(say_accuracy(said["held_out"]))

@@ -19,6 +19,9 @@ from heedful.training.config.reward import RewardConfig
 from heedful.training.reward import normalisation, pair_gaps, score_items
 from heedful.training.reward_data import Judged, Layout
 
+RANGE_ITEMS = 500
+"""Items that show the range of scores: enough for a quantile, few enough to cost little."""
+
 
 def normalise(model: RewardModel, items: Sequence[Judged], config: RewardConfig) -> None:
     """Fix offset and scale on some answers, of the score and of each member of an ensemble."""
@@ -59,6 +62,17 @@ def calibrate(model: RewardModel, held_out: Sequence[Judged], budget: int) -> fl
     if model.bank is not None and model.bank.kind == ENSEMBLE:
         model.bank.scale *= temperature
     return temperature
+
+
+def score_range(model: RewardModel, items: Sequence[Judged], budget: int) -> tuple[float, float]:
+    """The scores, as the model gives them, that one training answer in a hundred lies below, and one above.
+
+    Of at most `RANGE_ITEMS` items, taken evenly.
+    """
+    chosen = items[:: -(-len(items) // RANGE_ITEMS)]
+    scores = model.normalised(score_items(model, chosen, budget))
+    low, high = torch.quantile(scores.float(), torch.tensor([0.01, 0.99], device=scores.device)).tolist()
+    return low, high
 
 
 def _pair_weights(items: Sequence[Judged]) -> Tensor:

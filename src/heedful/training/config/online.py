@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from heedful.training.config.checks import at_least, require, share
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
+from heedful.training.config.watch import WatchConfig
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,49 @@ class ScoreConfig:
     normalise: Literal["none", "reference"] = "none"
     """reference: subtract the mean and divide by the spread of the scores of the reference's own samples."""
     normalise_samples: int = 256
-    """How many samples of the reference fix that mean and spread."""
+    """How many samples of the reference fix that mean and spread, the ceiling's quantile and the usual length."""
+    ceiling: float | None = None
+    """Pay no more than this reward, in the reward model's own points (constrained reward, Moskovitz et al. 2023)."""
+    ceiling_quantile: float = 0.0
+    """Instead: pay no more than this quantile (0.99, say) of the rewards of the reference's own samples; 0 is off."""
+    bound: Literal["none", "sigmoid", "logsigmoid"] = "none"
+    """sigmoid: pay in 0 to 1 (Fu et al. 2025, best with normalise reference); logsigmoid: pay ever less for more above
+    the reference (Wang et al. 2024)."""
     clip: float = 0.0
     """Clamp the score to [-clip, clip]; 0 clamps nothing."""
+    length_penalty: float = 0.0
+    """Points taken for every 100 tokens above `length_free`."""
+    length_free: float | None = None
+    """Tokens that cost nothing; None takes the mean length of the reference's own samples."""
+    repetition_penalty: float = 0.0
+    """Points times the share of an answer's 4-grams that it has already used."""
 
     def __post_init__(self) -> None:
         at_least(0, "score.", missing_eos_penalty=self.missing_eos_penalty, clip=self.clip)
+        at_least(0, "score.", length_penalty=self.length_penalty, repetition_penalty=self.repetition_penalty)
         at_least(2, "score.", normalise_samples=self.normalise_samples)
+        share("score.", ceiling_quantile=self.ceiling_quantile)
+        require(
+            self.ceiling is None or self.ceiling_quantile == 0,
+            "give a ceiling, or the quantile that it stands at, not both.",
+            "score.ceiling",
+        )
+        require(
+            self.length_free is None or self.length_penalty > 0,
+            "length_free says nothing without a length_penalty.",
+            "score.length_free",
+        )
+        require(
+            self.bound == "none" or self.clip == 0,
+            f"clip {self.clip} and bound {self.bound} both bound the score; keep one of them.",
+            "score.bound",
+        )
+
+    @property
+    def measured(self) -> bool:
+        """Whether something is to be measured on the reference's own samples first."""
+        usual_length = self.length_penalty > 0 and self.length_free is None
+        return self.normalise == "reference" or self.ceiling_quantile > 0 or usual_length
 
 
 @dataclass(frozen=True)
@@ -341,6 +378,7 @@ class OnlineConfig:
     loading: LoadingConfig = LoadingConfig()
     records: RecordsConfig = RecordsConfig()
     memory: MemoryConfig = MemoryConfig()
+    watch: WatchConfig = WatchConfig()
     run: RunConfig = field(default_factory=lambda: RunConfig(checkpoint_every=20, sample_every=10))
 
     def __post_init__(self) -> None:

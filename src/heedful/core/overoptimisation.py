@@ -1,0 +1,195 @@
+"""How the gold reward rises and falls as a policy moves away, and how far it should be let go.
+
+Gao et al. 2022 ("Scaling laws for reward model overoptimization", equations 1 and 2): with d = sqrt(KL) the gain in
+gold reward over the starting policy is d (α - β d) for best-of-n and d (α - β log d) for reinforcement learning. Both
+are linear in (α, β), so they are fitted by least squares; both peaks are functions of α / β, whose interval is
+Fieller's (1954). That interval is unbounded where β may be 0: then the data do not tell whether the gold reward ever
+falls, and no peak is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from heedful.core.statistics import Interval, finite_numbers
+
+Floats = NDArray[np.float64]
+Form = Literal["best_of_n", "rl"]
+FORMS: tuple[Form, ...] = ("best_of_n", "rl")
+LEAST_POINTS = 5
+FAR = 2.0
+"""A peak at more than this many times the largest KL seen is no finding but a guess, and is not given."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where the fitted curve is highest: KL in nats, with its interval, and the gold gain there."""
+
+    kl: Interval
+    gold: float
+    beyond: bool
+    """Whether it lies beyond the largest KL that was seen."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A fitted curve of gold gain against KL.
+
+    `peak` is None where it cannot be told, and `reason` then says why. `r_squared` is about a gain of 0, which is
+    where the curve is pinned at KL 0.
+    """
+
+    form: Form
+    alpha: Interval
+    beta: Interval
+    points: int
+    largest_kl: float
+    r_squared: float
+    peak: Peak | None
+    reason: str
+
+    def at(self, kl: ArrayLike) -> Floats:
+        """The gold gain that the curve gives at some KLs, 0 or more."""
+        distance = np.sqrt(np.asarray(kl, dtype=np.float64))
+        return distance * self.alpha.mean - self.beta.mean * _bend(self.form, distance)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far a policy may go: nats of KL, or None where the data do not tell, and the reason in words."""
+
+    kl: float | None
+    reason: str
+
+
+def fit_curve(
+    kl: ArrayLike, gain: ArrayLike, form: Form, *, runs: Sequence[Hashable] | None = None, level: float = 0.95
+) -> Curve:
+    """Fit one form to measured gains.
+
+    Args:
+        kl: [n] nats per completion to the starting policy, above 0.
+        gain: [n] gold reward less that of the starting policy.
+        form: best_of_n or rl.
+        runs: [n] which run (seed) a point belongs to. Points of one run err together: with three runs or more the
+            intervals are clustered by run (CR1, with runs less one degrees of freedom). Without it, points are taken
+            for independent, which one run's are not quite: its intervals are then too narrow.
+        level: coverage.
+
+    Raises:
+        ValueError: lengths differ, fewer than `LEAST_POINTS` points, a KL of 0 or less, one KL alone, or fewer than
+            three runs.
+    """
+    x, y = finite_numbers(kl), finite_numbers(gain)
+    if x.shape != y.shape:
+        raise ValueError(f"{len(x)} KLs but {len(y)} gains")
+    if len(x) < LEAST_POINTS:
+        raise ValueError(f"a curve needs at least {LEAST_POINTS} points, and there are {len(x)}")
+    if x.min() <= 0 or np.unique(x).size < 3:
+        raise ValueError("a curve needs KLs above 0, at three places at least")
+    if form not in FORMS:
+        raise ValueError(f"the form is one of {FORMS}, not {form!r}")
+    distance = np.sqrt(x)
+    design = np.column_stack([distance, -_bend(form, distance)])
+    inverse = np.linalg.inv(design.T @ design)
+    estimate = inverse @ design.T @ y
+    error = y - design @ estimate
+    covariance, freedom = _covariance(design, inverse, error, runs)
+    total = float(y @ y)
+    r_squared = 1 - float(error @ error) / total if total > 0 else 0.0
+    alpha, beta = (_interval(estimate[i], covariance[i, i], freedom, level) for i in (0, 1))
+    peak, reason = _peak(form, estimate, covariance, freedom, level, float(x.max()))
+    return Curve(form, alpha, beta, len(x), float(x.max()), r_squared, peak, reason)
+
+
+def kl_budget(curve: Curve, *, margin: float = 0.1) -> Budget:
+    """How far a policy may go: the lower end of the peak's interval, less a share of it.
+
+    Args:
+        curve: fitted at the level that the caution asks for: at 0.8, one peak in ten lies below the lower end.
+        margin: the share taken off, 0 to 1.
+
+    Raises:
+        ValueError: a margin outside 0 to 1.
+    """
+    if not 0 <= margin < 1:
+        raise ValueError(f"margin must lie in 0 to 1, got {margin}")
+    if curve.peak is None:
+        return Budget(None, curve.reason)
+    kl = curve.peak.kl
+    words = f"gold is highest at a KL of about {kl.mean:.3g} nats ({kl.low:.3g} to {kl.high:.3g})"
+    return Budget(kl.low * (1 - margin), f"{words}; the budget is the lower end less {margin:.0%}.")
+
+
+def _bend(form: Form, distance: Floats) -> Floats:
+    """What β multiplies: d² or d log d, which is 0 at 0."""
+    if form == "best_of_n":
+        return distance**2
+    return distance * np.log(np.where(distance > 0, distance, 1.0))
+
+
+def _covariance(design: Floats, inverse: Floats, error: Floats, runs: Sequence[Hashable] | None) -> tuple[Floats, int]:
+    """[2, 2] of (α, β), and the degrees of freedom."""
+    n = len(error)
+    if runs is None:
+        return inverse * float(error @ error) / (n - 2), n - 2
+    if len(runs) != n:
+        raise ValueError(f"{n} points but {len(runs)} runs")
+    names: dict[Hashable, int] = {}
+    index = np.array([names.setdefault(run, len(names)) for run in runs])
+    groups = len(names)
+    if groups < 3:
+        raise ValueError(f"intervals clustered by run need three runs, and there are {groups}")
+    scores = np.zeros((groups, 2))
+    np.add.at(scores, index, design * error[:, None])
+    factor = groups / (groups - 1) * (n - 1) / (n - 2)
+    return factor * inverse @ (scores.T @ scores) @ inverse, groups - 1
+
+
+def _interval(estimate: float, variance: float, freedom: int, level: float) -> Interval:
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(max(variance, 0.0))
+    return Interval(float(estimate), float(estimate) - half, float(estimate) + half)
+
+
+def _peak(
+    form: Form, estimate: Floats, covariance: Floats, freedom: int, level: float, largest: float
+) -> tuple[Peak | None, str]:
+    """The peak with Fieller's interval, or why there is none."""
+    from scipy.special import stdtrit
+
+    (alpha, beta), t = estimate, float(stdtrit(freedom, (1 + level) / 2))
+    if alpha <= 0 and form == "best_of_n":
+        return None, "the gold reward falls from the start: there is no peak but the starting policy itself."
+    a = beta**2 - t**2 * covariance[1, 1]
+    if beta <= 0 or a <= 0:
+        return None, (
+            "the bend of the curve cannot be told from none: these data do not show whether the gold reward falls. "
+            "Go further in KL, or measure gold more often."
+        )
+    b = alpha * beta - t**2 * covariance[0, 1]
+    c = alpha**2 - t**2 * covariance[0, 0]
+    root = math.sqrt(max(b * b - a * c, 0.0))
+    place = [_peak_kl(form, ratio) for ratio in ((b - root) / a, alpha / beta, (b + root) / a)]
+    if place[1] > FAR * largest:
+        return None, (
+            f"the curve's peak would lie at a KL of {place[1]:.3g}, and nothing beyond {largest:.3g} was seen: "
+            "that is too far to tell."
+        )
+    distance = math.sqrt(place[1])
+    height = alpha**2 / (4 * beta) if form == "best_of_n" else beta * distance
+    return Peak(Interval(place[1], place[0], place[2]), float(height), place[1] > largest), ""
+
+
+def _peak_kl(form: Form, ratio: float) -> float:
+    """KL at the peak from α / β: (α / 2β)² or exp(α / β - 1)²."""
+    if form == "best_of_n":
+        return (max(ratio, 0.0) / 2) ** 2
+    return math.exp(min(2 * (ratio - 1), 700.0))

@@ -1,0 +1,191 @@
+"""Fresh checks: is this policy really better than where it began, and than the best so far? And the rule that stops.
+
+A judge sees two answers to one prompt and says which is better; it may be a person, the world's truth, or a larger
+reward model. It is asked in blocks, and no longer than until the answer is clear (`core.sequential`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from heedful.core.sequential import SequentialTest, Verdict
+from heedful.core.statistics import Interval, t_interval
+from heedful.data.records import Conversation
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, whether it ended by itself, and what the proxy says of it."""
+
+    text: str
+    finished: bool
+    reward: float
+
+
+@dataclass(frozen=True)
+class Vote:
+    """How one rater decided a pair: 1 for our answer, 0 for theirs, 1/2 for a tie."""
+
+    won: float
+    rater: str = ""
+
+
+Judge: TypeAlias = Callable[[Sequence[Conversation], Sequence[Reply], Sequence[Reply]], Sequence[Sequence[Vote]]]
+"""Decides pairs: prompts, our answers, their answers -> the votes on each pair; none where a pair could not be judged.
+It is to be blind: nothing may tell it which answer is whose."""
+
+GoldScore: TypeAlias = Callable[[Sequence[Conversation], Sequence[Reply]], Sequence[float]]
+"""Gold scores of answers, where such are known."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What a check found against one opponent.
+
+    `rate` is the win rate with an interval that holds however often it was looked at; `proxy` the mean gain in proxy
+    reward on all prompts of the check, with a 90% interval (95% on each side).
+    """
+
+    rate: Interval
+    proxy: Interval
+    verdict: Verdict
+    judgments: int
+    pairs: int
+
+    @property
+    def hacked(self) -> bool:
+        """Whether the proxy has clearly risen, and gold clearly fallen."""
+        return self.verdict == "worse" and self.proxy.low > 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """A fresh check of a policy."""
+
+    step: int
+    kl: float
+    best_step: int
+    """Which step's answers it was held against as the best so far; 0 is the starting policy."""
+    against_start: Contest
+    against_best: Contest
+
+    @property
+    def judgments(self) -> int:
+        """How many judgments it cost."""
+        again = 0 if self.best_step == 0 else self.against_best.judgments
+        return self.against_start.judgments + again
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; `check_from_json` reads it back."""
+        return asdict(self)
+
+
+def check_from_json(kept: dict[str, Any]) -> Check:
+    """The check that `Check.to_json` wrote."""
+
+    def contest(given: dict[str, Any]) -> Contest:
+        return Contest(**{**given, "rate": Interval(**given["rate"]), "proxy": Interval(**given["proxy"])})
+
+    contests = {name: contest(kept[name]) for name in ("against_start", "against_best")}
+    return Check(**{**kept, **contests})
+
+
+def by_score(score: GoldScore, *, tie: float = 1e-9) -> Judge:
+    """A judge that prefers the answer of the higher gold score."""
+
+    def judge(
+        prompts: Sequence[Conversation], ours: Sequence[Reply], theirs: Sequence[Reply]
+    ) -> Sequence[Sequence[Vote]]:
+        own, other = score(prompts, ours), score(prompts, theirs)
+        gaps = (a - b for a, b in zip(own, other, strict=True))
+        return [[Vote(0.5 if abs(gap) <= tie else float(gap > 0))] for gap in gaps]
+
+    return judge
+
+
+def contest(
+    judge: Judge,
+    prompts: Sequence[Conversation],
+    ours: Sequence[Reply],
+    theirs: Sequence[Reply],
+    test: SequentialTest,
+    *,
+    block: int,
+    seed: int,
+) -> Contest:
+    """Have pairs judged, block by block in an order drawn from the seed, until the answer is clear.
+
+    Args:
+        prompts, ours, theirs: [n], n of at least 2.
+        test: when to stop; it counts judgments.
+        block: pairs asked at once.
+
+    Raises:
+        ValueError: fewer than two prompts, or a judge that left pairs out, or all of them.
+    """
+    order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
+    won: list[float] = []
+    where: list[Hashable] = []
+    raters: list[Hashable] = []
+    asked, looked = 0, None
+    while asked < len(order):
+        rows = order[asked : asked + block]
+        votes = judge([prompts[i] for i in rows], [ours[i] for i in rows], [theirs[i] for i in rows])
+        if len(votes) != len(rows):
+            raise ValueError(f"the judge decided {len(votes)} of {len(rows)} pairs")
+        asked += len(rows)
+        for row, given in zip(rows, votes, strict=True):
+            won += [vote.won for vote in given]
+            where += [row] * len(given)
+            raters += [vote.rater for vote in given]
+        looked = test.look(won, where, raters if any(raters) else None) if won else None
+        if looked is not None and looked.stop:
+            break
+    if looked is None:
+        raise ValueError("no pair was judged")
+    gains = [a.reward - b.reward for a, b in zip(ours, theirs, strict=True)]
+    return Contest(looked.rate, t_interval(gains, level=0.9), looked.verdict, looked.pairs, asked)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the rule says after a check: the new best step, whether gold fell, whether to stop, and why in words."""
+
+    best_step: int
+    fell: bool
+    stop: bool
+    sentence: str
+
+
+def rule(checks: Sequence[Check], best_step: int) -> Ruling:
+    """Proxy up and gold down on two consecutive paired checks: stop, and go back to the best.
+
+    The best changes only where a check is clearly better than it; a slow fall is so measured against one and the same
+    opponent until it is clear.
+
+    Args:
+        checks: all so far, the newest last.
+        best_step: the best before the newest.
+    """
+    newest = checks[-1]
+    against, rate = newest.against_best, newest.against_best.rate
+    whom = "the starting policy" if best_step == 0 else f"the best so far (step {best_step})"
+    share = f"{rate.mean:.0%} of fresh pairs ({rate.low:.0%} to {rate.high:.0%}, {newest.judgments} judgments)"
+    said = f"At step {newest.step}, KL {newest.kl:.2f}, the policy wins {share} against {whom}"
+    if against.verdict == "better":
+        return Ruling(newest.step, False, False, f"{said}: it is better, and is kept.")
+    if against.verdict != "worse":
+        return Ruling(best_step, False, False, f"{said}: no clear difference.")
+    if not against.hacked:
+        return Ruling(best_step, True, False, f"{said}: it is worse, though its reward has not clearly risen.")
+    before = checks[-2].against_best if len(checks) > 1 else None
+    if before is None or not before.hacked:
+        return Ruling(best_step, True, False, f"{said} while its reward rose: the reward model is being exploited.")
+    back = "the starting policy" if best_step == 0 else f"the checkpoint of step {best_step}"
+    return Ruling(
+        best_step, True, True, f"{said} while its reward rose, for the second time in a row: stop, and back to {back}."
+    )

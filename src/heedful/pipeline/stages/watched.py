@@ -1,0 +1,166 @@
+"""Opening the watch of an online stage: its limits, its fresh checks, and the reward model's usual states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from heedful.data.load import DataSpec, fit, load_prompts
+from heedful.data.records import Conversation, Prompt
+from heedful.errors import HeedfulError
+from heedful.feedback.client import connect
+from heedful.files import read_manifest
+from heedful.models.policy import Policy
+from heedful.models.scalar import RewardModel
+from heedful.monitoring.checks import Judge, Reply
+from heedful.monitoring.latents import LatentReward, fit_region, read_region
+from heedful.monitoring.monitor import Monitor
+from heedful.pipeline.gold_checks import Answer, GoldChecks, enough_prompts, open_judge
+from heedful.pipeline.people_judge import PeopleJudge
+from heedful.pipeline.stages.common import Opened
+from heedful.pipeline.watching import Watcher, limits_for, settled_watch
+from heedful.rollout.engine import decode
+from heedful.training.batching import records_between
+from heedful.training.checkpoint import keep_weights
+from heedful.training.config.online import OnlineConfig
+from heedful.training.config.watch import WatchConfig
+from heedful.training.folders import WATCH
+from heedful.training.online_dpo import OnlineDPOModels
+from heedful.training.rollouts import Questions, as_scores, complete
+from heedful.training.state import TrainState, mix
+
+LATENT_PURPOSE, GOLD_PURPOSE = 7, 8
+"""As the purposes of `training.rollouts`: no two draws of a run share their numbers."""
+
+SCORE_RANGE = "score_range"
+"""Key of a reward model's manifest: what one training answer in a hundred scored below and above."""
+
+
+def open_watch(
+    stage: Opened,
+    config: OnlineConfig,
+    models: Any,
+    state: TrainState,
+    prompts: Sequence[Prompt],
+    held_out: Sequence[Prompt],
+) -> tuple[Any, Watcher | None]:
+    """Who takes part, with a judge that tells what the watch reads, and the watch; None where it is off.
+
+    Args:
+        prompts: that the run trains on.
+        held_out: that it does not.
+
+    Raises:
+        HeedfulError: settings of the watch that cannot be followed.
+    """
+    if config.watch.mode == "off":
+        return models, None
+    settings, found = settled_watch(config.watch)
+    if settings.mode == "act" and settings.respond == "raise" and "kl_coefficient" not in state.scalars:
+        raise HeedfulError(
+            "this method has no KL coefficient to raise.", where="watch.respond", mend="Set watch.respond freeze."
+        )
+    low = models.policy.precision != "float32"
+    limits = limits_for(config, settings, found, reward_high(config.reward), low)
+    if settings.latent_samples:
+        models = replace(models, reward=with_region(stage, config, models, prompts))
+    checks = open_checks(stage, config, settings, models, held_out) if settings.gold.judge is not None else None
+    if checks is not None and settings.mode == "act" and state.step == 0:
+        keep_weights(stage.out, state)
+    monitor = Monitor(limits, window=settings.window, baseline_steps=settings.baseline_steps)
+    return models, Watcher(settings, monitor, checks, state, stage.out, stage.display)
+
+
+def said_by(watcher: Watcher | None) -> dict[str, Any]:
+    """The watch's entry of the manifest."""
+    return {} if watcher is None else {"watch": watcher.summary()}
+
+
+def reward_high(reward: str) -> float | None:
+    """What one of a reward model's training answers in a hundred scored above, where its folder tells."""
+    folder = Path(reward)
+    manifest = read_manifest(folder) if folder.is_dir() else None
+    return None if manifest is None or SCORE_RANGE not in manifest else float(manifest[SCORE_RANGE][1])
+
+
+def with_region(stage: Opened, config: OnlineConfig, models: Any, prompts: Sequence[Prompt]) -> LatentReward:
+    """The reward model with the region of its states on the starting policy's answers; fitted once in a run.
+
+    Raises:
+        HeedfulError: the reward is no single reward model.
+    """
+    reward = models.reward
+    if not isinstance(reward, RewardModel):
+        raise HeedfulError(
+            "only a single reward model has states to look at.",
+            where="watch.latent_samples",
+            mend="Leave it at 0; an ensemble has the sign disagreement instead.",
+        )
+    path = stage.out / WATCH / "region.npz"
+    if not path.exists():
+        questions, wanted = Questions(models.policy, prompts), config.watch.latent_samples
+        seed = mix(config.seed, LATENT_PURPOSE)
+        chosen = records_between(0, wanted, len(questions), seed)
+        rollout = complete(beginning(models), questions, chosen, seed, config.rollout, samples=1)
+        asked = [questions.conversations[i] for i in chosen]
+        states = reward.scores_and_states(asked, decode(models.policy, rollout))[1]
+        fit_region(states.double().cpu().numpy()).write(path)
+    return LatentReward(reward, read_region(path))
+
+
+def beginning(models: Any) -> Policy:
+    """The policy as the run began with it."""
+    start = models.start if isinstance(models, OnlineDPOModels) else None
+    return models.reference if start is None else start
+
+
+def open_checks(
+    stage: Opened, config: OnlineConfig, settings: WatchConfig, models: Any, held_out: Sequence[Prompt]
+) -> GoldChecks:
+    """The fresh checks of a run.
+
+    Raises:
+        HeedfulError: too few prompts, or no such judge.
+    """
+    gold = settings.gold
+    assert gold.judge is not None
+    asked = held_out if gold.prompts is None else fresh_prompts(gold.prompts, config, models.policy)
+    where = "records.held_out" if gold.prompts is None else "watch.gold.prompts"
+    prompts = [prompt.prompt for prompt in asked]
+    enough_prompts(prompts, where)
+    kind, _, name = gold.judge.partition(":")
+    judge: Judge
+    if kind == "people" and name:
+        client, say = connect(studio=gold.studio), stage.display.say
+        client.status(name)  # refuses a programme that is not there before anything is trained
+        judge = PeopleJudge(client, name, votes=gold.votes, patience=3600 * gold.patience, say=say)
+    else:
+        judge = open_judge(gold.judge, **({} if kind == "world" else {"device": str(models.policy.device)}))
+    policy, start = (answers(models, one, asked, config, gold.pairs) for one in (models.policy, beginning(models)))
+    seed = mix(config.seed, GOLD_PURPOSE)
+    return GoldChecks(gold, judge, prompts, policy, start, stage.out / WATCH, seed)
+
+
+def fresh_prompts(source: str, config: OnlineConfig, policy: Policy) -> list[Prompt]:
+    """The prompts of a file that leave room for an answer."""
+    loaded = load_prompts(DataSpec(source, on_bad_row=config.records.on_bad_row))
+    room = config.records.max_length - config.rollout.max_new_tokens
+    return fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
+
+
+def answers(models: Any, policy: Policy, prompts: Sequence[Prompt], config: OnlineConfig, most: int) -> Answer:
+    """How a policy answers the prompts of the checks, one answer each, as it is trained to sample."""
+    questions = Questions(policy, prompts[:most])
+
+    def answer(seed: int) -> list[Reply]:
+        chosen = range(len(questions))
+        rollout = complete(policy, questions, chosen, seed, config.rollout, samples=1)
+        texts = decode(policy, rollout)
+        asked: list[Conversation] = [questions.conversations[i] for i in chosen]
+        rewards = as_scores(models.reward(asked, texts), rollout).tolist()
+        rows = zip(texts, rollout.finished.tolist(), rewards, strict=True)
+        return [Reply(text, finished, reward) for text, finished, reward in rows]
+
+    return answer

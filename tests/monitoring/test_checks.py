@@ -1,0 +1,134 @@
+"""Fresh checks, the rule that stops, and latent outliers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from architectures import tiny_architectures, tiny_tokenizer
+from heedful.core.sequential import SequentialTest
+from heedful.core.statistics import Interval
+from heedful.data.records import Message
+from heedful.models.policy import new_policy
+from heedful.models.rewards import judged
+from heedful.models.scalar import new_reward_model
+from heedful.monitoring.checks import Check, Contest, Reply, Vote, by_score, check_from_json, contest, rule
+from heedful.monitoring.latents import LatentReward, fit_region, read_region
+
+PROMPTS = [(Message("user", f"question {i}"),) for i in range(200)]
+
+
+def replies(quality: float, reward: float, seed: int) -> list[Reply]:
+    random = np.random.default_rng(seed)
+    return [Reply(str(random.normal(quality, 1.0)), True, float(random.normal(reward, 0.5))) for _ in PROMPTS]
+
+
+judge = by_score(lambda prompts, given: [float(reply.text) for reply in given])
+
+
+def test_a_judge_is_asked_no_longer_than_needed() -> None:
+    clear = contest(judge, PROMPTS, replies(2, 1, 1), replies(0, 0, 2), SequentialTest(), block=20, seed=0)
+    assert clear.verdict == "better"
+    assert clear.judgments == clear.pairs < 80
+    assert clear.proxy.low > 0.8
+    level = contest(judge, PROMPTS, replies(0, 1, 3), replies(0, 0, 4), SequentialTest(), block=20, seed=0)
+    assert (level.verdict, level.pairs) == ("undecided", 200)
+    fallen = contest(judge, PROMPTS, replies(0, 1, 5), replies(2, 0, 6), SequentialTest(), block=20, seed=0)
+    assert fallen.hacked
+    honest = contest(judge, PROMPTS, replies(0, 0, 5), replies(2, 1, 6), SequentialTest(), block=20, seed=0)
+    assert honest.verdict == "worse"
+    assert not honest.hacked
+
+
+def test_several_raters_are_counted_as_judgments_and_told_apart() -> None:
+    def panel(prompts: Any, ours: Sequence[Reply], theirs: Sequence[Reply]) -> list[list[Vote]]:
+        return [[Vote(1.0, name) for name in "abcdef"] for _ in prompts]
+
+    found = contest(panel, PROMPTS, replies(0, 0, 1), replies(0, 0, 2), SequentialTest(most=600), block=10, seed=0)
+    assert found.judgments == 6 * found.pairs
+    assert found.verdict == "better"
+
+
+def test_ties_and_a_judge_that_leaves_pairs_out() -> None:
+    same = replies(0, 0, 1)
+    tied = contest(judge, PROMPTS, same, same, SequentialTest(), block=50, seed=0)
+    assert tied.rate.mean == 0.5
+    with pytest.raises(ValueError, match="decided 1 of 50"):
+        contest(lambda p, a, b: [[Vote(1.0)]], PROMPTS, same, same, SequentialTest(), block=50, seed=0)
+
+
+def one(verdict: Any, proxy: float) -> Contest:
+    return Contest(Interval(0.3, 0.2, 0.4), Interval(proxy, proxy - 0.1, proxy + 0.1), verdict, 100, 100)
+
+
+def check(step: int, verdict: Any, proxy: float = 1.0, best: int = 5) -> Check:
+    return Check(step, 2.0, best, one("better", proxy), one(verdict, proxy))
+
+
+def test_the_rule_stops_at_the_second_fall_in_a_row_and_goes_back_to_the_best() -> None:
+    first, second = check(10, "worse"), check(15, "worse")
+    once = rule([first], 5)
+    assert (once.stop, once.fell, once.best_step) == (False, True, 5)
+    assert "exploited" in once.sentence
+    twice = rule([first, second], 5)
+    assert (twice.stop, twice.best_step) == (True, 5)
+    assert "second time in a row" in twice.sentence
+    assert "checkpoint of step 5" in twice.sentence
+    assert "30% of fresh pairs (20% to 40%, 200 judgments)" in twice.sentence
+
+
+@pytest.mark.parametrize("between", [check(12, "undecided"), check(12, "better"), check(12, "worse", proxy=0.0)])
+def test_what_stands_between_two_falls_breaks_the_row(between: Check) -> None:
+    assert not rule([check(10, "worse"), between, check(15, "worse")], 5).stop
+    assert not rule([between], 5).stop
+
+
+def test_the_best_changes_only_for_the_clearly_better() -> None:
+    assert rule([check(10, "better")], 5).best_step == 10
+    assert rule([check(10, "undecided")], 5).best_step == 5
+    assert rule([check(10, "worse", proxy=0.0)], 5).fell
+    start = rule([check(10, "worse", best=0), check(11, "worse", best=0)], 0)
+    assert start.sentence.endswith("back to the starting policy.")
+    assert check(10, "worse", best=0).judgments == 100  # both contests are one
+
+
+def test_a_check_comes_back_from_json() -> None:
+    made = check(10, "worse")
+    assert check_from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def test_the_region_knows_its_own_and_sees_what_lies_elsewhere(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(16, 16))
+    usual = random.normal(size=(600, 16)) @ mixing
+    region = fit_region(usual, outside=0.02)
+    fresh = random.normal(size=(2000, 16)) @ mixing
+    assert 0.005 < region.outside(fresh).mean() < 0.05
+    assert region.outside(fresh + 6 * mixing[0]).mean() > 0.9
+    region.write(tmp_path / "region.npz")
+    assert np.array_equal(read_region(tmp_path / "region.npz").outside(fresh), region.outside(fresh))
+    narrow = fit_region(random.normal(size=(50, 64)))  # fewer states than dimensions
+    assert np.isfinite(narrow.distances(random.normal(size=(5, 64)))).all()
+    with pytest.raises(ValueError):
+        fit_region(usual[:39])
+
+
+def test_a_reward_model_with_a_region_scores_as_before_and_tells_outliers() -> None:
+    policy = new_policy(tiny_architectures()["llama"], tiny_tokenizer(), seed=1)
+    model = new_reward_model(policy, seed=2)
+    words = ["red", "blue", "green", "what", "the", "sky", "is"]
+    texts = [f"{words[i % 7]} {words[i // 7 % 7]}" for i in range(49)]
+    prompts = [(Message("user", "red"),)] * 49
+    scores, states = model.scores_and_states(prompts, texts)
+    assert np.array_equal(scores.numpy(), model(prompts, texts).numpy())
+    wrapped = LatentReward(model, fit_region(states.numpy()))
+    again, told = judged(wrapped, prompts, texts)
+    assert np.array_equal(np.asarray(again), scores.numpy())
+    assert 0 <= float(told["latent_outliers"].mean()) < 0.3
+    far = judged(wrapped, [(Message("user", "the sky is blue " * 4),)] * 3, ["what what what red " * 3] * 3)[1]
+    assert float(far["latent_outliers"].mean()) == 1.0
