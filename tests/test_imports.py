@@ -27,6 +27,12 @@ MODULES = [
     "heedful.core.statistics",
     "heedful.training.config.stage",
     "heedful.training.settings",
+    "heedful.evaluation.contest",
+    "heedful.evaluation.perplexity",
+    "heedful.evaluation.probes.natural",
+    "heedful.evaluation.probes.worldly",
+    "heedful.evaluation.refusal_rates",
+    "heedful.evaluation.reward_bench",
     "heedful.evaluation.winrate",
     "heedful.pipeline.report",
 ]

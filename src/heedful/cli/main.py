@@ -96,7 +96,7 @@ COMMANDS: dict[str, Command] = {
         "heedful.cli.best_of_n:best_of_n", "The best of many answers by a reward, and what choosing it brings.", "Look"
     ),
     "evaluate": Command(
-        "heedful.cli.evaluate:evaluate", "Win rate of a policy over a baseline, with its interval.", "Look"
+        "heedful.cli.evaluate:evaluate", "Win rate over a baseline, refusals, held-out perplexity.", "Look"
     ),
     "accuracy": Command(
         "heedful.cli.accuracy:accuracy", "How well a reward orders pairs that were judged, and by how much.", "Look"
