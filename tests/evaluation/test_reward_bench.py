@@ -91,6 +91,13 @@ def test_the_ties_score_by_hand_and_above_one() -> None:
     assert spread.score == pytest.approx(0.3 + 0.01 * math.tanh(-1))
 
 
+def test_the_partners_gap_counts_where_it_is_the_smaller() -> None:
+    # On its own the question stands 3 above, its right answers 0.5 apart; its partner's gap is only 0.2.
+    found = ties_score({"tied:1": ([5.0, 5.5], [2.0]), "ref:1": ([1.0], [0.8])})
+    assert (found.margin_preferred, found.margin_preferred_hard) == (1, 0)
+    assert found.score == pytest.approx(0.3 + 0.3 + 0.2 + 0.01 * math.tanh(0.2 / 0.5 - 1))
+
+
 @pytest.mark.parametrize("name", ["odd", "other:1", "tied:"])
 def test_ties_need_ids_and_both_sorts_of_answers(name: str) -> None:
     with pytest.raises(HeedfulError, match="ties question"):

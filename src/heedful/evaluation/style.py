@@ -65,7 +65,8 @@ def bradley_terry(
 ) -> Fit:
     """Strengths of models from pairs, beside style if features are given.
 
-    Maximum likelihood with a weak Gaussian prior, by Newton's method; strengths are centred at 0. Ties count half.
+    Maximum likelihood with a weak Gaussian prior, which also centres the strengths at 0, by Newton's method. Ties count
+    half.
 
     Args:
         first, second: [n] numbers of the models. won: [n] share of the win that the first has.
@@ -96,7 +97,7 @@ def bradley_terry(
     for start in range(0, samples, 50):
         weights = counts[start : start + 50][:, clusters]
         parts.append(_newton(x, y, weights, np.tile(whole, (len(weights), 1))))
-    return Fit(_centred(whole[None], models)[0], _centred(np.concatenate(parts), models))
+    return Fit(whole, np.concatenate(parts))
 
 
 def _newton(x: Floats, y: Floats, weights: Floats, start: Floats) -> Floats:
@@ -114,9 +115,3 @@ def _newton(x: Floats, y: Floats, weights: Floats, start: Floats) -> Floats:
         if size.max() < 1e-7:
             break
     return beta
-
-
-def _centred(beta: Floats, models: int) -> Floats:
-    found = beta.copy()
-    found[:, :models] -= found[:, :models].mean(1, keepdims=True)
-    return found
