@@ -23,7 +23,7 @@ def answers(path: Path, texts: list[str]) -> str:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "longest.py").write_text("def score(prompts, texts):\n    return [len(t.split()) for t in texts]\n")
+    (tmp_path / "most_words.py").write_text("def score(prompts, texts):\n    return [len(t.split()) for t in texts]\n")
     answers(tmp_path / "short.jsonl", ["a"] * 8)
     answers(tmp_path / "middle.jsonl", ["a b"] * 7 + ["a"])
     answers(tmp_path / "long.jsonl", ["a b c d"] * 8)
@@ -43,7 +43,7 @@ FILES = ["short.jsonl", "middle.jsonl", "long.jsonl"]
 
 
 def test_files_of_answers_by_a_reward(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["compare", *FILES, "--reward", "longest:score", "--out", "figures.json"]
+    command = ["compare", *FILES, "--reward", "most_words:score", "--out", "figures.json"]
     found = run(command, capsys)
     assert [row["model"] for row in found["models"]] == FILES[::-1]
     duels = {(row["a"], row["b"]): row for row in found["duels"]}
@@ -60,10 +60,10 @@ def test_files_of_answers_by_a_reward(here: Path, capsys: pytest.CaptureFixture[
 
 def test_a_prompt_that_one_lacks_is_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers(here / "few.jsonl", ["a b c d e"] * 5)
-    found = run(["compare", "few.jsonl", "long.jsonl", "--reward", "longest:score"], capsys)
+    found = run(["compare", "few.jsonl", "long.jsonl", "--reward", "most_words:score"], capsys)
     assert found["judgments"] == 5
     write(here / "other.jsonl", [{"prompt": "another", "completion": "x"}])
-    assert main(["compare", "few.jsonl", "other.jsonl", "--reward", "longest:score"]) == 2
+    assert main(["compare", "few.jsonl", "other.jsonl", "--reward", "most_words:score"]) == 2
     assert "no prompt is answered in all files" in capsys.readouterr().err
 
 
@@ -108,12 +108,12 @@ def test_files_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "said"),
     [
         (["short.jsonl"], "1 cannot be compared"),
-        (["short.jsonl", "short.jsonl", "--reward", "longest:score"], "stands there twice"),
+        (["short.jsonl", "short.jsonl", "--reward", "most_words:score"], "stands there twice"),
         ([*FILES, "--blind"], "a blind vote is between two"),
-        ([*FILES, "--reward", "longest:score", "--world", "0"], "one judge at a time, not reward and world"),
+        ([*FILES, "--reward", "most_words:score", "--world", "0"], "one judge at a time, not reward and world"),
         ([*FILES[:2], "--blind", "--world", "0"], "one judge at a time, not world and blind"),
         ([*FILES, "--out", "x.json"], "no figures to write"),
-        ([*FILES, "--reward", "longest:score", "--samples", "0"], "0 samples"),
+        ([*FILES, "--reward", "most_words:score", "--samples", "0"], "0 samples"),
     ],
 )
 def test_compare_refuses_what_makes_no_sense(
