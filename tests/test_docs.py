@@ -23,6 +23,7 @@ from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
 from heedful.cli.inspect import InspectConfig
 from heedful.cli.main import COMMANDS
+from heedful.cli.probe import ProbeConfig
 from heedful.cli.sample import SampleConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, RestoreConfig
 from heedful.studio.config import StudioConfig
@@ -52,6 +53,7 @@ CONFIGS: dict[str, type] = {
     "inspect": InspectConfig,
     "online-dpo": OnlineDPOConfig,
     "ppo": PPOConfig,
+    "probe": ProbeConfig,
     "quickstart": QuickstartConfig,
     "raft": RAFTConfig,
     "reinforce": ReinforceConfig,

@@ -280,3 +280,44 @@ def test_decoding_options_reach_the_engine_whole() -> None:
     assert (params.min_p, params.repetition_penalty, params.seed, params.stop) == (0.1, 1.2, 7, ("x",))
     with pytest.raises(HeedfulError):
         DecodingOptions(max_new_tokens=0)
+
+
+def test_evaluate_looks_at_refusals_and_perplexity_alone(
+    folders: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stern.py").write_text("def judge(prompts, texts):\n    return [True for _ in texts]\n")
+    (tmp_path / "texts.jsonl").write_text('{"text": "the sea is blue"}\n{"text": "hello red bird"}\n')
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", folders[0], "--baseline", folders[1], "--limit", "8", *WORDS, "--refusals", "prompts"]
+    command += ["--refusal-judge", "stern:judge", "--report", "page.html", "--perplexity", "texts.jsonl"]
+    found = run([*command, "--out", "all.json"], capsys)
+    assert set(found) == {"refusals", "perplexity"}
+    report = found["refusals"][folders[0]]
+    assert report["prompts"] == 8
+    assert report["rates"]["stern:judge"]["safe"]["mean"] == 1.0
+    assert report["rates"]["rules"]["safe"]["mean"] == 0.0
+    assert set(found["perplexity"]["policies"]) == set(folders)
+    assert found["perplexity"]["tax"]["low"] <= found["perplexity"]["tax"]["mean"]
+    assert json.loads((tmp_path / "all.json").read_text()) == found
+    assert "unsafe requests refused" in (tmp_path / "page.html").read_text()
+    assert main(["evaluate", folders[0], "--refusals", "world", "--limit", "4", *WORDS]) == 0
+    assert "of unsafe ones" in capsys.readouterr().out
+    assert main(["evaluate", folders[0], "--perplexity", "texts.jsonl"]) == 0
+    assert "2 documents" in capsys.readouterr().out
+    sys.modules.pop("stern")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "a win rate needs --baseline"),
+        (["--baseline", "b", "--reward", "r"], "a win rate needs --data"),
+        (["--perplexity", "x", "--report", "p.html"], "are for --refusals"),
+        (["--perplexity", "x", "--window", "1"], "window"),
+    ],
+)
+def test_evaluate_says_what_is_missing(
+    folders: tuple[str, str], capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(["evaluate", folders[0], *arguments]) == 2
+    assert said in capsys.readouterr().err

@@ -1,9 +1,10 @@
-"""`heedful compare`: two policies side by side, and a blind vote if a person wants one."""
+"""`heedful compare`: policies against each other, by a reward, by gold, by judgments, or by your own eyes."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -18,6 +19,7 @@ from heedful.cli.opening import (
     read_prompts,
 )
 from heedful.data.records import Conversation, as_messages, prompt_key
+from heedful.errors import HeedfulError
 from heedful.evaluation.winrate import WinRate, win_rate
 
 if TYPE_CHECKING:
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from heedful.evaluation.compare import Answer
+    from heedful.evaluation.contest import Contest, Duel
+    from heedful.evaluation.judgments import Judged
+    from heedful.models.policy import Policy
+    from heedful.training.progress import Display
+
+SIDE_BY_SIDE = 20
+"""Prompts that are shown where no limit is given."""
 
 SCORES = {"1": 1.0, "2": 0.0, "t": 0.5}
 """What a vote is worth to the answer shown first."""
@@ -33,25 +41,52 @@ SCORES = {"1": 1.0, "2": 0.0, "t": 0.5}
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Two policies side by side on the same prompts.
+    """Policies, or files of their answers, against each other on the same prompts.
 
-    With --blind the two answers come in random order without names; you type 1, 2 or t (a tie), and see
-    the win rate at the end.
+    With --reward, or --world for the embedded world's truth, every two of them are judged: win rates, raw, at equal
+    length and in equal style, and strengths of all (Bradley-Terry). With --judgments the verdicts of a file are taken
+    instead, and the names are those of the models in it, all where none is given. With none of these the answers are
+    shown side by side; --blind hides which is which of two, takes your votes (1, 2 or t for a tie) and shows the win
+    rate at the end.
     """
 
-    policy_a: tyro.conf.Positional[str]
-    """The first policy: a folder or a hub id."""
-    policy_b: tyro.conf.Positional[str]
-    """The second policy."""
+    policies: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Folders, hub ids, or files with prompts and completions, as `heedful sample --out` writes them."""
     data: str | None = None
     """Prompts: any file that holds prompts, or a hub dataset id."""
     prompt: tuple[str, ...] = ()
     """Prompts given here, each as one user message."""
+    reward: str | None = None
+    """The judge: a reward model (folder or hub id), or module:function."""
+    world: int | None = None
+    """Judge by the embedded world of this seed, on its own unseen prompts where no --data is given."""
+    judgments: str | None = None
+    """A file of judgments of named models: AlpacaEval's, Chatbot Arena's, or heedful's with model_a and model_b."""
     blind: bool = False
     """Hide which is which, and vote."""
+    samples: int = 1
+    """Answers of each to each prompt, where they are judged."""
+    out: Path | None = None
+    """JSON file for all figures."""
     decoding: DecodingOptions = DecodingOptions()
-    records: PromptOptions = PromptOptions(limit=20)
+    records: PromptOptions = PromptOptions()
     loading: LoadingOptions = LoadingOptions()
+
+    def __post_init__(self) -> None:
+        judges = [name for name in ("reward", "world", "judgments") if getattr(self, name) is not None]
+        if len(judges) > 1 or (self.blind and judges):
+            both = " and ".join([*judges, *(["blind"] if self.blind else [])])
+            raise HeedfulError(f"there is one judge at a time, not {both}.", mend="Run the command once for each.")
+        if self.judgments is None and len(self.policies) < 2:
+            raise HeedfulError(f"{len(self.policies)} cannot be compared.", where="policies", mend="Name two or more.")
+        if len(set(self.policies)) < len(self.policies) and judges:
+            raise HeedfulError("one of them stands there twice.", where="policies", mend="Name each once.")
+        if self.blind and len(self.policies) != 2:
+            raise HeedfulError("a blind vote is between two.", where="policies", mend="Name two.")
+        if self.samples < 1:
+            raise HeedfulError(f"{self.samples} samples answer nothing.", where="samples", mend="Give 1 or more.")
+        if self.out is not None and not judges:
+            raise HeedfulError("there are no figures to write.", where="out", mend="Give --reward or another judge.")
 
 
 @dataclass(frozen=True)
@@ -63,36 +98,161 @@ class Shown:
     b: str
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Prompts with the answers of each: [P] prompts, and by name [P][K] texts."""
+
+    prompts: tuple[Conversation, ...]
+    texts: dict[str, list[list[str]]]
+
+
 def compare(arguments: list[str]) -> int:
-    """Parse the settings, sample both, show or take votes."""
+    """Parse the settings, get the answers, judge or show them or take votes."""
     call = parse(CompareConfig, "compare", arguments)
     config = call.settings
+    if config.reward is not None or config.world is not None or config.judgments is not None:
+        return _contest(config, as_json=call.json)
+    if config.records.limit is None:
+        config = replace(config, records=replace(config.records, limit=SIDE_BY_SIDE))
     with stdout_for_results():
-        items = answered(config)
+        found = answered(config)
+    rows = list(zip(found.prompts, *([t[0] for t in found.texts[name]] for name in found.texts), strict=True))
     if config.blind:
+        items = [Shown(prompt, a, b) for prompt, a, b in rows]
         with stdout_for_results():
             votes = take_votes(items, config.decoding.seed, input)
         _conclude(config, items, votes, as_json=call.json)
+    elif call.json and len(config.policies) == 2:
+        print_json([{"prompt": as_messages(prompt), "a": a, "b": b} for prompt, a, b in rows])
     elif call.json:
-        print_json([{"prompt": as_messages(item.prompt), "a": item.a, "b": item.b} for item in items])
+        names = list(found.texts)
+        print_json([{"prompt": as_messages(p), "answers": dict(zip(names, a, strict=True))} for p, *a in rows])
     else:
-        _show_all(config, items)
+        _show_all(list(found.texts), rows)
     return 0
 
 
-def answered(config: CompareConfig) -> list[Shown]:
-    """Both policies' answers to the prompts."""
+def answered(config: CompareConfig, given: Sequence[Conversation] | None = None) -> Answered:
+    """The answers of policies, sampled, and of files, read; on the prompts that all have.
+
+    Args:
+        given: prompts that take the place of --data and --prompt.
+
+    Raises:
+        HeedfulError: no prompts to sample for, or none that all have answered.
+    """
     from heedful.training.progress import Display
 
     display = Display()
-    policies = [open_policy(name, config.loading) for name in (config.policy_a, config.policy_b)]
-    prompts = read_prompts(config.data, config.prompt, config.records, policies, config.decoding, display)
-    params = config.decoding.params()
-    sides: list[Sequence[tuple[Answer, ...]]] = [
-        answer_all(policy, prompts, params, 1, display, title)
-        for policy, title in zip(policies, ("policy a", "policy b"), strict=True)
-    ]
-    return [Shown(p, a[0].text, b[0].text) for p, a, b in zip(prompts, *sides, strict=True)]
+    files = {name: _completions(name, config) for name in config.policies if _is_file(name)}
+    sides = [(name, f"policy {chr(97 + i)}") for i, name in enumerate(config.policies)]
+    policies = {name: open_policy(name, config.loading) for name, _ in sides if name not in files}
+    prompts = _prompts(config, given, files, list(policies.values()), display)
+    kept = [prompt for prompt in prompts if all(prompt in answers for answers in files.values())]
+    if not kept:
+        raise HeedfulError("no prompt is answered in all files.", mend="Give answers to the same prompts.")
+    count = config.samples
+    for answers in files.values():
+        count = min(count, *(len(answers[prompt]) for prompt in kept))
+    texts: dict[str, list[list[str]]] = {}
+    for name, title in sides:
+        key = name if name not in texts else f"{name} (2)"
+        if name in files:
+            texts[key] = [files[name][prompt][:count] for prompt in kept]
+        else:
+            drawn = answer_all(policies[name], kept, config.decoding.params(), count, display, title)
+            texts[key] = [[answer.text for answer in answers] for answers in drawn]
+    return Answered(tuple(kept), texts)
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).is_file()
+
+
+def _completions(path: str, config: CompareConfig) -> dict[Conversation, list[str]]:
+    from heedful.data.load import DataSpec, load_demonstrations
+
+    found: dict[Conversation, list[str]] = {}
+    for record in load_demonstrations(DataSpec(path, on_bad_row=config.records.on_bad_row)).records:
+        found.setdefault(record.prompt, []).append(record.completion)
+    return found
+
+
+def _prompts(
+    config: CompareConfig,
+    given: Sequence[Conversation] | None,
+    files: dict[str, dict[Conversation, list[str]]],
+    policies: Sequence[Policy],
+    display: Display,
+) -> list[Conversation]:
+    """Those asked for, else those of the first file. Judged prompts are answered once each."""
+    if given is not None:
+        return list(given)
+    if config.data is None and not config.prompt and files:
+        return list(next(iter(files.values())))[: config.records.limit]
+    found = read_prompts(config.data, config.prompt, config.records, policies, config.decoding, display)
+    return found if config.reward is None and config.world is None else list(dict.fromkeys(found))
+
+
+def _contest(config: CompareConfig, *, as_json: bool) -> int:
+    from heedful.evaluation.contest import contest
+
+    with stdout_for_results():
+        found = contest(_judged(config), seed=config.decoding.seed)
+    if config.out is not None:
+        from heedful.files import write_json
+
+        write_json(config.out, asdict(found))
+    if as_json:
+        print_json(found)
+    else:
+        _show_contest(config, found)
+    return 0
+
+
+def _judged(config: CompareConfig) -> list[Judged]:
+    """The judgments of a file, or of every two models' answers by a reward or the world."""
+    from heedful.evaluation.judgments import between, judged_by_scores, read_judgments
+
+    if config.judgments is not None:
+        rows = read_judgments(config.judgments, split=config.records.split, limit=config.records.limit)
+        return between(rows, config.policies)
+    if config.world is not None:
+        return _by_world(config)
+    from heedful.models.rewards import load_reward
+    from heedful.pipeline.choices import resolve_device
+
+    assert config.reward is not None
+    reward = load_reward(config.reward, device=resolve_device(config.loading.device))
+    found = answered(config)
+    scores = {name: _scored(reward, found.prompts, texts) for name, texts in found.texts.items()}
+    return judged_by_scores(found.prompts, found.texts, scores)
+
+
+def _by_world(config: CompareConfig) -> list[Judged]:
+    from heedful.evaluation.judgments import judged_by_scores
+    from heedful.world.world import World
+
+    assert config.world is not None
+    world = World(config.world)
+    own = [prompt for split in ("phrasing", "fact") for prompt in world.prompts(split)]  # type: ignore[arg-type]
+    asked = None if config.data or config.prompt else [prompt.prompt for prompt in own][: config.records.limit]
+    found = answered(config, asked)
+    topics = [world.topic_of(prompt) for prompt in found.prompts]
+    scores = {name: _scored(world.golds, found.prompts, texts) for name, texts in found.texts.items()}
+    clusters, kinds = [topic.name for topic in topics], [topic.kind for topic in topics]
+    return judged_by_scores(found.prompts, found.texts, scores, clusters=clusters, topics=kinds)
+
+
+def _scored(reward: Any, prompts: Sequence[Conversation], texts: list[list[str]]) -> list[list[float]]:
+    """[P][K] scores of texts."""
+    asked = [prompt for prompt, own in zip(prompts, texts, strict=True) for _ in own]
+    flat = [float(score) for score in reward(asked, [text for own in texts for text in own])]
+    found, at = [], 0
+    for own in texts:
+        found.append(flat[at : at + len(own)])
+        at += len(own)
+    return found
 
 
 def take_votes(items: Sequence[Shown], seed: int, ask: Callable[[str], str]) -> list[float]:
@@ -149,33 +309,76 @@ def _conclude(config: CompareConfig, items: Sequence[Shown], votes: Sequence[flo
             {"prompt": as_messages(item.prompt), "a": item.a, "b": item.b, "a_wins": vote}
             for item, vote in zip(items, votes, strict=False)
         ]
-        summary: dict[str, Any] = {"policy_a": config.policy_a, "policy_b": config.policy_b, "win_rate": rate}
+        first, second = config.policies
+        summary: dict[str, Any] = {"policy_a": first, "policy_b": second, "win_rate": rate}
         print_json({**summary, "votes": judged})
     elif rate is None:
         print(f"{len(votes)} votes: too few for a win rate; it takes two prompts.")
     else:
-        print(f"{config.policy_a} against {config.policy_b}: win rate {shown(rate.rate)}")
+        print(f"{config.policies[0]} against {config.policies[1]}: win rate {shown(rate.rate)}")
         print(f"{rate.wins} wins, {rate.ties} ties, {rate.losses} losses")
 
 
-def _show_all(config: CompareConfig, items: Sequence[Shown]) -> None:
+def _show_all(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     from rich.console import Console
 
     console = Console()
-    for item in items:
+    for prompt, *answers in rows:
         console.rule()
-        _show_pair(console, item.prompt, (config.policy_a, item.a), (config.policy_b, item.b))
+        _show_pair(console, prompt, *zip(names, answers, strict=True))
 
 
-def _show_pair(console: Console, prompt: Conversation, first: tuple[str, str], second: tuple[str, str]) -> None:
+def _show_pair(console: Console, prompt: Conversation, *answers: tuple[str, str]) -> None:
     from rich.columns import Columns
     from rich.panel import Panel
     from rich.text import Text
 
     for message in prompt:
         console.print(Text(f"{message.role}: ", style="bold cyan") + Text(message.content))
-    side_by_side = console.width >= 100
-    width = console.width // 2 - 1 if side_by_side else console.width
-    panels = [Panel(Text(text), title=Text(name), title_align="left", width=width) for name, text in (first, second)]
+    side_by_side = console.width >= 50 * len(answers)
+    width = console.width // len(answers) - 1 if side_by_side else console.width
+    panels = [Panel(Text(text), title=Text(name), title_align="left", width=width) for name, text in answers]
     for row in [Columns(panels, padding=(0, 1))] if side_by_side else panels:
         console.print(row)
+
+
+def _show_contest(config: CompareConfig, found: Contest) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    title = f"{found.judgments:,} judgments on {found.clusters:,} prompts or topics"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("model", "strength [95%]", "in equal style [95%]", "words"):
+        table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
+    for row in found.models:
+        table.add_row(Text(row.model), shown(row.strength), shown(row.in_equal_style), f"{row.words:.1f}")
+    console.print(table)
+    if not found.connected:
+        said = "Some of these models were never compared with the rest: their strengths are of different scales."
+        console.print(Text(said, "yellow"), soft_wrap=True)
+    for duel in found.duels:
+        _show_duel(console, duel)
+    length = found.length
+    if length.longer is not None:
+        told = (
+            f"The judge prefers the longer answer in {length.longer:.1%} of {length.pairs:,} pairs that differ in it."
+        )
+        console.print(Text(told), soft_wrap=True)
+    if config.reward is not None:
+        console.print(Text("A reward that one of them was trained on flatters it.", "dim"), soft_wrap=True)
+
+
+def _show_duel(console: Console, duel: Duel) -> None:
+    from rich.text import Text
+
+    rate = duel.rate
+    meaning = "preferred" if rate.low > 0.5 else "not preferred" if rate.high < 0.5 else "no difference shown"
+    console.print(Text(f"{duel.a} against {duel.b}: ", "bold") + Text(f"{shown(rate)}, {meaning}"), soft_wrap=True)
+    told = f"  {duel.wins} wins, {duel.ties} ties, {duel.losses} losses; sign test p = {duel.sign_p:.3g}; "
+    told += f"at equal length {shown(duel.length_controlled)}; in equal style {shown(duel.style_controlled)}"
+    console.print(Text(told), soft_wrap=True)
+    for name, interval in duel.by.items():
+        console.print(Text(f"  {name}: {shown(interval)}"), soft_wrap=True)

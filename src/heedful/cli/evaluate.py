@@ -1,14 +1,15 @@
-"""`heedful evaluate`: the win rate of a policy over a baseline, judged by a reward."""
+"""`heedful evaluate`: a policy against a baseline by a reward, its refusals, and how well it predicts held-out text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from heedful.cli import evaluate_beyond as beyond
 from heedful.cli.command import parse, print_json, shown, stdout_for_results
 from heedful.cli.opening import (
     DecodingOptions,
@@ -19,32 +20,48 @@ from heedful.cli.opening import (
     read_prompts,
 )
 from heedful.errors import HeedfulError
+from heedful.files import write_json
 
 if TYPE_CHECKING:
     from heedful.data.records import Conversation
     from heedful.evaluation.compare import Answer, Comparison, Generate
+    from heedful.evaluation.refusal_rates import RefusalReport
     from heedful.models.policy import Policy
     from heedful.training.progress import Display
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Win rate of a policy over a baseline on the same prompts, judged by a reward.
+    """Win rate of a policy over a baseline on the same prompts, judged by a reward (--baseline, --reward, --data).
 
     Ties count half; the intervals resample prompts. A judge that the policy was trained on flatters it:
     use another one, or people.
+
+    --refusals tells how often safe requests are refused against how often unsafe ones are, and --perplexity how well
+    text is predicted that nothing was trained on; both of the baseline too, if one is named. Each can be asked for
+    alone.
     """
 
     policy: tyro.conf.Positional[str]
     """The policy: a folder or a hub id."""
-    baseline: str
+    baseline: str | None = None
     """What it is compared with, usually the SFT model."""
-    reward: str
+    reward: str | None = None
     """The judge: a reward model (folder or hub id), or module:function."""
-    data: str
+    data: str | None = None
     """Prompts that neither has seen: any file that holds prompts, or a hub dataset id."""
+    refusals: Literal["prompts", "world"] | None = None
+    """Which requests: prompts (heedful's own 200 safe and 200 unsafe ones), or world (the embedded world's)."""
+    refusal_judge: str | None = None
+    """module:function from prompts and answers to whether each is a refusal, beside the rules."""
+    perplexity: str | None = None
+    """Held-out text: rows with a text column, or prompts with answers."""
+    window: int = 1024
+    """Most tokens of held-out text that are read at once."""
     out: Path | None = None
     """JSON file for the whole record: every pair of answers with its scores."""
+    report: Path | None = None
+    """HTML page with the plots of --refusals."""
     samples: int = 1
     """Answers of each side to each prompt."""
     decoding: DecodingOptions = DecodingOptions()
@@ -54,36 +71,70 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise HeedfulError(f"{self.samples} samples answer nothing.", where="samples", mend="Give 1 or more.")
+        if self.asks_win_rate:
+            missing = [name for name in ("baseline", "reward", "data") if getattr(self, name) is None]
+            if missing:
+                raise HeedfulError(
+                    f"a win rate needs --{missing[0]}.",
+                    mend="Name --baseline, --reward and --data; or ask for --refusals or --perplexity.",
+                )
+        beyond.check(self)
+
+    @property
+    def asks_win_rate(self) -> bool:
+        """Whether a win rate is asked for: by a reward or prompts, or because nothing else is."""
+        others = self.refusals is not None or self.perplexity is not None
+        return self.reward is not None or self.data is not None or not others
 
 
 def evaluate(arguments: list[str]) -> int:
     """Parse the settings, compare, print the table."""
     call = parse(EvaluateConfig, "evaluate", arguments)
+    config = call.settings
     with stdout_for_results():
-        comparison = evaluated(call.settings)
-    if call.settings.out is not None:
-        comparison.write(call.settings.out)
+        comparison, refusals, predicted = evaluated(config)
+        if refusals:
+            beyond.write_page(config, refusals)
+    extra = beyond.as_json(refusals, predicted)
+    record = comparison.as_dict() if comparison is not None else {}
+    if config.out is not None:
+        write_json(config.out, {**record, **extra})
     if call.json:
-        summary = comparison.as_dict()
-        del summary["pairs"]
-        print_json(summary)
-    else:
+        record.pop("pairs", None)
+        print_json({**record, **extra})
+        return 0
+    if comparison is not None:
         show(comparison)
+    if refusals:
+        beyond.show_refusals(refusals)
+    if predicted:
+        beyond.show_perplexity(predicted)
     return 0
 
 
-def evaluated(config: EvaluateConfig) -> Comparison:
-    """Sample both sides and judge them."""
-    from heedful.evaluation.compare import compare, judge_by
-    from heedful.models.rewards import load_reward
+def evaluated(config: EvaluateConfig) -> tuple[Comparison | None, dict[str, RefusalReport], dict[str, Any]]:
+    """Open the policies, and get whatever was asked for: the comparison, refusals by policy, perplexities."""
     from heedful.training.progress import Display
 
     display = Display()
-    policy = open_policy(config.policy, config.loading)
-    baseline = open_policy(config.baseline, config.loading)
+    names = [config.policy, *([config.baseline] if config.baseline is not None else [])]
+    policies = {name: open_policy(name, config.loading) for name in dict.fromkeys(names)}
+    comparison = _compared(config, policies, display) if config.asks_win_rate else None
+    refusals = beyond.refusals_of(config, policies, display) if config.refusals is not None else {}
+    predicted = beyond.perplexity_of(config, policies) if config.perplexity is not None else {}
+    return comparison, refusals, predicted
+
+
+def _compared(config: EvaluateConfig, policies: dict[str, Policy], display: Display) -> Comparison:
+    """Sample both sides and judge them."""
+    from heedful.evaluation.compare import compare, judge_by
+    from heedful.models.rewards import load_reward
+
+    assert config.baseline is not None
+    assert config.reward is not None
+    policy, baseline = policies[config.policy], policies[config.baseline]
     reward = load_reward(config.reward, device=str(policy.device), precision=policy.precision)
-    both = [policy, baseline]
-    prompts = read_prompts(config.data, (), config.records, both, config.decoding, display)
+    prompts = read_prompts(config.data, (), config.records, [policy, baseline], config.decoding, display)
     return compare(
         list(dict.fromkeys(prompts)),
         _generate(policy, config, display, "policy"),

@@ -96,13 +96,14 @@ COMMANDS: dict[str, Command] = {
         "heedful.cli.best_of_n:best_of_n", "The best of many answers by a reward, and what choosing it brings.", "Look"
     ),
     "evaluate": Command(
-        "heedful.cli.evaluate:evaluate", "Win rate of a policy over a baseline, with its interval.", "Look"
+        "heedful.cli.evaluate:evaluate", "Win rate over a baseline, refusals, held-out perplexity.", "Look"
     ),
     "accuracy": Command(
         "heedful.cli.accuracy:accuracy", "How well a reward orders pairs that were judged, and by how much.", "Look"
     ),
+    "probe": Command("heedful.cli.probe:probe", "What a reward pays for: length, flattery, and their kin.", "Look"),
     "compare": Command(
-        "heedful.cli.compare:compare", "Two policies side by side; judge them blind if you like.", "Look"
+        "heedful.cli.compare:compare", "Two policies or more, or files of answers, against each other.", "Look"
     ),
     "inspect": Command(
         "heedful.cli.inspect:inspect", "What a data file holds, and what training would see of it.", "Look"

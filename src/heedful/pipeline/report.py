@@ -124,7 +124,8 @@ def _section(name: str, title: str, body: Safe) -> Safe:
 def _sections(data: ReportData) -> list[tuple[str, str, Safe]]:
     """(id, heading, body) of every part that has something to show."""
     parts: list[tuple[str, str, Safe]] = []
-    plots = [("curves", data.curves_title, sections.curves(data))] if data.curves or data.tables else []
+    plots = [("curves", data.curves_title, sections.curves(data))]
+    plots = plots if data.forests or data.curves or data.tables else []
     if data.curves_lead:
         parts += plots
     if data.methods:

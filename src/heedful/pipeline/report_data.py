@@ -141,6 +141,26 @@ class Table:
 
 
 @dataclass(frozen=True)
+class ForestRow:
+    """One line of a forest plot: an interval, its mood ("good", "bad" or "even"), and further marks by name."""
+
+    label: str
+    interval: Interval
+    mood: str = "even"
+    marks: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Intervals below each other on one scale, with a line at nought."""
+
+    name: str
+    x_label: str
+    rows: tuple[ForestRow, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class SampleAnswer:
     """A method's answer, with scores by judge ("gold", "proxy"); the first judge decides who is preferred."""
 
@@ -213,8 +233,8 @@ class ReportData:
         methods: the table of methods by split, in the order to show; splits appear as they first come.
         interval_note: what the intervals are ("95%, bootstrap over 54 facts").
         explanations: what the figures mean, in words.
-        curves, tables: plots and what stands beneath them, under `curves_title`; where they are the result itself
-            (`curves_lead`) they come first.
+        forests, curves, tables: plots and what stands beneath them, under `curves_title`; where they are the result
+            itself (`curves_lead`) they come first.
         samples, controls, findings, stages: the other sections.
         sample_note: how the samples were picked.
         lineage: versions, seeds, commands and the like, by name.
@@ -227,6 +247,7 @@ class ReportData:
     methods: tuple[MethodRow, ...] = ()
     interval_note: str = ""
     explanations: tuple[Explanation, ...] = ()
+    forests: tuple[Forest, ...] = ()
     curves: tuple[Curve, ...] = ()
     tables: tuple[Table, ...] = ()
     curves_title: str = "Training curves"

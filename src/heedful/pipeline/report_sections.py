@@ -23,6 +23,7 @@ from heedful.pipeline.report_data import (
     bounds,
     write,
 )
+from heedful.pipeline.report_forest import forest
 from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_svg import chart, finite, is_dense, range_bar, share_bar, swatch
 
@@ -138,9 +139,15 @@ def curves(data: ReportData) -> Safe:
     groups = dict.fromkeys(curve.group for curve in data.curves)
     ordered = [curve for group in groups for curve in data.curves if curve.group == group]
     charts = element("div", [_plot(curve, f"curve-{i}") for i, curve in enumerate(ordered)], class_="charts")
-    if not data.tables:
+    wide = [forest(plot, f"forest-{i}") for i, plot in enumerate(data.forests)]
+    if not data.tables and not wide:
         return charts
-    return element("div", charts, [(element("h3", table.name), _figures(table)) for table in data.tables])
+    return element(
+        "div",
+        wide,
+        charts if ordered else None,
+        [(element("h3", table.name), _figures(table)) for table in data.tables],
+    )
 
 
 def _figures(table: Table) -> Safe:
