@@ -222,7 +222,17 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(
     session = Batch.objects.get(programme=of.programme, name="November")
     lead = [
         *("", "batches/", "items/", "raters/", "invitations/", "members/", "questions/", "guidelines/", "gold/"),
-        *("gold/contests/", "qualifications/", "calibration/", "import/", "export/", "snapshots/", "charts/", "audit/"),
+        *(
+            "gold/contests/",
+            "qualifications/",
+            "calibration/",
+            "import/",
+            "export/",
+            "snapshots/",
+            "charts/",
+            "trust/",
+            "audit/",
+        ),
         *("settings/", "settings/groups/", "settings/pay/", "settings/tokens/", "settings/webhooks/"),
         *("settings/endpoints/", f"batches/{of.batch.pk}/", f"raters/{of.raters[0].pk}/"),
         *(f"items/{of.items[-1].pk}/", f"items/{of.items[0].pk}/"),  # with the votes, and with them folded away
@@ -258,7 +268,17 @@ def test_no_table_is_squeezed_on_a_telephone(busy: World, visit: Callable[..., A
     of.admin.save()
     tokens.create_token(of.programme, "pipeline", list(tokens.SCOPES), author=of.admin)
     page = visit(of.admin, phone=True)
-    places = ("members/", "settings/tokens/", "qualifications/", "gold/", "guidelines/", "raters/", "audit/", "items/")
+    places = (
+        "members/",
+        "settings/tokens/",
+        "qualifications/",
+        "gold/",
+        "guidelines/",
+        "raters/",
+        "trust/",
+        "audit/",
+        "items/",
+    )
     for path in (*places, f"items/{of.items[-1].pk}/"):
         page.goto(of.at(path))
         fits(page)
