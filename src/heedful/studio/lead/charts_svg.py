@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import threading
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -47,7 +48,7 @@ class Chart:
     def inches(self, size: str) -> tuple[float, float]:
         """Width and height of the picture."""
         width, height = SIZES[size]
-        return (width, 0.75 + 0.3 * len(self.labels)) if self.kind == "rows" else (width, height)
+        return (width, 0.75 + 0.38 * len(self.labels)) if self.kind == "rows" else (width, height)
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -131,7 +132,8 @@ def _rows(axes: Axes, chart: Chart, colours: dict[str, str], most: int) -> None:
         axes.axvline(chart.aim, color=colours["aim"], linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set_ylim(len(chart.labels) - 0.4, -0.6)
     axes.set_xlim(left=chart.bottom, right=chart.top)
-    axes.set_yticks(range(len(chart.labels)), [cut(label, most) for label in chart.labels])
+    lines = [textwrap.wrap(cut(label, 2 * most - 4), most)[:2] for label in chart.labels]
+    axes.set_yticks(range(len(chart.labels)), ["\n".join(some) for some in lines])
 
 
 def cut(name: str, most: int) -> str:

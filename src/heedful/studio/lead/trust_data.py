@@ -234,6 +234,8 @@ def _group(figures: GroupFigures, name: str) -> list[Section]:
     if len(shares) < 2:
         do = _("Nothing can be said of groups yet without telling of single people: invite more raters of each.")
     parts = [_("Groups of fewer than five raters, and what would give them away, are left out.")]
+    if rows:
+        parts.append(_("From the dashed line on one group decides what all seem to prefer."))
     if figures.omnibus is not None:
         one = figures.omnibus
         parts.append(
