@@ -97,6 +97,43 @@ def test_rankings_and_points_that_disagree_wait_too() -> None:
     assert alike.pk not in {case.item.pk for case in adjudication.queue(of)}
 
 
+def voted(of: Programme, *strengths: int) -> Item:
+    """A done item with these votes."""
+    made = item(open_batch(of, 0, quota=len(strengths)))
+    for strength in strengths:
+        judge(rater(of), strength)
+    return made
+
+
+@pytest.mark.django_db
+def test_who_disagree_most_come_first_and_more_raters_weigh_more() -> None:
+    of = programme()
+    nearly = voted(of, 1, 2, 3, -1)
+    two = voted(of, 3, -3)
+    tied = voted(of, 1, 0, 0, -1)
+    even = voted(of, 2, -1, 1, -2)
+    votes = {one.pk: [row.payload["strength"] for row in one.judgments.all()] for one in (nearly, two, tied, even)}
+    assert [case.item.pk for case in adjudication.queue(of)] == [even.pk, two.pk, nearly.pk, tied.pk]
+    assert votes == {
+        one.pk: [row.payload["strength"] for row in one.judgments.all()] for one in (nearly, two, tied, even)
+    }
+
+
+@pytest.mark.django_db
+def test_rankings_points_and_comparisons_stand_in_one_order() -> None:
+    of = programme(disagreement=0.5)
+    ranked = item(open_batch(of, 0, quota=2, kind="ranking"), completions=3, kind="ranking")
+    for ranks in ([1, 2, 3], [1, 3, 2]):
+        answer(take(rater(of)), ranks=ranks)
+    scored = item(open_batch(of, 0, quota=2), kind="attributes", completions=1)
+    for points in (1, 4):
+        answer(take(rater(of)), scores=[{"helpful": points, "honest": 3}])
+    flagged = item(open_batch(of, 0))
+    submit(take(rater(of)), {"strength": 1}, key="flag", item_version=1, safety_flag=True)
+    two = voted(of, 3, -3)
+    assert [case.item.pk for case in adjudication.queue(of)] == [flagged.pk, two.pk, scored.pk, ranked.pk]
+
+
 @pytest.mark.django_db
 def test_gold_and_withdrawn_items_do_not_wait() -> None:
     of = programme()

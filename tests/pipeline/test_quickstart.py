@@ -46,6 +46,7 @@ def test_the_fast_loop_improves_on_sft_and_is_not_run_twice(tmp_path: Path) -> N
     assert ppo["win_rate"]["low"] > 0.5
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "PPO" in page
+    assert "Two simulated raters of this data agree" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     base = read_manifest(tmp_path / "run" / "base")
     again = run(config, Display(Console(file=io.StringIO())))

@@ -12,10 +12,11 @@ import pytest
 from django.urls import reverse
 from lead_world import World, judge, judged, world
 
-from feedback_factories import batch, item
+from agreement_store import FLIPPER, crowded, say
+from feedback_factories import account, batch, item
 from heedful.feedback import gold, sight, tokens
-from heedful.feedback.models import Adjudication, Batch, Judgment, RaterQuestion
-from heedful.feedback.programmes import publish_guideline
+from heedful.feedback.models import Adjudication, Batch, Judgment, Rater, RaterQuestion, Role
+from heedful.feedback.programmes import add_member, publish_guideline
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 ROWS = "\n".join(f'"What is {n} plus {n}?","{2 * n}, plainly.","Ask somebody.",run-{n},base' for n in range(1, 9))
@@ -142,6 +143,35 @@ def test_charts_refresh_by_themselves(
         dark.goto(of.at("charts/"))
 
 
+def test_trust_reads_in_light_dark_and_on_a_telephone_and_refreshes_by_itself(
+    visit: Callable[..., Any], axe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, manager = crowded(), account("manager", display_name="Mai")
+    add_member(of, manager, Role.MANAGER, actor=None)
+    flipper = list(Rater.objects.filter(programme=of, kind="person").order_by("pk"))[FLIPPER]
+    monkeypatch.setattr("heedful.studio.lead.trust.SECONDS", 1)
+    page = visit(manager, f"/p/{of.slug}/trust/")
+    picture = page.locator("#trust-agreement ~ picture img")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    axe(page)
+    before = picture.get_attribute("src")
+    one = item(Batch.objects.filter(programme=of, name="first").get())
+    say(one, flipper, {"strength": 3})
+    say(one, Rater.objects.get(programme=of, kind="ai"), {"strength": -3})
+    page.wait_for_function(
+        "before => document.querySelector('#trust-agreement ~ picture img').getAttribute('src') !== before", arg=before
+    )
+    monkeypatch.setattr("heedful.studio.lead.trust.SECONDS", 600)
+    for how in ({"color_scheme": "dark"}, {"phone": True}):
+        looked = visit(manager, f"/p/{of.slug}/trust/", **how)
+        fits(looked)
+        axe(looked)
+        onward(looked, ".attention a")
+        looked.wait_for_selector("text=Right on gold")
+        fits(looked)
+        axe(looked)
+
+
 def test_a_rubric_is_edited_and_its_difference_read(visit: Callable[..., Any], axe: Callable[..., None]) -> None:
     of = world(items=0)
     page = visit(of.manager, of.at("guidelines/edit/"))
@@ -222,7 +252,17 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(
     session = Batch.objects.get(programme=of.programme, name="November")
     lead = [
         *("", "batches/", "items/", "raters/", "invitations/", "members/", "questions/", "guidelines/", "gold/"),
-        *("gold/contests/", "qualifications/", "calibration/", "import/", "export/", "snapshots/", "charts/", "audit/"),
+        *(
+            "gold/contests/",
+            "qualifications/",
+            "calibration/",
+            "import/",
+            "export/",
+            "snapshots/",
+            "charts/",
+            "trust/",
+            "audit/",
+        ),
         *("settings/", "settings/groups/", "settings/pay/", "settings/tokens/", "settings/webhooks/"),
         *("settings/endpoints/", f"batches/{of.batch.pk}/", f"raters/{of.raters[0].pk}/"),
         *(f"items/{of.items[-1].pk}/", f"items/{of.items[0].pk}/"),  # with the votes, and with them folded away
@@ -258,7 +298,17 @@ def test_no_table_is_squeezed_on_a_telephone(busy: World, visit: Callable[..., A
     of.admin.save()
     tokens.create_token(of.programme, "pipeline", list(tokens.SCOPES), author=of.admin)
     page = visit(of.admin, phone=True)
-    places = ("members/", "settings/tokens/", "qualifications/", "gold/", "guidelines/", "raters/", "audit/", "items/")
+    places = (
+        "members/",
+        "settings/tokens/",
+        "qualifications/",
+        "gold/",
+        "guidelines/",
+        "raters/",
+        "trust/",
+        "audit/",
+        "items/",
+    )
     for path in (*places, f"items/{of.items[-1].pk}/"):
         page.goto(of.at(path))
         fits(page)

@@ -31,7 +31,20 @@ def test_the_same_figures_give_the_same_picture_and_each_theme_and_size_its_own(
     assert draw(chart) == drawn["light", "wide"]
 
 
-@pytest.mark.parametrize("kind", ["bars", "line", "points"])
+def test_rows_lie_beneath_each_other_with_their_names_and_an_interval_without_a_middle_is_drawn() -> None:
+    names = ["InstructGPT, raters who made the training data", "b", "c"]
+    values, low, high = [70.0, None, 50.0], [68.0, 60.0, None], [72.0, 80.0, None]
+    chart = Chart("rows", names, values, "%", low, high, top=100)
+    longer = Chart("rows", names * 3, values * 3, "%", low * 3, high * 3, top=100)
+    assert longer.pixels[1] > chart.pixels[1]
+    for size in SIZES:
+        root = ElementTree.fromstring(draw(chart, size=size))
+        words = " ".join(node.text.strip() for node in root.iter() if node.text and node.text.strip())
+        assert "InstructGPT" in words
+        assert " b " in words
+
+
+@pytest.mark.parametrize("kind", ["bars", "line", "points", "rows"])
 @pytest.mark.parametrize("values", [[0.0], [None], [1.0] * 90, [100.0, 0.0]])
 def test_odd_figures_are_drawn(kind: str, values: list[float | None]) -> None:
     assert draw(Chart(kind, [str(i) for i in range(len(values))], values, "x", top=100)).startswith(b"<?xml")  # type: ignore[arg-type]

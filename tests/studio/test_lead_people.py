@@ -32,7 +32,7 @@ def full() -> World:
 
 def test_the_table_tells_judgments_and_names(full: World) -> None:
     page = login(full.manager).get(full.at("raters/"))
-    rows = {name: (row.judgments, here) for row, name, here in page.context["rows"]}
+    rows = {name: (row.judgments, here) for row, name, here, _weight in page.context["rows"]}
     assert rows == {"Rater 0": (3, True), "Rater 1": (3, True)}
 
 

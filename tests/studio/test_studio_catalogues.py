@@ -18,7 +18,7 @@ import heedful.studio.setup
 from feedback_factories import item
 from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback import gold
-from heedful.feedback.models import GoldOutcome
+from heedful.feedback.models import GoldOutcome, ItemState, Purpose, RaterKind, Role, TaskKind
 from heedful.feedback.payloads import parse
 from heedful.studio.lead.event_words import EVENTS
 from heedful.studio.said import say, tell
@@ -75,6 +75,13 @@ def test_every_string_of_a_template_is_in_the_catalogue(language: str) -> None:
             shown.add((match.group(1) or match.group(2)).replace('"', '\\"'))
     assert len(shown) > 200
     assert not shown - known, "run make messages"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_choice_of_the_store_is_in_the_catalogue(language: str) -> None:
+    known = {msgid for msgid, _, _ in entries(language)}
+    for choices in (Role, RaterKind, TaskKind, Purpose, ItemState):
+        assert {str(label) for label in choices.labels} <= known, "run make messages"
 
 
 def test_a_page_speaks_the_language() -> None:

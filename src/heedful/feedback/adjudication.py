@@ -73,17 +73,21 @@ class Vote:
 def queue(programme: Programme, limit: int = 200) -> list[Case]:
     """Items that ask for a verdict: flagged unsafe, done and disputed, or passed by many; the most pressing first.
 
+    Of those that are disputed, the ones come first whose raters disagree most (`verdicts.spread`).
+
     Left out are items with a verdict that holds, gold, and tasks in which there is nothing to decide.
     """
     found: dict[UUID, set[str]] = defaultdict(set)
+    disputed = _disputed(programme)
     for reason, keys in (
         ("unsafe", _flagged(programme)),
-        ("disagreement", _disputed(programme)),
+        ("disagreement", disputed),
         ("skips", _items(programme).filter(state=ItemState.PARKED).values_list("pk", flat=True)),
     ):
         for key in keys:
             found[key].add(reason)
-    ranked = sorted(found, key=lambda key: (min(REASONS.index(reason) for reason in found[key]), key))
+    reason_of = {key: min(REASONS.index(reason) for reason in reasons) for key, reasons in found.items()}
+    ranked = sorted(found, key=lambda key: (reason_of[key], -round(disputed.get(key, 0.0), 9), key))
     chosen = ranked[:limit]
     votes = Count("current", filter=Q(current__pass_number=1, current__purpose__in=ORDINARY))
     items = {
@@ -120,22 +124,27 @@ def _flagged(programme: Programme) -> set[UUID]:
     return set(items.filter(flagged).values_list("pk", flat=True))
 
 
-def _disputed(programme: Programme) -> set[UUID]:
-    """Items that are done, and whose counted judgments disagree by the programme's rule."""
+def _disputed(programme: Programme) -> dict[UUID, float]:
+    """Items that are done, and whose counted judgments disagree by the programme's rule: by how much."""
     done = _items(programme).filter(state=ItemState.DONE, batch__quota_cap__gte=2)
     counted = CurrentJudgment.objects.filter(slot__isnull=False, slot__reserved_for=None, pass_number=1)
     pairs = counted.filter(item__in=done.filter(kind=TaskKind.PAIRWISE)).values("item").order_by()
     sides = pairs.annotate(
         more=Count("pk", filter=Q(judgment__payload__strength__gt=0)),
         less=Count("pk", filter=Q(judgment__payload__strength__lt=0)),
+        total=Count("pk"),
     )
-    found = set(sides.filter(more__gt=0, less__gt=0).values_list("item", flat=True))
+    split = sides.filter(more__gt=0, less__gt=0).values_list("item", "less", "more", "total")
+    found = {item: verdicts.spread_of_sides(a, total - a - b, b) for item, a, b, total in split}
     threshold = rules_of(programme.settings).disagreement
     given: dict[tuple[UUID, str], list[Any]] = defaultdict(list)
     others = counted.filter(item__in=done.exclude(kind=TaskKind.PAIRWISE))
     for item, kind, payload in others.values_list("item_id", "item__kind", "judgment__payload").iterator():
         given[item, kind].append(payload)
-    return found | {item for (item, kind), said in given.items() if verdicts.disagree(kind, said, threshold)}
+    for (item, kind), said in given.items():
+        if verdicts.disagree(kind, said, threshold):
+            found[item] = verdicts.spread(kind, said)
+    return found
 
 
 def may_adjudicate(item: Item, account: Account) -> bool:

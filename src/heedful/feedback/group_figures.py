@@ -21,6 +21,7 @@ from heedful.core.groups import (
     label_shares,
     population_weights,
 )
+from heedful.errors import Sentence
 from heedful.feedback import judgment_table as views
 from heedful.feedback.judgment_table import Aspect, JudgmentTable
 
@@ -110,8 +111,11 @@ def _figures(
     if not (group[table.rater[first]] != "").any():
         if target is not None:
             raise ValueError(f"no answer to {question!r} was given by {LEAST} raters or more")
-        do = f"No answer was given by {LEAST} raters or more: nothing can be told without telling of one person."
-        return GroupFigures(question, {}, None, None, (), (), (), do)
+        few = Sentence(
+            "No answer was given by {least} raters or more: nothing can be told without telling of one person.",
+            least=LEAST,
+        )
+        return GroupFigures(question, {}, None, None, (), (), (), few)
     shares = label_shares(group[table.rater[first]])
     omnibus = _omnibus(main, group, seed)
     topics, rows, values = _topics(table)

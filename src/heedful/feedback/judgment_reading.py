@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from heedful.feedback.models import Programme
 
 ORDINARY = ("train", "check")
+CHUNK = 5_000
+"""Ids that a database is asked for at once."""
 
 
 @dataclass
@@ -76,12 +78,13 @@ class _Columns:
         )
 
 
-def read(programme: Programme, *, names: bool = False) -> JudgmentTable:
+def read(programme: Programme, *, names: bool = False, newest: int | None = None) -> JudgmentTable:
     """From the database: everything, gold and groups included.
 
     Args:
         programme: whose judgments.
         names: raters by their account's name; else people and end users are pseudonyms, the same as the API's.
+        newest: so many first judgments at most, those that were given last; by default all.
     """
     from heedful.feedback import agreement
     from heedful.feedback.models import CurrentJudgment, GoldOutcome, GroupAnswer, Purpose
@@ -102,7 +105,9 @@ def read(programme: Programme, *, names: bool = False) -> JudgmentTable:
         item__programme=programme, pass_number=2, purpose=Purpose.CHECK, item__kind__in=verdicts.COMPARABLE
     )
     for rows, again in ((first, False), (second, True)):
-        for item, rater, *rest in rows.order_by("pk").values_list(*fields).iterator():
+        told = rows.values_list(*fields)
+        given = list(told.order_by("-pk")[:newest])[::-1] if newest else told.order_by("pk").iterator()
+        for item, rater, *rest in given:
             columns.add(item, rater, again, *rest)
     counted = GoldOutcome.objects.filter(rater__programme=programme).exclude(upheld=True)
     outcomes = list(counted.order_by("pk").values_list("rater_id", "passed", "created"))
@@ -121,7 +126,7 @@ def read(programme: Programme, *, names: bool = False) -> JudgmentTable:
     return columns.table(
         programme.slug,
         _raters(programme, columns.raters, names=names),
-        _items(programme, columns.items),
+        _items(programme, columns.items, few=newest is not None),
         gold=gold,
         groups=groups,
         gold_floor=rules_of(programme.settings).gold_floor,
@@ -151,31 +156,34 @@ def _raters(programme: Programme, codes: Mapping[Any, int], *, names: bool) -> l
         agent = rater.kind in (RaterKind.AI, RaterKind.SIMULATED)
         own = rater.account.username if rater.account else rater.name
         shown = own if (names or agent) and own and not rater.erased else f"rater {str(masks.of(key))[:8]}"
-        made.append(RaterInfo(shown, str(rater.kind)))
+        made.append(RaterInfo(shown, str(rater.kind), str(key)))
     return made
 
 
-def _items(programme: Programme, codes: Mapping[Any, int]) -> list[ItemInfo]:
+def _items(programme: Programme, codes: Mapping[Any, int], *, few: bool) -> list[ItemInfo]:
+    """What is known of the items, in the order of their codes; asked for by id where they are `few`."""
     from django.db.models.functions import Length
 
     from heedful.feedback.models import Item, ItemCompletion
 
     parts: dict[Any, tuple[list[int], list[str]]] = {}
-    entries = ItemCompletion.objects.filter(item__programme=programme, item__kind__in=verdicts.COMPARABLE)
-    fields = ("item_id", "size", "completion__policy")
-    for item, size, policy in (
-        entries.annotate(size=Length("completion__text")).order_by("item", "index").values_list(*fields).iterator()
-    ):
-        if item in codes:
-            lengths, policies = parts.setdefault(item, ([], []))
-            lengths.append(size)
-            policies.append(policy)
-    rows = Item.objects.filter(programme=programme, kind__in=verdicts.COMPARABLE)
-    found = {
-        key: (kind, prompt, batch)
-        for key, kind, prompt, batch in rows.values_list("pk", "kind", "prompt__key", "batch__name").iterator()
-        if key in codes
-    }
+    found: dict[Any, tuple[str, str, str]] = {}
+    keys = list(codes)
+    chunks: Iterable[list[Any] | None] = [keys[i : i + CHUNK] for i in range(0, len(keys), CHUNK)] if few else [None]
+    for chunk in chunks:
+        entries = ItemCompletion.objects.filter(item__programme=programme, item__kind__in=verdicts.COMPARABLE)
+        rows = Item.objects.filter(programme=programme, kind__in=verdicts.COMPARABLE)
+        if chunk is not None:
+            entries, rows = entries.filter(item__in=chunk), rows.filter(pk__in=chunk)
+        sized = entries.annotate(size=Length("completion__text")).order_by("item", "index")
+        for item, size, policy in sized.values_list("item_id", "size", "completion__policy").iterator():
+            if item in codes:
+                lengths, policies = parts.setdefault(item, ([], []))
+                lengths.append(size)
+                policies.append(policy)
+        for key, *rest in rows.values_list("pk", "kind", "prompt__key", "batch__name").iterator():
+            if key in codes:
+                found[key] = (rest[0], rest[1], rest[2])
     return [ItemInfo(str(key), *found[key], tuple(parts[key][0]), tuple(parts[key][1])) for key in codes]
 
 

@@ -25,6 +25,8 @@ DECIDED = "comparisons, ties left out"
 COMPARED = "comparisons, a tie an answer of its own"
 STRONG = "comparisons, by strength"
 RANKED = "rankings, pair by pair"
+LONGER, TIE, ANSWERS_OF, POINTS_FOR = "the longer answer", "a tie", "answers of ", "points for "
+"""What raters may prefer; the last two go before the name of a policy, or of an attribute."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class RaterInfo:
     """A pseudonym, unless names were asked for; of AI judges and simulated raters their name."""
     kind: str
     """person, ai, simulated, end_user."""
+    key: str = ""
+    """The store's id; empty where it was not told."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,7 @@ def outcomes(table: JudgmentTable, *, most_policies: int = 4) -> list[Outcomes]:
     for_b = (np.sign(strength) + 1) / 2
     infos = [table.items[i] for i in table.item[rows]]
     longer = np.array([_second(one.lengths) for one in infos], dtype=np.float64)
-    found = [_oriented("the longer answer", rows, for_b, longer)]
+    found = [_oriented(LONGER, rows, for_b, longer)]
     counts: dict[str, int] = defaultdict(int)
     for one in infos:
         if len(one.policies) == 2 and one.policies[0] != one.policies[1]:
@@ -242,10 +246,11 @@ def outcomes(table: JudgmentTable, *, most_policies: int = 4) -> list[Outcomes]:
             else np.nan
             for one in infos
         ]
-        found.append(_oriented(f"answers of {policy}", rows, for_b, np.array(place)))
-    found.append(Outcomes("a tie", rows, (strength == 0).astype(np.float64)))
+        found.append(_oriented(f"{ANSWERS_OF}{policy}", rows, for_b, np.array(place)))
+    found.append(Outcomes(TIE, rows, (strength == 0).astype(np.float64)))
     found += [
-        Outcomes(f"points for {one.name}", one.row, one.value.astype(np.float64), points=True) for one in _scored(table)
+        Outcomes(f"{POINTS_FOR}{one.name}", one.row, one.value.astype(np.float64), points=True)
+        for one in _scored(table)
     ]
     return [one for one in found if len(one.row) and one.value.min() < one.value.max()]
 

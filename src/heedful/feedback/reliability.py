@@ -14,6 +14,7 @@ from heedful.core.ceilings import ANCHORS, Anchor, Ceiling, accuracy_ceiling
 from heedful.core.concordance import Concordance, concordance
 from heedful.core.rater_cards import RaterCard, cards
 from heedful.core.statistics import Interval
+from heedful.errors import Sentence
 from heedful.feedback import judgment_table as views
 from heedful.feedback.group_figures import GroupFigures, group_figures
 from heedful.feedback.judgment_table import Aspect, JudgmentTable
@@ -283,7 +284,11 @@ def _named(card: RaterCard, names: Mapping[int, str]) -> RaterCard:
 def _notes(table: JudgmentTable) -> tuple[str, ...]:
     notes = []
     if table.groups is None:
-        notes.append("Groups and gold answers are not told through a studio's API: run this at the database for them.")
+        notes.append(
+            Sentence("Groups and gold answers are not told through a studio's API: run this at the database for them.")
+        )
     elif table.gold is None:
-        notes.append("Nobody has answered gold: without it, how good a rater is can only be told from the others.")
+        notes.append(
+            Sentence("Nobody has answered gold: without it, how good a rater is can only be told from the others.")
+        )
     return tuple(notes)

@@ -66,6 +66,36 @@ def disagree(kind: str, payloads: Sequence[Mapping[str, Any]], threshold: float)
     return False
 
 
+def distance(kind: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """How far apart two judgments of one item are, from 0 (they say the same) to 1 (the opposite).
+
+    Pairwise: 1 for opposite sides, a tie half way. Ranking: the mean of that over pairs of completions. Attributes: the
+    largest difference in points over the four steps of a scale of five, 1 at most. Other kinds: 0.
+    """
+    if kind == "attributes":
+        rows = zip(*_rows([one, other]), strict=True)
+        return min(1.0, max((abs(a - b) for a, b in rows), default=0) / 4)
+    classes_of = list(zip(classes(kind, one), classes(kind, other), strict=True))
+    return sum(abs(a - b) for a, b in classes_of) / (2 * len(classes_of)) if classes_of else 0.0
+
+
+def spread(kind: str, payloads: Sequence[Mapping[str, Any]]) -> float:
+    """How much raters of one item disagree, weighed by how many of them there are, from 0 to 1.
+
+    Rao's (1982) quadratic entropy, the mean distance of two judgments drawn with replacement, doubled so that an even
+    split is 1; times n / (n + 1), since two who differ say less than six who are split.
+    """
+    n = len(payloads)
+    total = sum(distance(kind, one, other) for one, other in combinations(payloads, 2))
+    return 4 * total / (n * (n + 1)) if n else 0.0
+
+
+def spread_of_sides(a: int, ties: int, b: int) -> float:
+    """`spread` of comparisons, from how many preferred a, neither, and b."""
+    n = a + ties + b
+    return 4 * (a * b + ties * (a + b) / 2) / (n * (n + 1)) if n else 0.0
+
+
 def _rows(payloads: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, ...]]:
     """Points of each judgment, over the attributes that all of them have: versions of a rubric differ."""
     shared = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.pipeline.report_data import Curve, Explanation, Figure, ReportData, Series, write
+from heedful.pipeline.report_data import Curve, Explanation, Figure, Labels, ReportData, Series, write
 
 STILL = 0.05
 """Nats per answer below which a log-probability counts as unmoved."""
@@ -95,9 +95,14 @@ def explain(moved: Movement) -> Explanation:
 
 
 def preference_report(
-    title: str, rows: Sequence[Mapping[str, float]], beta: float, *, against_start: bool
+    title: str,
+    rows: Sequence[Mapping[str, float]],
+    beta: float,
+    *,
+    against_start: bool,
+    labels: Labels | None = None,
 ) -> ReportData:
-    """The report of a run from its metrics, a row a step."""
+    """The report of a run from its metrics, a row a step, and from what its labels are worth."""
     moved = movement(rows, beta, against_start=against_start)
     last = rows[-1]
     figures = []
@@ -117,6 +122,7 @@ def preference_report(
         tuple(figures),
         explanations=explained,
         curves=tuple(_curves(rows, against_start)),
+        labels=labels,
     )
 
 

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heedful.data.load import DataSpec, load_preferences
 from heedful.files import read_manifest
 from heedful.pipeline.embedded import Embedded, gold_judge
 from heedful.pipeline.embedded_evaluation import SPLIT_NAMES, Standing
+from heedful.pipeline.label_report import labels_of
 from heedful.pipeline.report_data import (
     Curve,
     Explanation,
     Figure,
     FindingRow,
     Goal,
+    Labels,
     ReportData,
     SampleAnswer,
     SampleRow,
@@ -64,6 +67,7 @@ def assemble(work: Embedded, results: Results, *, fast: bool) -> ReportData:
         samples=tuple(samples(work, results)),
         sample_note="The first answers to prompts drawn at random by the seed; none was picked by hand. "
         "Gold is the world's exact score, proxy the reward model's.",
+        labels=panel_labels(work),
         findings=tuple(findings(work)),
         stages=tuple(stage_rows(work)),
         lineage={
@@ -76,6 +80,12 @@ def assemble(work: Embedded, results: Results, *, fast: bool) -> ReportData:
             "peak memory of the process": write(peak_memory(), "bytes"),
         },
     )
+
+
+def panel_labels(work: Embedded) -> Labels | None:
+    """How far the simulated panel agreed on the comparisons that the reward model and DPO learnt from."""
+    spec = DataSpec(str(work.round / "comparisons" / "preferences.jsonl"), "heedful")
+    return labels_of(load_preferences(spec).records, "simulated raters", seed=work.seed)
 
 
 def said_of_truth(standing: Mapping[tuple[str, str], Standing]) -> str:

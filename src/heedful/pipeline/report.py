@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from heedful.files import atomic_write
+from heedful.pipeline import report_labels
 from heedful.pipeline import report_sections as sections
 from heedful.pipeline.report_data import (
     ControlRow,
@@ -132,6 +133,8 @@ def _sections(data: ReportData) -> list[tuple[str, str, Safe]]:
         parts.append(("methods", "Methods compared", sections.methods(data)))
     if data.explanations:
         parts.append(("meaning", "What this means", sections.explanations(data.explanations)))
+    if data.labels is not None:
+        parts.append(("labels", report_labels.TITLE, report_labels.labels(data.labels)))
     if data.samples:
         parts.append(("samples", "Answers side by side", sections.samples(data)))
     if data.controls:

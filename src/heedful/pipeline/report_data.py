@@ -209,6 +209,25 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class LabelRow:
+    """A figure of the labels: an interval (bounds that are not finite are not shown), or a range in words."""
+
+    name: str
+    value: Interval | str
+    meaning: str
+    kind: Kind = "percent"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How far the labels that a run learnt from can be trusted: what to do, figures, and what they rest on."""
+
+    do: str
+    rows: tuple[LabelRow, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StageRow:
     """What a stage cost and what it was made from.
 
@@ -237,6 +256,7 @@ class ReportData:
             itself (`curves_lead`) they come first.
         samples, controls, findings, stages: the other sections.
         sample_note: how the samples were picked.
+        labels: how far raters agreed on what was learnt from; None where that is not known.
         lineage: versions, seeds, commands and the like, by name.
     """
 
@@ -258,6 +278,7 @@ class ReportData:
     findings: tuple[FindingRow, ...] = ()
     stages: tuple[StageRow, ...] = ()
     lineage: Mapping[str, str] = field(default_factory=dict)
+    labels: Labels | None = None
 
 
 def say_win_rate(policy: str, baseline: str, rate: Interval, *, where: str) -> str:

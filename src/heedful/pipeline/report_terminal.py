@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from heedful.core.statistics import Interval
-from heedful.pipeline.report_data import COLUMNS, Kind, MethodRow, Number, ReportData, bounds, write
+from heedful.pipeline.report_data import COLUMNS, Kind, Labels, MethodRow, Number, ReportData, bounds, write
+from heedful.pipeline.report_labels import TITLE, said
 from heedful.pipeline.report_svg import tone
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -28,6 +29,8 @@ def render_terminal(data: ReportData, console: Console) -> None:
     for split in dict.fromkeys(row.split for row in data.methods):
         rows = [row for row in data.methods if row.split == split]
         console.print(_methods(split, rows, wide=console.width >= WIDE))
+    if data.labels is not None:
+        console.print(_labels(data.labels))
     if data.controls:
         console.print(_controls(data))
     if data.findings:
@@ -46,6 +49,14 @@ def _titled(title: str, *columns: str) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
+
+
+def _labels(data: Labels) -> Table:
+    table = _titled(TITLE, "Labels", "Figure", "What, or whose")
+    for row in data.rows:
+        table.add_row(*(_text(words) for words in (row.name, said(row), row.meaning)))
+    table.caption, table.caption_justify = _text(data.do), "left"
+    return table
 
 
 def _headline(data: ReportData) -> Text:

@@ -25,6 +25,7 @@ PAGES: tuple[tuple[str, Any, frozenset[Any]], ...] = (
     ("gold", gettext_lazy("Gold"), LEAD),
     ("import", gettext_lazy("Import"), LEAD),
     ("export", gettext_lazy("Export"), LEAD),
+    ("trust", gettext_lazy("Trust"), LEAD),
     ("charts", gettext_lazy("Charts"), LEAD),
     ("audit", gettext_lazy("Audit"), LEAD),
     ("settings", gettext_lazy("Settings"), LEAD),

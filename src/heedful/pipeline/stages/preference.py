@@ -12,6 +12,7 @@ from heedful.errors import HeedfulError
 from heedful.models.callables import names_function
 from heedful.models.fingerprint import source_fingerprint
 from heedful.models.policy import Policy, moving_reference_of
+from heedful.pipeline.label_report import labels_of
 from heedful.pipeline.preference_report import preference_report, read_metrics
 from heedful.pipeline.report import write_report
 from heedful.pipeline.stages.common import (
@@ -91,7 +92,9 @@ def run_dpo(
             policy.save(folder)
             rows = read_metrics(stage.out / METRICS)
             fixed = mixture.anchored and objective.moving is None
-            report = preference_report(f"dpo: {config.loss}", rows, mixture.beta, against_start=fixed)
+            labels = labels_of([one for one in loaded.records if isinstance(one, Preference)])
+            title = f"dpo: {config.loss}"
+            report = preference_report(title, rows, mixture.beta, against_start=fixed, labels=labels)
             write_report(folder / REPORT, report)
 
         more = {"loss": mixture.describe()}

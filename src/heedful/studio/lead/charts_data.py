@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from heedful.feedback import people, progress
 from heedful.feedback.models import Programme, RaterKind
 from heedful.feedback.rules import rules_of
-from heedful.studio.lead.charts_svg import Chart
+from heedful.studio.lead.charts_svg import Chart, cut
 from heedful.studio.lead.words import name_of
 
 DAYS = (7, 30, 90)
@@ -116,11 +116,6 @@ def _agreement(series: progress.Series) -> Figure:
     return Figure("agreement", _("Agreement"), sentence, chart, columns, rows)
 
 
-def _cut(name: str, most: int) -> str:
-    """A name that fits under its mark."""
-    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
-
-
 def _between(low: float, high: float) -> str:
     return _("%(low)s to %(high)s") % {"low": f"{low:.0%}", "high": f"{high:.0%}"}
 
@@ -135,7 +130,7 @@ def _gold(programme: Programme) -> Figure:
         spans = [row.gold.interval for row in rows if row.gold.interval is not None]
         chart = Chart(
             "points",
-            [_cut(name_of(row.rater), 12) for row in rows],
+            [cut(name_of(row.rater), 12) for row in rows],
             [100 * row.gold.passed / row.gold.judged for row in rows],
             "%",
             [100 * span.low for span in spans],
@@ -165,7 +160,7 @@ def _position(programme: Programme) -> Figure:
     if rows:
         chart = Chart(
             "points",
-            [_cut(row.batch.name, 14) for row in rows],
+            [cut(row.batch.name, 14) for row in rows],
             [100 * one.share for one in shares],
             "%",
             [100 * one.interval.low for one in shares],

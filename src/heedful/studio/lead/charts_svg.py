@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import threading
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -32,7 +33,8 @@ class Chart:
     All sequences have the same length. Labels and axis titles are already in the reader's language.
     """
 
-    kind: Literal["bars", "line", "points"]
+    kind: Literal["bars", "line", "points", "rows"]
+    """Rows lie beneath each other, so that long names can be read; the first is on top."""
     labels: Sequence[str]
     values: Sequence[float | None]
     unit: str
@@ -42,6 +44,17 @@ class Chart:
     top: float | None = None
     aim: float | None = None
     """A line to compare with."""
+
+    def inches(self, size: str) -> tuple[float, float]:
+        """Width and height of the picture."""
+        width, height = SIZES[size]
+        return (width, 0.75 + 0.38 * len(self.labels)) if self.kind == "rows" else (width, height)
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Width and height of the wide picture on a page."""
+        width, height = self.inches("wide")
+        return round(100 * width), round(100 * height)
 
 
 def draw(chart: Chart, theme: str = "light", size: str = "wide") -> bytes:
@@ -60,13 +73,16 @@ def draw(chart: Chart, theme: str = "light", size: str = "wide") -> bytes:
     # rc settings are the process's own, not a figure's: one drawing at a time.
     with _one_at_a_time, warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": ""}):
         warnings.filterwarnings("ignore", message="Glyph")  # the browser has the fonts
-        figure = Figure(figsize=SIZES[size], dpi=100, layout="constrained")
+        figure = Figure(figsize=chart.inches(size), dpi=100, layout="constrained")
         FigureCanvasSVG(figure)
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         _frame(axes, chart, colours)
-        _marks(axes, chart, colours)
-        _ticks(axes, chart, 8 if size == "wide" else 5)
+        if chart.kind == "rows":
+            _rows(axes, chart, colours, 30 if size == "wide" else 18)
+        else:
+            _marks(axes, chart, colours)
+            _ticks(axes, chart, 8 if size == "wide" else 5)
         out = io.BytesIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return without_styles(out.getvalue())
@@ -97,10 +113,32 @@ def _frame(axes: Axes, chart: Chart, colours: dict[str, str]) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(colours["grid"])
-    axes.grid(axis="y", color=colours["grid"], linewidth=0.8)
+    axes.grid(axis="x" if chart.kind == "rows" else "y", color=colours["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=colours["ink"], labelsize=9, length=0, pad=7)
-    axes.set_ylabel(chart.unit, color=colours["ink"], fontsize=9)
+    (axes.set_xlabel if chart.kind == "rows" else axes.set_ylabel)(chart.unit, color=colours["ink"], fontsize=9)
+
+
+def _rows(axes: Axes, chart: Chart, colours: dict[str, str], most: int) -> None:
+    """A mark and its interval beside each name; an interval without a middle is a thick line."""
+    for place, value in enumerate(chart.values):
+        low, high = (side[place] if side else None for side in (chart.low, chart.high))
+        if low is not None and high is not None:
+            width = 1.6 if value is not None else 6
+            axes.hlines(place, float(low), float(high), color=colours["soft"], linewidth=width)
+        if value is not None:
+            axes.plot([value], [place], color=colours["mark"], marker="o", markersize=6, clip_on=False)
+    if chart.aim is not None:
+        axes.axvline(chart.aim, color=colours["aim"], linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.set_ylim(len(chart.labels) - 0.4, -0.6)
+    axes.set_xlim(left=chart.bottom, right=chart.top)
+    lines = [textwrap.wrap(cut(label, 2 * most - 4), most)[:2] for label in chart.labels]
+    axes.set_yticks(range(len(chart.labels)), ["\n".join(some) for some in lines])
+
+
+def cut(name: str, most: int) -> str:
+    """A name that fits beside or under its mark."""
+    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
 
 
 def _marks(axes: Axes, chart: Chart, colours: dict[str, str]) -> None:

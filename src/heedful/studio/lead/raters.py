@@ -16,11 +16,12 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, erasure, events, gold, people, qualification
+from heedful.feedback import clock, erasure, events, gold, people, qualification, trust
 from heedful.feedback.models import Programme, Rater, RaterKind, Role
 from heedful.feedback.rules import rules_of
 from heedful.studio.access import requires
 from heedful.studio.lead.common import Request, blame, own
+from heedful.studio.lead.trust_words import measures
 from heedful.studio.lead.words import name_of
 
 ACTIVE = timedelta(minutes=15)
@@ -78,11 +79,18 @@ class PauseForm(forms.Form):
 
 @requires(Role.MANAGER)
 def raters(request: Request, slug: str) -> HttpResponse:
-    """Everybody who judges, and who they are together."""
-    rows = people.table(request.programme)
+    """Everybody who judges, those first who need attention, and who they are together."""
+    told = trust.look(request.programme)
+    weights = {key: card.weight for key, card in told.cards().items()}
+    urgency = {"act": 0, "look": 1}
+    rows = sorted(people.table(request.programme), key=lambda row: urgency.get(weights.get(row.rater.pk, ""), 2))
     since = clock.now() - ACTIVE
     context = {
-        "rows": [(row, name_of(row.rater), bool(row.last_seen and row.last_seen >= since)) for row in rows],
+        "rows": [
+            (row, name_of(row.rater), bool(row.last_seen and row.last_seen >= since), weights.get(row.rater.pk, ""))
+            for row in rows
+        ],
+        "do": told.found.cards_do,
         "groups": group_tables(request.programme),
         "least": people.LEAST,
     }
@@ -118,7 +126,11 @@ def page(request: Request, found: Rater, status: int = 200, **forms_sent: Any) -
     """A rater's page with its forms as they are, or as they were sent."""
     row = next((row for row in people.table(request.programme) if row.rater.pk == found.pk), None)
     start = {"languages": found.languages, "expertise": found.expertise, "training_mode": found.training_mode}
+    card = trust.look(request.programme).cards().get(found.pk)
     context = {
+        "card": card,
+        "measures": measures(card) if card is not None else [],
+        "interval_words": _("interval (95%)"),
         "rater": found,
         "name": name_of(found),
         "row": row,

@@ -26,6 +26,7 @@ from heedful.studio.lead import (
     questions,
     raters,
     settings,
+    trust,
     wizard,
 )
 
@@ -90,6 +91,9 @@ urlpatterns: list[Any] = [
     path(P + "charts/", charts.charts, name="charts"),
     path(P + "charts/now/", charts.charts_part, name="charts_part"),
     path(P + "charts/<slug:name>.svg", charts.chart, name="chart"),
+    path(P + "trust/", trust.trust, name="trust"),
+    path(P + "trust/now/", trust.trust_part, name="trust_part"),
+    path(P + "trust/<slug:name>.svg", trust.picture, name="trust_picture"),
     path(P + "audit/", audit.audit, name="audit"),
     path(P + "settings/", settings.settings, name="settings"),
     path(P + "settings/groups/", settings.group_settings, name="group_settings"),

@@ -13,6 +13,7 @@ from heedful.feedback.models import RaterKind, TaskKind
 from heedful.studio.lead import words
 from heedful.studio.lead.event_words import event_label
 from heedful.studio.lead.machines import SCOPES
+from heedful.studio.lead.trust_words import WEIGHTS
 from heedful.studio.rating_words import skips
 from heedful.studio.said import say
 
@@ -144,3 +145,9 @@ def amount(value: Any) -> str:
 def sampling(settings: Mapping[str, Any]) -> str:
     """How an answer was sampled: "temperature 0.7, top_p 0.95"."""
     return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+@register.filter
+def weight_words(weight: str) -> str:
+    """How much attention a rater needs, in words."""
+    return str(WEIGHTS[weight])
