@@ -65,8 +65,8 @@ SELECTIONS = {
     "information": ("information", 0.0),
     "information-diverse": ("information", 0.3),
 }
-BEGIN = 250
-"""Labels that every selection begins with; they double from there."""
+BEGIN = 16
+"""Every selection begins with one pair in so many of the pool; labels double from there, to half of it."""
 MEMBERS = 4
 
 
@@ -209,7 +209,7 @@ def run_selection(out: Path, seed: int, name: str, fast: bool) -> None:
     said = judge(work.world, pairs, panel(), votes=1, seed=mix(seed, 60)).for_a[:, 0]  # the same in every arm
     features = hashed_ngrams([" ".join(m.content for m in prompt) for prompt, _, _ in pairs])
     examined = {split: examine(work, load_policy(str(work.round / "sft")), split, purpose=0) for split in SPLITS}
-    taken = choose(Chance(mix(seed, 61)).score(candidates(np.arange(len(pairs)))), BEGIN).tolist()
+    taken = choose(Chance(mix(seed, 61)).score(candidates(np.arange(len(pairs)))), len(pairs) // BEGIN).tolist()
     folder = work.out / "selection" / name
     folder.mkdir(parents=True, exist_ok=True)
     curve: list[dict[str, float]] = []

@@ -75,6 +75,18 @@ def test_chance_mixes_a_batch_once_and_a_raters_own_judging_goes_by_it() -> None
     assert difference(replay()) == []
 
 
+def test_what_was_moved_before_a_raters_cursor_is_given_next() -> None:
+    of = programme()
+    work, items = made(of, 30)
+    who = rater(of)
+    assert [judge(who) for _ in range(5)] == items[:5]
+    rule(of, "random")
+    handing_out.reorder(of)
+    ahead = order(work)
+    assert Slot.objects.get(item=ahead[0]).priority > 0
+    assert [judge(who) for _ in range(3)] == ahead[:3]
+
+
 def test_an_items_own_priority_stays_before_chance() -> None:
     of = programme(selection="random")
     work, items = made(of, 20)
