@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from django.db import connections
 
 from feedback_factories import programme, rater
 from heedful.errors import HeedfulError
@@ -211,3 +212,39 @@ def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str], tmp_pa
         assert main(["studio", "prioritise", "--programme", of.slug]) == 0
         assert "work: 5 places by random, 0 moved." in capsys.readouterr().out
         assert main(["studio", "prioritise", "--programme", "none-of-that"]) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_raters_judge_on_while_the_order_changes() -> None:
+    of = programme(selection="information")
+    made(of, 8, quota=2)
+    people = [rater(of) for _ in range(3)]
+    failed: list[Exception] = []
+
+    def rate(who: Rater) -> None:
+        try:
+            while (held := assignment.next_assignment(who)) is not None:
+                submission.submit(held, {"strength": 1}, key=str(held.pk), item_version=1)
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    def reorder() -> None:
+        try:
+            for selection in ("information", "random") * 4:
+                Programme.objects.filter(pk=of.pk).update(settings={"selection": selection})
+                handing_out.reorder(Programme.objects.get(pk=of.pk))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=rate, args=(who,)) for who in people] + [threading.Thread(target=reorder)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert Slot.objects.filter(state="done").count() == 16
+    assert difference(replay()) == []
