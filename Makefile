@@ -8,6 +8,7 @@
 #   make soak                the studio under kills, under load and with a million rows
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make methods             nine methods side by side on the embedded world: three seeds, about an hour
+#   make labels              what labels are worth on the embedded world, and active selection: three seeds
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
@@ -27,7 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods messages lint format clean
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels messages lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -87,6 +88,9 @@ study: $(INSTALLED)
 
 methods: $(INSTALLED)
 	$(BIN)/python benchmarks/methods_study.py
+
+labels: $(INSTALLED)
+	$(BIN)/python benchmarks/labels_study.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from heedful.cli.inspect import InspectConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
 from heedful.cli.sample import SampleConfig
-from heedful.cli.studio import BackupConfig, MigrateConfig, RestoreConfig
+from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig
 from heedful.studio.config import StudioConfig
 from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
@@ -65,7 +65,12 @@ CONFIGS: dict[str, type] = {
 }
 CONFIGS["plan"] = SFTConfig
 """Of the stage that it names first: `config_of`."""
-STUDIO: dict[str, type] = {"backup": BackupConfig, "migrate-db": MigrateConfig, "restore": RestoreConfig}
+STUDIO: dict[str, type] = {
+    "backup": BackupConfig,
+    "migrate-db": MigrateConfig,
+    "prioritise": PrioritiseConfig,
+    "restore": RestoreConfig,
+}
 
 
 def config_of(name: str, words: list[str]) -> type:

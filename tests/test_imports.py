@@ -33,6 +33,7 @@ MODULES = [
     "heedful.core.rater_cards",
     "heedful.core.consensus",
     "heedful.core.rater_items",
+    "heedful.core.selection",
     "heedful.core.statistics",
     "heedful.training.config.stage",
     "heedful.training.settings",

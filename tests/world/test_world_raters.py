@@ -9,8 +9,10 @@ from heedful.core.statistics import pairwise_agreement
 from heedful.errors import HeedfulError
 from heedful.world.language import Dice, pick, reply
 from heedful.world.raters import (
+    CROWD,
     NOISE,
     PANELS,
+    Adversary,
     Pair,
     Rater,
     inverted_labels,
@@ -43,7 +45,7 @@ def gaps(world: World, pairs: list[Pair]) -> np.ndarray:
 
 
 def test_two_raters_agree_as_people_do(world: World, pairs: list[Pair]) -> None:
-    for_a, _ = judge(world, pairs, panel(), votes=2, seed=1)
+    for_a = judge(world, pairs, panel(), votes=2, seed=1).for_a
     assert 0.63 < pairwise_agreement(for_a) < 0.73
 
 
@@ -67,9 +69,9 @@ def test_votes_follow_the_bradley_terry_model(world: World) -> None:
     right, wrong = " ".join(topic.right[0]), " ".join(topic.wrong[0][0])
     assert world.gold(prompt, right) - world.gold(prompt, wrong) == pytest.approx(6.0)
     raters = [Rater(noise=6.0)]
-    for_a, _ = judge(world, [(prompt, right, wrong)] * 4000, raters, votes=1, seed=3)
+    for_a = judge(world, [(prompt, right, wrong)] * 4000, raters, votes=1, seed=3).for_a
     assert for_a.mean() == pytest.approx(1 / (1 + np.exp(-1)), abs=0.025)  # 6 points at noise 6
-    equal, _ = judge(world, [(prompt, right, right)] * 4000, raters, votes=1, seed=3)
+    equal = judge(world, [(prompt, right, right)] * 4000, raters, votes=1, seed=3).for_a
     assert equal.mean() == pytest.approx(0.5, abs=0.025)
 
 
@@ -78,21 +80,45 @@ def test_position_bias_is_averaged_out_by_the_random_order(world: World, pairs: 
     text = " ".join(world.topic_of(prompt).right[0])
     biased = Rater(position_bias=1.5)
     assert biased.prefers_first(np.zeros(1), np.zeros(1))[0] == pytest.approx(1 / (1 + np.exp(-1.5 / NOISE)))
-    for_a, _ = judge(world, [(prompt, text, text)] * 4000, panel("position"), votes=1, seed=4)
+    for_a = judge(world, [(prompt, text, text)] * 4000, panel("position"), votes=1, seed=4).for_a
     assert for_a.mean() == pytest.approx(0.5, abs=0.025)
     gap = gaps(world, pairs)
 
     def right(rater: Rater) -> float:
-        votes, _ = judge(world, pairs, [rater], votes=1, seed=1)
+        votes = judge(world, pairs, [rater], votes=1, seed=1).for_a
         return float(np.mean((votes[:, 0] == (gap > 0))[gap != 0]))
 
     assert right(Rater(position_bias=4.0)) < right(Rater()) - 0.03
 
 
+def test_the_order_shown_tells_whom_a_position_bias_favoured(world: World) -> None:
+    prompt = world.prompts("train")[0].prompt
+    text = " ".join(world.topic_of(prompt).right[0])
+    said = judge(world, [(prompt, text, text)] * 2000, [Rater(position_bias=1e6)], votes=1, seed=4)
+    assert (said.for_a == said.a_first).all()
+    assert said.a_first.mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_crowd_has_careful_ones_coin_tossers_and_adversaries(world: World, pairs: list[Pair]) -> None:
+    gap = gaps(world, pairs)
+
+    def right(name: str) -> float:
+        rater = next(one for one in CROWD if one.name == name)
+        votes = judge(world, pairs, [rater], votes=1, seed=2).for_a
+        return float(np.mean((votes[:, 0] == (gap > 0))[gap != 0]))
+
+    assert right("honest 1") > 0.75
+    assert right("spammer 1") == pytest.approx(0.5, abs=0.06)
+    assert right("adversary 1") < 0.4
+    worse, better = Adversary(), Rater()
+    ones = np.ones(1)
+    assert worse.prefers_first(ones, 0 * ones) == pytest.approx(1 - better.prefers_first(ones, 0 * ones))
+
+
 def test_length_and_confidence_biases_show(world: World, pairs: list[Pair]) -> None:
-    fair, _ = judge(world, pairs, panel(), votes=1, seed=5)
-    long, _ = judge(world, pairs, panel("length"), votes=1, seed=5)
-    bold, _ = judge(world, pairs, panel("confidence"), votes=1, seed=5)
+    fair = judge(world, pairs, panel(), votes=1, seed=5).for_a
+    long = judge(world, pairs, panel("length"), votes=1, seed=5).for_a
+    bold = judge(world, pairs, panel("confidence"), votes=1, seed=5).for_a
     longer = np.array([len(a.split()) - len(b.split()) for _, a, b in pairs])
     for_longer = [float(np.mean(v[longer > 0, 0])) for v in (fair, long)]
     assert for_longer[1] > for_longer[0] + 0.05
@@ -112,10 +138,11 @@ def test_groups_differ_in_taste(world: World) -> None:
 
 def test_raters_of_a_pair_are_distinct_and_the_seed_fixes_all(world: World, pairs: list[Pair]) -> None:
     few = pairs[:200]
-    for_a, who = judge(world, few, panel(), votes=3, seed=8)
+    for_a, who, shown = judge(world, few, panel(), votes=3, seed=8)
     assert all(len(set(row)) == 3 for row in who.tolist())
     again = judge(world, few, panel(), votes=3, seed=8)
-    assert (for_a == again[0]).all()
+    assert (for_a == again.for_a).all()
+    assert (shown == again.a_first).all()
     assert (for_a != judge(world, few, panel(), votes=3, seed=9)[0]).any()
     labels = judge_pairs(world, few, panel(), votes=3, seed=8)
     assert [label.probability for label in labels] == for_a.mean(1).tolist()

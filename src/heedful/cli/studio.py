@@ -12,7 +12,9 @@ from heedful.studio.config import StudioConfig
 
 NOTES = """heedful studio migrate-db --source ADDRESS --target ADDRESS moves a store between SQLite and PostgreSQL.
 
-heedful studio backup --out FILE and heedful studio restore --file FILE copy one, also while it is in use."""
+heedful studio backup --out FILE and heedful studio restore --file FILE copy one, also while it is in use.
+
+heedful studio prioritise --programme SHOP puts items in the order that the programme's rule says."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,25 @@ class RestoreConfig:
     """The studio's folder, where the journal of erasures stands."""
 
 
+@dataclass(frozen=True)
+class PrioritiseConfig:
+    """Put the items of open batches in the order that their programme's rule says: as imported, random, information.
+
+    A studio that serves does so by itself, a minute or more after judgments came in.
+    """
+
+    programme: str
+    """The programme's short name, as in its address."""
+    database: str | None = None
+    """Address of the database; by default DATABASE_URL, or feedback.db in the folder."""
+    folder: Path = Path()
+    """The studio's folder."""
+
+
 def studio(arguments: list[str]) -> int:
     """Serve, or do what the first word names."""
     others: dict[str, Callable[[list[str]], int]] = {"migrate-db": _migrate, "backup": _backup, "restore": _restore}
+    others["prioritise"] = _prioritise
     if arguments and arguments[0] in others:
         return others[arguments[0]](arguments[1:])
     if arguments and not arguments[0].startswith("-"):
@@ -126,4 +144,22 @@ def _restore(arguments: list[str]) -> int:
         print(f"Erased again: {made.erased}, by {', '.join(map(str, made.journals))}.")
     else:
         print("No journal of erasures was found: what was erased after the backup has come back.")
+    return 0
+
+
+def _prioritise(arguments: list[str]) -> int:
+    call = parse(PrioritiseConfig, "studio prioritise", arguments)
+    given = call.settings
+    _configure(given.database, given.folder)
+    from heedful.cli.feedback_io import programme_named
+    from heedful.feedback.handing_out import reorder
+
+    done = reorder(programme_named(given.programme))
+    if call.json:
+        print_json({"batches": done})
+        return 0
+    for one in done:
+        print(f"{one.name}: {one.places:,} places by {one.selection}, {one.moved:,} moved. {one.note}".rstrip())
+    if not done:
+        print("No open batch has a place that waits.")
     return 0

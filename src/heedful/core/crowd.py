@@ -148,7 +148,7 @@ def judgments(
     )
 
 
-def length_difference(a: ArrayLike, b: ArrayLike) -> Floats:
+def length_difference(a: ArrayLike, b: ArrayLike, *, spread: float | None = None) -> Floats:
     """[n] tanh of (length of a less length of b) over that difference's root mean square, -1 to 1.
 
     The squashed, scaled difference of the length-controlled AlpacaEval (Dubois et al. 2024, eq. 2); the root mean
@@ -156,9 +156,11 @@ def length_difference(a: ArrayLike, b: ArrayLike) -> Floats:
 
     Args:
         a, b: [n] lengths, of characters or tokens.
+        spread: the root mean square of other pairs' differences, on whose scale these are to be.
     """
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    spread = float(np.sqrt(np.mean(gap**2))) if len(gap) else 0.0
+    if spread is None:
+        spread = float(np.sqrt(np.mean(gap**2))) if len(gap) else 0.0
     return np.tanh(gap / spread) if spread > 0 else np.zeros_like(gap)
 
 

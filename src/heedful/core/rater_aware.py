@@ -9,10 +9,11 @@ For items that meet many others, such as models in an arena, see `rater_items`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from heedful.core.crowd import Caveat, Consensus, Floats, Judgments, settled
 from heedful.core.rater_fit import (
@@ -74,6 +75,12 @@ class RaterAware:
     """The largest move still to be made, in standard errors; converged at or below `rater_fit.STEP`."""
     rounds: int
     """Evaluations of the likelihood."""
+    likelihood: Likelihood = field(repr=False)
+    """What was maximised."""
+    rater_ids: NDArray[Any] = field(repr=False)
+    """[raters] as they were given."""
+    parameters: Floats = field(repr=False)
+    """Where, in the order of `likelihood.layout`."""
 
 
 def rater_aware(
@@ -147,6 +154,9 @@ def rater_aware(
         errors_by=fit.errors_by,
         gradient=step,
         rounds=fit.rounds,
+        likelihood=likelihood,
+        rater_ids=data.rater_ids,
+        parameters=x,
     )
 
 

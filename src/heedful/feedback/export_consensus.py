@@ -81,20 +81,10 @@ def settle(items: Iterable[Judged], anchors: Iterable[Anchor], method: str, attr
     Raises:
         HeedfulError: the fit has not converged.
     """
-    columns = _Columns()
-    for item in items:
-        columns.add(item, attribute)
-    exported = len(columns.keys)
-    if not exported:
+    said = gather(items, anchors, attribute)
+    if said is None:
         return Consensus(method, {})
-    known = set(columns.rater)
-    gold: dict[Key, float] = {}
-    before = len(columns.vote)
-    for anchor in anchors:
-        sides = truths(anchor.judged.kind, anchor.acceptable, len(anchor.judged.answers))
-        gold |= {(anchor.judged.item, *pair): side for pair, side in sides.items()}
-        columns.add(anchor.judged, "", raters=known, only=set(sides))
-    data = columns.judgments(gold)
+    data = said.data
     found = consensus(data, method)
     if not found.converged:
         raise HeedfulError(
@@ -109,9 +99,42 @@ def settle(items: Iterable[Judged], anchors: Iterable[Anchor], method: str, attr
         posterior = [round(float(p), DIGITS) for p in found.posterior]
     settled = {
         key: Settled(round(float(p), DIGITS), posterior[at])
-        for at, (key, p) in enumerate(zip(columns.keys[:exported], found.probability, strict=False))
+        for at, (key, p) in enumerate(zip(said.keys[: said.exported], found.probability, strict=False))
     }
-    return Consensus(method, settled, len(columns.vote) - before, tuple(caveat.text for caveat in found.caveats))
+    return Consensus(method, settled, said.gold, tuple(caveat.text for caveat in found.caveats))
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Votes as the methods take them: pair `keys[i]` is item i of the data."""
+
+    keys: Sequence[Key]
+    exported: int
+    """The first so many keys are the items', the others gold."""
+    data: Judgments
+    gold: int
+    """Judgments of gold."""
+    spread: float
+    """Root mean square of the pairs' differences in length, in characters."""
+
+
+def gather(items: Iterable[Judged], anchors: Iterable[Anchor], attribute: str = "") -> Gathered | None:
+    """The votes on each pair of the items' completions, and their raters' on gold; None without any. See `settle`."""
+    columns = _Columns()
+    for item in items:
+        columns.add(item, attribute)
+    exported = len(columns.keys)
+    if not exported:
+        return None
+    known = set(columns.rater)
+    gold: dict[Key, float] = {}
+    before = len(columns.vote)
+    for anchor in anchors:
+        sides = truths(anchor.judged.kind, anchor.acceptable, len(anchor.judged.answers))
+        gold |= {(anchor.judged.item, *pair): side for pair, side in sides.items()}
+        columns.add(anchor.judged, "", raters=known, only=set(sides))
+    spread = float(np.sqrt(np.mean([(a - b) ** 2 for a, b in columns.lengths])))
+    return Gathered(columns.keys, exported, columns.judgments(gold), len(columns.vote) - before, spread)
 
 
 @dataclass

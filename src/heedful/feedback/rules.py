@@ -9,6 +9,8 @@ from typing import Any
 
 from heedful.errors import HeedfulError, nearest
 
+SELECTIONS = ("order", "random", "information")
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -26,6 +28,9 @@ class Rules:
     """Share of assignments that are gold."""
     repeat_rate: float = 0.0
     """Share of assignments in which a rater judges an item of theirs again."""
+    selection: str = "order"
+    """In which order items are handed out: as imported, by chance, or where a judgment tells most. See
+    `heedful.feedback.handing_out`."""
     disagreement: float = 0.5
     """Strengths on both sides of the tie, or rankings whose Kendall's tau is below this, ask for a further slot."""
     gold_floor: float = 0.7
@@ -53,6 +58,14 @@ class Rules:
                     name=name,
                     value=getattr(self, name),
                 )
+        if self.selection not in SELECTIONS:
+            raise HeedfulError(
+                "{value!r} is no order to hand items out in.",
+                where="rules.selection",
+                mend="{known}.",
+                known=", ".join(SELECTIONS),
+                value=self.selection,
+            )
         for name in ("lease_seconds", "prefetch_seconds", "skips_to_park", "gold_window"):
             if getattr(self, name) < 1:
                 raise HeedfulError(

@@ -88,7 +88,7 @@ def _comparisons(programme: Programme, world: World, owner: Account) -> None:
     raters = [programmes.agent(programme, str(RaterKind.SIMULATED), f"simulated {i + 1}") for i in range(SIMULATED)]
     done = list(zip(batch.items.order_by("position"), pairs, strict=True))
     judged = done[: ITEMS // 2]
-    for_a, who = judge(world, [pair for _, pair in judged], panel(), votes=SIMULATED, seed=SEED)
+    for_a, who, _ = judge(world, [pair for _, pair in judged], panel(), votes=SIMULATED, seed=SEED)
     for row, (item, _) in enumerate(judged):
         for column, rater in enumerate(raters):
             strength = -(1 + who[row, column] % 3) if for_a[row, column] else 1 + who[row, column] % 3

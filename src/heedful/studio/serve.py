@@ -37,8 +37,8 @@ def serve(config: StudioConfig, say: Say = print) -> None:
     for line in welcome(config, own, port, hosts, links):
         say(line)
     stop = threading.Event()
-    worker = threading.Thread(target=_deliver, args=(stop,), name="webhooks", daemon=True)
-    worker.start()
+    for name, work in (("webhooks", _deliver), ("handing-out", _hand_out)):
+        threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
     pass_on(config, hosts)
     settings = uvicorn.Config(
         "heedful.studio.asgi:application",
@@ -63,6 +63,12 @@ def serve(config: StudioConfig, say: Say = print) -> None:
 
 def _deliver(stop: threading.Event) -> None:
     from heedful.feedback.webhooks import run_forever
+
+    run_forever(stop)
+
+
+def _hand_out(stop: threading.Event) -> None:
+    from heedful.feedback.handing_out import run_forever
 
     run_forever(stop)
 

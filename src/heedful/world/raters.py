@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -85,6 +85,36 @@ PANELS: dict[str, tuple[Rater, ...]] = {
 """Raters by what is planted in them. "unbiased" is the yardstick's; "groups" are two with opposite tastes."""
 
 
+@dataclass(frozen=True)
+class Adversary(Rater):
+    """A rater who prefers what is worth less to them."""
+
+    def prefers_first(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """[n] as a rater's, of the two worths exchanged; the position draws as ever."""
+        return super().prefers_first(second, first)
+
+
+CROWD: tuple[Rater, ...] = (
+    *(Rater(f"honest {i}", noise=noise) for i, noise in enumerate((1.0, 1.4, 2.0, 2.0, 2.0, 2.8, 2.8, 4.0), 1)),
+    *(Rater(f"first {i}", position_bias=1.5) for i in range(1, 5)),
+    *(Rater(f"spammer {i}", noise=1e9) for i in range(1, 6)),
+    *(Adversary(f"adversary {i}") for i in range(1, 4)),
+)
+"""Twenty, of whom eight are honest and of unequal care, four look at the position, five toss coins, three say the
+opposite. No panel of the yardstick."""
+
+
+class Verdicts(NamedTuple):
+    """What raters said of n pairs, some votes each."""
+
+    for_a: np.ndarray
+    """[n, votes] bool, True for the first answer of the pair (`a`)."""
+    rater: np.ndarray
+    """[n, votes] int, which rater."""
+    a_first: np.ndarray
+    """[n, votes] bool, True where the rater was shown `a` first."""
+
+
 def panel(name: str = "unbiased", *, noise: float | None = None) -> tuple[Rater, ...]:
     """A panel of raters by name, at another noise if one is given.
 
@@ -100,9 +130,7 @@ def panel(name: str = "unbiased", *, noise: float | None = None) -> tuple[Rater,
     return raters if noise is None else tuple(replace(rater, noise=noise) for rater in raters)
 
 
-def judge(
-    world: World, pairs: Sequence[Pair], raters: Sequence[Rater], *, votes: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def judge(world: World, pairs: Sequence[Pair], raters: Sequence[Rater], *, votes: int, seed: int) -> Verdicts:
     """Have raters vote on pairs of answers. Each vote sees the two in an order of its own.
 
     Args:
@@ -111,9 +139,6 @@ def judge(
         raters: who votes; the raters of one pair are distinct when there are enough.
         votes: votes per pair.
         seed: fixes the raters drawn, the orders and the noise.
-
-    Returns:
-        [n, votes] bool, True for the first answer of the pair (`a`), and [n, votes] int, which rater.
 
     Raises:
         ValueError: no raters, or fewer than one vote.
@@ -140,15 +165,14 @@ def judge(
         second = np.where(shown, worth_b, worth_a)
         picks_first = luck[rows, columns] < rater.prefers_first(first, second)
         for_a[rows, columns] = picks_first == shown
-    return for_a, who
+    return Verdicts(for_a, who, a_first)
 
 
 def judge_pairs(
     world: World, pairs: Sequence[Pair], raters: Sequence[Rater], *, votes: int = 3, seed: int
 ) -> list[Preference]:
     """Judged comparisons: `probability` is the share of votes for `a`. Arguments as for `judge`."""
-    for_a, _ = judge(world, pairs, raters, votes=votes, seed=seed)
-    shares = for_a.mean(1)
+    shares = judge(world, pairs, raters, votes=votes, seed=seed).for_a.mean(1)
     return [
         Preference(prompt, a, b, probability=float(share), votes=votes)
         for (prompt, a, b), share in zip(pairs, shares, strict=True)

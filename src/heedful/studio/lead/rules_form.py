@@ -54,6 +54,18 @@ class RulesForm(forms.Form):
         max_value=50,
         help_text=_("An item that this many raters passed waits for a manager."),
     )
+    selection = forms.ChoiceField(
+        label=_("Which items first"),
+        choices=(
+            ("order", _("as imported")),
+            ("random", _("by chance")),
+            ("information", _("where a judgment tells most")),
+        ),
+        help_text=_(
+            "Of comparisons the last puts pairs first that few have judged or that raters are split on. "
+            "An item's own priority still comes before."
+        ),
+    )
     disagreement = forms.FloatField(
         label=_("Least agreement of two rankings"),
         min_value=-1,
@@ -116,7 +128,10 @@ class RulesForm(forms.Form):
     """Which rules the form was filled from: others that came since are not written over unseen."""
 
     sections = (
-        (_("Sharing out"), ("lease_minutes", "prefetch_seconds", "max_share", "skips_to_park", "disagreement")),
+        (
+            _("Sharing out"),
+            ("lease_minutes", "prefetch_seconds", "max_share", "selection", "skips_to_park", "disagreement"),
+        ),
         (_("Quality"), ("gold_rate", "repeat_rate", "gold_floor", "gold_window")),
         (_("What raters see"), ("require_rationale", "consent_text", "content_warning")),
         (_("Forecast"), ("seconds_per_judgment",)),
