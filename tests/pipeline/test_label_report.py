@@ -49,20 +49,15 @@ def test_single_labels_and_a_consensus_tell_no_agreement() -> None:
     assert (found.do, found.rows) == (MODELLED, ())
 
 
-@dataclasses.dataclass(frozen=True)
-class Agreed(Preference):
-    """A preference that names its consensus."""
-
-    consensus: str = "majority"
-
-
 def test_a_named_consensus_is_believed_though_its_probabilities_look_like_shares() -> None:
-    record = dataclasses.asdict(pair(1, 1.0, votes=3)) | {"prompt": pair(1, 1.0).prompt, "origin": pair(1, 1.0).origin}
-    found = labels_of([Agreed(**record), Agreed(**record)])
+    records = [dataclasses.replace(pair(i, 1.0, votes=3), consensus="majority") for i in (1, 2)]
+    found = labels_of(records)
     assert found is not None
     assert found.rows == ()
     assert "majority" in found.notes[0]
-    assert labels_of([Agreed(**record | {"consensus": "share"})] * 2) is not None
+    shared = labels_of([dataclasses.replace(record, consensus="share") for record in records])
+    assert shared is not None
+    assert shared.rows
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda two: sum(two) > 0), min_size=1))
