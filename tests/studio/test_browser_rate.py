@@ -15,7 +15,7 @@ from heedful.feedback.models import (
     Skip,
     TaskKind,
 )
-from rating_browser import TASK, another, is_done, shown
+from rating_browser import TASK, another, expect, is_done, shown
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -114,6 +114,20 @@ def test_an_edit_shows_what_changes(of: Programme, go: Any, axe: Any) -> None:
     is_done(page)
     kept = Judgment.objects.get().edit
     assert (kept.original.text[13:20], kept.completion.text[13:20]) == ("capitol", "capital")
+
+
+def test_the_day_is_counted_with_the_item_that_was_fetched_ahead(of: Programme, go: Any) -> None:
+    open_batch(of, 3)
+    page = go()
+    with page.expect_response(lambda answer: "prefetch" in (answer.request.post_data or "")) as ahead:
+        page.keyboard.press("1")
+    ahead.value.finished()
+    first = page.locator(TASK).get_attribute("action")
+    with page.expect_response("**/show/"):
+        page.keyboard.press("Enter")
+    another(page, first)
+    expect(page.locator(TASK)).to_have_count(1)
+    assert page.locator("#today b").inner_text() == "1"
 
 
 # --- by keyboard alone ---

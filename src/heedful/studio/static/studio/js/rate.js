@@ -58,6 +58,7 @@ async function fetchAhead() {
   if (state.ahead || document.hidden) return;
   const { task } = state;
   const { status, data } = await post(root.dataset.next, { prefetch: true });
+  delete data.today; // it is from before the judgment that this item follows
   if (status === 200 && data.assignment && state.task === task) state.ahead = data;
 }
 
