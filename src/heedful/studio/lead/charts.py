@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -11,7 +12,7 @@ from django.utils.cache import get_conditional_response
 from heedful.feedback.models import Role
 from heedful.studio.access import requires
 from heedful.studio.lead.charts_data import DAYS, NAMES, figure, figures
-from heedful.studio.lead.charts_svg import SIZES, THEMES, draw
+from heedful.studio.lead.charts_svg import SIZES, THEMES, Pictured, draw
 from heedful.studio.lead.common import Request
 
 SECONDS = 30
@@ -43,12 +44,22 @@ def charts_part(request: Request, slug: str) -> HttpResponse:
 
 @requires(Role.MANAGER)
 def chart(request: Request, slug: str, name: str) -> HttpResponse:
-    """One picture. The same figures give the same tag, so a browser that has it is told so."""
-    theme, size = request.GET.get("theme", "light"), request.GET.get("size", "wide")
-    if name not in NAMES or theme not in THEMES or size not in SIZES:
+    """One picture."""
+    if name not in NAMES:
         raise Http404
-    found = figure(request.programme, name, days_of(request))
-    if found.chart is None:
+    return drawn(request, lambda: figure(request.programme, name, days_of(request)))
+
+
+def drawn(request: Request, find: Callable[[], Pictured | None]) -> HttpResponse:
+    """The chart of a figure, as the address asks for it. The same figures give the same tag, so a browser that has it
+    is told so.
+
+    Raises:
+        Http404: no such theme or size, or there is no chart.
+    """
+    theme, size = request.GET.get("theme", "light"), request.GET.get("size", "wide")
+    found = find() if theme in THEMES and size in SIZES else None
+    if found is None or found.chart is None:
         raise Http404
     tag = f'"{found.digest}-{theme}-{size}"'
     response = get_conditional_response(request, etag=tag)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +12,14 @@ from django.utils.translation import gettext as _
 from heedful.feedback import people, progress
 from heedful.feedback.models import Programme, RaterKind
 from heedful.feedback.rules import rules_of
-from heedful.studio.lead.charts_svg import Chart, cut
+from heedful.studio.lead.charts_svg import Chart, Pictured, cut
 from heedful.studio.lead.words import name_of
 
 DAYS = (7, 30, 90)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(Pictured):
     """One chart with its table. `chart` is None while there is nothing to draw."""
 
     name: str
@@ -29,11 +28,6 @@ class Figure:
     chart: Chart | None
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-    @property
-    def digest(self) -> str:
-        """Another one whenever the picture would be another."""
-        return hashlib.sha256(repr(self.chart).encode()).hexdigest()[:16]
 
 
 def figures(programme: Programme, days: int) -> list[Figure]:

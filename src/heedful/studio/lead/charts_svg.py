@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import textwrap
@@ -55,6 +56,17 @@ class Chart:
         """Width and height of the wide picture on a page."""
         width, height = self.inches("wide")
         return round(100 * width), round(100 * height)
+
+
+class Pictured:
+    """What is shown with a chart, where there is one."""
+
+    chart: Chart | None
+
+    @property
+    def digest(self) -> str:
+        """Another one whenever the picture would be another."""
+        return hashlib.sha256(repr(self.chart).encode()).hexdigest()[:16]
 
 
 def draw(chart: Chart, theme: str = "light", size: str = "wide") -> bytes:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
-from django.utils.cache import get_conditional_response
 
 from heedful.feedback import trust as service
 from heedful.feedback.models import Programme, Rater, Role
 from heedful.studio.access import requires
-from heedful.studio.lead.charts_svg import SIZES, THEMES, draw
+from heedful.studio.lead.charts import drawn
 from heedful.studio.lead.common import Request
-from heedful.studio.lead.trust_data import sections
+from heedful.studio.lead.trust_data import Section, sections
 from heedful.studio.lead.trust_words import WEIGHTS
 from heedful.studio.lead.words import name_of
 
@@ -56,15 +55,9 @@ def trust_part(request: Request, slug: str) -> HttpResponse:
 
 @requires(Role.MANAGER)
 def picture(request: Request, slug: str, name: str) -> HttpResponse:
-    """One picture. The same figures give the same tag, so a browser that has it is told so."""
-    theme, size = request.GET.get("theme", "light"), request.GET.get("size", "wide")
-    found = next((one for one in sections(service.look(request.programme).found) if one.name == name), None)
-    if found is None or found.chart is None or theme not in THEMES or size not in SIZES:
-        raise Http404
-    tag = f'"{found.digest}-{theme}-{size}"'
-    response = get_conditional_response(request, etag=tag)
-    if response is None:
-        response = HttpResponse(draw(found.chart, theme, size), content_type="image/svg+xml")
-    response["ETag"] = tag
-    response["Cache-Control"] = "private, max-age=60"
-    return response
+    """One picture."""
+
+    def find() -> Section | None:
+        return next((one for one in sections(service.look(request.programme).found) if one.name == name), None)
+
+    return drawn(request, find)

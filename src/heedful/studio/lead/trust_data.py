@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from heedful.core.groups import Difference
 from heedful.core.statistics import Interval
 from heedful.feedback.group_figures import GroupFigures
 from heedful.feedback.reliability import AgreementRow, Reliability
-from heedful.studio.lead.charts_svg import Chart
+from heedful.studio.lead.charts_svg import Chart, Pictured
 from heedful.studio.lead.trust_words import aspect, ends, number, part, percent, topic
 from heedful.studio.said import say
 
@@ -25,7 +24,7 @@ Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Section:
+class Section(Pictured):
     """One part of the page. `chart` is None where a table says all."""
 
     name: str
@@ -37,11 +36,6 @@ class Section:
     chart: Chart | None
     columns: Row
     rows: tuple[Row, ...]
-
-    @property
-    def digest(self) -> str:
-        """Another one whenever the picture would be another."""
-        return hashlib.sha256(repr(self.chart).encode()).hexdigest()[:16]
 
 
 def sections(found: Reliability) -> list[Section]:
