@@ -124,7 +124,7 @@ def next_item(request: Any, given: Mapping[str, Any]) -> HttpResponse:
     task = serving.task_json(own, request.programme)
     if "go" in task and not wants_json(request):
         return redirect(task["go"])
-    return _sent(request, task | serving.tally(rater))
+    return _sent(request, task if prefetch else task | serving.tally(rater))
 
 
 def _again(rater: Rater, held: Assignment) -> Assignment | None:

@@ -58,7 +58,6 @@ async function fetchAhead() {
   if (state.ahead || document.hidden) return;
   const { task } = state;
   const { status, data } = await post(root.dataset.next, { prefetch: true });
-  delete data.today; // it is from before the judgment that this item follows
   if (status === 200 && data.assignment && state.task === task) state.ahead = data;
 }
 
@@ -83,7 +82,7 @@ async function fromAhead() {
   state.ahead = null;
   if (!ahead || ahead.go) return ahead;
   const { status, data } = await post(address(ahead.assignment, "show"));
-  return status === 200 && data.version === ahead.version ? { ...ahead, ...data, last: state.last } : null;
+  return status === 200 && data.version === ahead.version ? { ...ahead, ...data } : null;
 }
 
 async function fromStudio() {
