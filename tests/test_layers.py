@@ -11,7 +11,7 @@ import pytest
 LINES = (
     ("errors",),
     ("files",),
-    ("core",),
+    ("core", "sandbox"),
     ("data",),
     ("models", "feedback", "world"),
     ("rollout",),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 
@@ -29,6 +32,14 @@ def uncertainty_penalised(scores: Tensor, coefficient: float) -> Tensor:
     if coefficient < 0:
         raise ValueError(f"the coefficient must not be negative, got {coefficient}")
     return scores.mean(0) - coefficient * scores.var(0, correction=1)
+
+
+def weighted_sum(scores: Tensor, weights: Sequence[float]) -> Tensor:
+    """[B] sum over members of weight times score, of scores [M, B] and M weights."""
+    _check(scores, 1)
+    if len(weights) != scores.shape[0]:
+        raise ValueError(f"{scores.shape[0]} members need as many weights, got {len(weights)}")
+    return torch.as_tensor(weights, dtype=scores.dtype, device=scores.device) @ scores
 
 
 def _check(scores: Tensor, least: int) -> None:

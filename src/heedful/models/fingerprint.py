@@ -16,6 +16,7 @@ from heedful.models.policy import Policy
 from heedful.models.rewards import aggregation
 from heedful.models.scalar import ScalarModel
 from heedful.models.storage import content_of, hash_tensors
+from heedful.models.unit_tests import names_unit_tests, tests_file
 
 _NAMES = (
     "*.safetensors",
@@ -52,12 +53,15 @@ def source_fingerprint(source: str, *, revision: str | None = None) -> str:
     """Hex SHA-256 of what a setting names, which has been loaded already.
 
     Of a folder or a hub id: the model's content, as `model_fingerprint`; of a `.yaml` description: the file; of
-    `module:function`: the file of that module. Empty where there is no file to hash: a built-in module, a model that
-    was made in memory. Of an ensemble: the hashes of its members together; of one label of a classifier, the model's.
+    `module:function`: the file of that module; of `unit-tests:FILE`: that file. Empty where there is no file to
+    hash: a built-in module, a model that was made in memory. Of an ensemble: the hashes of its members together; of
+    one label of a classifier, the model's.
     """
     aggregated = aggregation(source)
     if aggregated is not None:
         return sha256_json([source_fingerprint(member, revision=revision) for member in aggregated.members])
+    if names_unit_tests(source):
+        return sha256_file(tests_file(source))
     if "#" in source and not Path(source).exists():
         source = source.rpartition("#")[0]
     path = Path(source)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-from heedful.core.ensembles import mean_score, uncertainty_penalised, worst_case
+from heedful.core.ensembles import mean_score, uncertainty_penalised, weighted_sum, worst_case
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.models.callables import import_function, names_function
@@ -20,6 +20,7 @@ from heedful.models.classifier import ClassifierReward, load_classifier, reads_l
 from heedful.models.head_bank import ENSEMBLE
 from heedful.models.one_base import SharedBase
 from heedful.models.scalar import RewardModel, load_reward_model
+from heedful.models.unit_tests import UnitTests, load_unit_tests, names_unit_tests
 
 Reward: TypeAlias = Callable[[Sequence[Conversation], Sequence[str]], Tensor | Sequence[float]]
 """Scores [B] of B completions, the higher the better; `prompts[i]` belongs to `completions[i]`."""
@@ -119,7 +120,8 @@ def judged(
     return reward(prompts, completions), {}
 
 
-_AGGREGATED = re.compile(r"(mean|worst|penalised)(?:=([^:,]*))?:(.+)")
+_AGGREGATED = re.compile(r"(mean|worst|penalised|sum)(?:=([^:,]*))?:(.+)")
+_WEIGHTED = re.compile(r"([^*,:]+)\*(.+)")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ class Aggregation:
 
     rule: Callable[[Tensor], Tensor]
     members: tuple[str, ...]
+    alike: bool = True
+    """Whether members judge the same thing, so that how far they are apart says how sure they are."""
 
 
 def aggregation(spec: str) -> Aggregation | None:
@@ -143,6 +147,8 @@ def aggregation(spec: str) -> Aggregation | None:
     members = tuple(member.strip() for member in listed.split(","))
     if not all(members):
         raise HeedfulError("an empty member.", where=spec, mend=f"Write {name}:runs/a,runs/b.")
+    if name == "sum":
+        return _sum(spec, number, members)
     if name != "penalised":
         if number is not None:
             raise HeedfulError(f"{name!r} takes no number.", where=spec, mend=f"Write {name}:{listed}.")
@@ -160,9 +166,28 @@ def aggregation(spec: str) -> Aggregation | None:
     return Aggregation(lambda scores: uncertainty_penalised(scores, coefficient), members)
 
 
+def _sum(spec: str, number: str | None, listed: Sequence[str]) -> Aggregation:
+    if number is not None:
+        raise HeedfulError(
+            "'sum' takes no number.", where=spec, mend="Give each member its own: sum:runs/a,0.5*runs/b."
+        )
+    weights, members = [], []
+    for member in listed:
+        found = _WEIGHTED.fullmatch(member)
+        try:
+            weight = float(found[1]) if found else 1.0
+        except ValueError:
+            weight = math.nan
+        if not math.isfinite(weight):
+            raise HeedfulError(f"{member!r} has no weight that is a number.", where=spec, mend="Write 0.5*runs/b.")
+        weights.append(weight)
+        members.append(found[2].strip() if found else member)
+    return Aggregation(lambda scores: weighted_sum(scores, weights), tuple(members), alike=False)
+
+
 def load_reward(
     spec: str, *, base: SharedBase | None = None, **settings: Any
-) -> RewardModel | ClassifierReward | CheckedReward | EnsembleReward:
+) -> RewardModel | ClassifierReward | CheckedReward | EnsembleReward | UnitTests:
     """The reward that a setting names.
 
     Args:
@@ -172,6 +197,9 @@ def load_reward(
               several labels, `folder#label` names the one whose output is the score;
             - "module:function", a Python callable that takes prompts and completions. The module is looked for in
               the current folder too. It runs as your code;
+            - `unit-tests:FILE` or `unit-tests=all:FILE`, Python in the answers run against tests; see
+              `heedful.models.unit_tests`;
+            - `sum:A,0.5*B,...`: several of these, each times its weight;
             - `mean:A,B,...`, `worst:A,B,...` or `penalised=0.1:A,B,...`: several of these, as one by their mean,
               their lowest, or their mean less so many times their unbiased variance. A single member is a model with
               an ensemble of heads on one trunk.
@@ -184,6 +212,8 @@ def load_reward(
     aggregated = aggregation(spec)
     if aggregated is not None:
         return _ensemble(spec, aggregated, base, settings)
+    if names_unit_tests(spec):
+        return load_unit_tests(spec)
     if names_function(spec):
         return CheckedReward(spec, import_function(spec))
     source, _, label = spec.rpartition("#") if "#" in spec and not Path(spec).exists() else (spec, "", "")
@@ -196,14 +226,18 @@ def load_reward(
     return load_classifier(source, **settings)
 
 
-def _ensemble(spec: str, aggregated: Aggregation, base: SharedBase | None, settings: dict[str, Any]) -> EnsembleReward:
+def _ensemble(
+    spec: str, aggregated: Aggregation, base: SharedBase | None, settings: dict[str, Any]
+) -> EnsembleReward | CheckedReward:
     rewards = [load_reward(member, base=base, **settings) for member in aggregated.members]
+
+    def apart(prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
+        scores = [torch.as_tensor(reward(prompts, completions), dtype=torch.float32) for reward in rewards]
+        return torch.stack([score.to(scores[0].device) for score in scores])
+
+    if not aggregated.alike:
+        return CheckedReward(spec, lambda prompts, completions: aggregated.rule(apart(prompts, completions)))
     if len(rewards) > 1:
-
-        def apart(prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
-            scores = [torch.as_tensor(reward(prompts, completions), dtype=torch.float32) for reward in rewards]
-            return torch.stack([score.to(scores[0].device) for score in scores])
-
         return EnsembleReward(spec, apart, aggregated.rule)
     alone = rewards[0]
     if not isinstance(alone, RewardModel) or alone.bank is None or alone.bank.kind != ENSEMBLE:

@@ -17,6 +17,7 @@ from heedful.models.policy import new_config
 from heedful.models.rehearsal import Sketch, sketch
 from heedful.models.rewards import aggregation
 from heedful.models.storage import Precision, open_config, open_tokenizer
+from heedful.models.unit_tests import names_unit_tests
 from heedful.pipeline.choices import lora_of
 from heedful.pipeline.scratch import describe_scratch
 from heedful.training.config.online import OnlineConfig, PPOConfig
@@ -131,7 +132,7 @@ class Casting:
         names: Sequence[str] = (spec,) if found is None else found.members
         judges, remarks = [], []
         for name in names:
-            if names_function(name):
+            if names_function(name) or names_unit_tests(name):
                 remarks.append(f"what {name} takes is not known")
                 continue
             source = name if Path(name).exists() else name.partition("#")[0]
