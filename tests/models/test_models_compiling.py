@@ -61,6 +61,7 @@ def test_compiled_layers_learn_the_same(llama: Policy, batch: Any, plainly: list
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute of the C++ compiler on a core of its own, several on a busy machine
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_architecture_learns_the_same_through_the_compiler(policy: Policy, batch: Any, precision: Any) -> None:
     exact = learnt(own(policy), batch)
@@ -149,9 +150,26 @@ def test_an_architecture_without_named_layers_is_refused() -> None:
         compile_layers(nn.Linear(2, 2))
 
 
-def test_the_limit_of_ways_is_raised_and_never_lowered(
-    llama: Policy, plainly: list[str], monkeypatch: pytest.MonkeyPatch
+def test_the_limit_of_ways_is_raised_and_never_lowered(llama: Policy, plainly: list[str]) -> None:
+    for given, left in ((8, compiling.WAYS), (2 * compiling.WAYS, 2 * compiling.WAYS)):
+        with torch._dynamo.config.patch(recompile_limit=given):
+            compile_layers(llama.model)
+            assert torch._dynamo.config.recompile_limit == left
+
+
+def test_a_run_that_begins_with_sampling_is_told_so_too_and_no_random_number_is_used_up(
+    llama: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2 * compiling.WAYS)
-    compile_layers(llama.model)
-    assert torch._dynamo.config.recompile_limit == 2 * compiling.WAYS
+    def fails(graph: Any, inputs: Any) -> Any:
+        torch.rand(1)
+        raise RuntimeError("no such instruction")
+
+    def compile(layer: nn.Module, **how: Any) -> None:
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend=fails, **how)
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    llama.compiles = True
+    before = torch.get_rng_state()
+    with pytest.raises(HeedfulError, match="no such instruction"):
+        NativeEngine(llama).generate([[7, 8, 9]], RolloutParams(2))
+    assert torch.equal(torch.get_rng_state(), before)
