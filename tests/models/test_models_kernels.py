@@ -53,14 +53,16 @@ def test_a_quick_norm_is_as_exact_as_the_stock_one() -> None:
         assert error(found, true) < max(2 * error(usual, true), 0.004)
 
 
-def test_norms_and_rotations_take_gradients_in_any_layout() -> None:
-    """As attention hands them back where it goes on from a cache: heads before tokens in memory."""
+@pytest.mark.parametrize("order", [(2, 0, 1, 3), (1, 0, 2, 3)])
+def test_norms_and_rotations_take_gradients_in_any_layout(order: tuple[int, ...]) -> None:
+    """As attention hands them back where it goes on from a cache: heads before tokens in memory, or tokens first."""
     draw = torch.Generator().manual_seed(2)
     states, gradient = (torch.randn(2, 5, 3, 16, generator=draw).bfloat16() for _ in range(2))
     weight = (torch.randn(16, generator=draw) + 1).bfloat16().requires_grad_()
     angles = torch.rand(1, 5, 8, generator=draw) * 6
     cos, sin = (torch.cat([one, one], -1).bfloat16() for one in (angles.cos(), angles.sin()))
-    laid_out = gradient.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3)
+    back = [order.index(place) for place in range(4)]
+    laid_out = gradient.permute(order).contiguous().permute(back)
     assert not laid_out.is_contiguous()
     for kernel, more in ((kernels._Norm, (weight, 1e-6)), (kernels._Rotation, (cos, sin))):
         found = []
