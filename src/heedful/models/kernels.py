@@ -108,13 +108,12 @@ class _Rotation(torch.autograd.Function):
         return out.view(gradient.shape), None, None
 
 
-@functools.lru_cache(maxsize=8)
 def _half_turn(size: int, dtype: torch.dtype) -> Tensor:
-    """[D, D]: x @ it is rotate_half(x)."""
-    half = size // 2
-    unit = torch.eye(half)
-    none = torch.zeros(half, half)
-    return torch.cat([torch.cat([none, unit], dim=1), torch.cat([-unit, none], dim=1)]).to(dtype)
+    """[D, D]: x @ it is rotate_half(x). Made anew for each pass: one kept from a rehearsal would have no data."""
+    turn = torch.zeros(size, size, dtype=dtype)
+    turn.diagonal(size // 2).fill_(1.0)
+    turn.diagonal(-(size // 2)).fill_(-1.0)
+    return turn
 
 
 def _quick_rotation(own: Rotate) -> Rotate:
