@@ -11,6 +11,7 @@ from torch import nn
 
 from heedful.errors import HeedfulError
 from heedful.models import compiling
+from heedful.models.adapters import LoRA, attach
 from heedful.models.compiling import compile_layers, is_compiled
 from heedful.models.policy import Policy
 from heedful.rollout.engine import NativeEngine
@@ -157,11 +158,8 @@ def test_the_limit_of_ways_is_raised_and_never_lowered(llama: Policy, plainly: l
             assert torch._dynamo.config.recompile_limit == left
 
 
-def test_a_run_that_begins_with_sampling_is_told_so_too_and_no_random_number_is_used_up(
-    llama: Policy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_begins_with_sampling_is_told_so_too(llama: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(graph: Any, inputs: Any) -> Any:
-        torch.rand(1)
         raise RuntimeError("no such instruction")
 
     def compile(layer: nn.Module, **how: Any) -> None:
@@ -169,7 +167,16 @@ def test_a_run_that_begins_with_sampling_is_told_so_too_and_no_random_number_is_
 
     monkeypatch.setattr(nn.Module, "compile", compile)
     llama.compiles = True
-    before = torch.get_rng_state()
     with pytest.raises(HeedfulError, match="no such instruction"):
         NativeEngine(llama).generate([[7, 8, 9]], RolloutParams(2))
+
+
+def test_compiling_uses_up_no_random_number(llama: Policy, plainly: list[str]) -> None:
+    """A run that goes on compiles anew in the middle of what its dropout draws."""
+    adapted = Policy(attach(llama.model, LoRA(2, 4.0, 0.5), seed=0), llama.tokenizer)
+    adapted.model.train()
+    adapted.compiles = True
+    before = torch.get_rng_state()
+    adapted.running()
+    assert plainly
     assert torch.equal(torch.get_rng_state(), before)
