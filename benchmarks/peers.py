@@ -3,8 +3,8 @@
     python benchmarks/peers.py --kinds sft dpo ppo grpo --sizes 2.5m 30m --out runs/peers
 
 Each side is a process of its own, TRL in an environment that this command makes: 1.12.0, the last with PPO, and the
-newest. Both stand ready at the same time; then one takes a step, then the other. TRL runs at the fastest of the
-settings and versions that are tried first (`CANDIDATES`), heedful at its defaults. A time is the median of the timed
+newest. Both stand ready at the same time; then one takes a step, then the other. TRL runs at the fastest version and
+settings that `search` finds first, heedful at its defaults. A time is the median of the timed
 steps after the warm-up, with their range; a ratio is the median of the ratios of neighbouring steps. Peaks of memory
 are those of the whole process above what was held before the first step, less AdamW's two moments and one gradient a
 trained weight for "activations". The floor is the time of the step's matrix products and attention, at the rate that
@@ -43,19 +43,27 @@ ALLOCATOR = {
 }
 """What `heedful` sets for its own commands, given to both sides."""
 
-CANDIDATES: dict[str, list[dict[str, Any]]] = {
-    "sft": [{}, {"work": {"packing": True}}, {"settings": {"by_length": True}}],
-    "reward": [{}, {"settings": {"by_length": True}}],
-    "dpo": [{}, {"settings": {"by_length": True}}],
-    "ppo": [{}, {"settings": {"rollout": 64}}],
-    "rloo": [{}],
-    "grpo": [{}],
-    "generate": [{}, {"settings": {"generation": {"cache_implementation": "dynamic"}}}],
+Candidate = dict[str, dict[str, Any]]
+"""What TRL runs with: fields of `Work` ("work") and of its side's `Settings` ("settings")."""
+
+EVERYWHERE: list[Candidate] = [
+    {"settings": {"attention": "eager"}},  # on a CPU in bfloat16 its backward pass is the faster
+    {"work": {"micro": 8}},
+    {"work": {"checkpointing": True}},
+]
+CANDIDATES: dict[str, list[Candidate]] = {
+    "sft": [{"settings": {"by_length": True}}, {"work": {"packing": True}}, *EVERYWHERE],
+    "reward": [{"settings": {"by_length": True}}, *EVERYWHERE],
+    "dpo": [{"settings": {"by_length": True}}, *EVERYWHERE],
+    "ppo": [{"settings": {"rollout": 64}}, *EVERYWHERE],
+    "rloo": EVERYWHERE,
+    "grpo": EVERYWHERE,
+    "generate": [{"settings": {"generation": {"cache_implementation": "dynamic"}}}, EVERYWHERE[0]],
 }
 """Settings of TRL that the search tries, for each kind of work; all within the same budget of a pass.
 
-Each is tried in both versions where both have the trainer: on a CPU the older one is often the faster. Checkpointing,
-larger passes and `torch.compile` were slower wherever they were tried (docs/log.md).
+Weights held in bfloat16 are not among them: at these learning rates most updates would be lost in rounding, so that it
+is not the same work (`Settings.model_dtype` has it).
 """
 
 
@@ -134,26 +142,47 @@ def peer(work: Work, found: dict[str, Any], cores: str) -> Side:
     """TRL's side at some settings."""
     kind = "ppo" if work.kind == "ppo_shared" else work.kind
     theirs = replace(work, kind=kind, **found.get("work", {}))
+    if work.one_base:
+        theirs = replace(theirs, lora=0)
     return Side(environment(found["trl"]), "trl_side.py", theirs, found.get("settings", {}), cores)
 
 
 def search(work: Work, cores: str, steps: int = 3) -> dict[str, Any]:
-    """TRL's fastest settings: each candidate takes a step to warm up and some more, all of them by turns."""
+    """TRL's fastest version and settings.
+
+    First the versions, then each of `CANDIDATES` on top of the best so far: the two of them take a step to warm up and
+    some more by turns, and the one whose median is less stays.
+    """
     kind = "ppo" if work.kind == "ppo_shared" else work.kind
     versions = {"ppo": [OLD], "generate": [NEW]}.get(kind, [OLD, NEW])
-    tried = CANDIDATES[kind] + ([{"settings": {"trainer": {"torch_compile": True}}}] if work.compile else [])
-    candidates = [{"trl": version, **candidate} for version in versions for candidate in tried]
-    sides = [peer(work, candidate, cores) for candidate in candidates]
-    times = [[side.step() for side in sides] for _ in range(steps + 1)][1:]
-    for side in sides:
-        side.end()
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    return candidates[medians.index(min(medians))]
+    tried: list[Candidate] = list(CANDIDATES[kind])
+    tried += [{"settings": {"trainer": {"torch_compile": True}}}] if work.compile else []
+    long = replace(work, steps=(steps + 1) * (len(versions) + len(tried)) + 1)
+    best: dict[str, Any] = {"trl": versions[0]}
+    champion = peer(long, best, cores)
+    for more in [*({"trl": version} for version in versions[1:]), *tried]:
+        challenge = {
+            "trl": more.get("trl", best["trl"]),
+            **{key: {**best.get(key, {}), **more.get(key, {})} for key in ("work", "settings")},
+        }
+        challenger = peer(long, challenge, cores)
+        times = [(champion.step(), challenger.step()) for _ in range(steps + 1)][1:]
+        kept, beaten = (statistics.median(column) for column in zip(*times, strict=True))
+        if beaten < kept:
+            champion, challenger, best = challenger, champion, challenge
+        challenger.end()
+    champion.end()
+    return best
+
+
+def first_found(work: Work) -> dict[str, Any]:
+    """TRL's oldest version that has the trainer, at its settings as they come."""
+    return {"trl": NEW if work.kind == "generate" else OLD}
 
 
 def duel(work: Work, options: argparse.Namespace) -> Duel:
     """Both sides take turns."""
-    settings = search(work, options.cores)
+    settings = first_found(work) if options.no_search else search(work, options.cores)
     us, them = (
         Side(Path(sys.executable), "heedful_side.py", work, {}, options.cores),
         peer(work, settings, options.cores),
@@ -191,6 +220,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="heedful's layers compiled, torch_compile tried for TRL")
     parser.add_argument("--lora", type=int, default=0)
+    parser.add_argument(
+        "--one-base", action="store_true", help="PPO: heedful's adapters on one base, TRL's all weights"
+    )
+    parser.add_argument("--no-search", action="store_true", help="TRL's settings as they come, where memory is all")
     parser.add_argument("--cached-reference", action="store_true", help="DPO's reference before the clock, both sides")
     parser.add_argument("--checkpointing", action="store_true", help="of gradients, both sides")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each side")
@@ -199,6 +232,8 @@ def main() -> None:
     parser.add_argument("--cores", default="", help="as taskset takes them; all, where empty")
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
     options = parser.parse_args()
+    if options.one_base and not options.lora:
+        parser.error("--one-base needs --lora, the rank of the adapters")
     options.out.mkdir(parents=True, exist_ok=True)
     lines = options.out / "peers.jsonl"
     print(HEADER)
@@ -211,7 +246,7 @@ def main() -> None:
                             kind, size, family, lengths, precision, micro=options.micro, epochs=options.epochs,
                             lora=options.lora, threads=options.threads, steps=options.steps + options.warm_up + 1,
                             compile=options.compile, cached_reference=options.cached_reference,
-                            checkpointing=options.checkpointing,
+                            checkpointing=options.checkpointing, one_base=options.one_base,
                         )  # fmt: skip
                         found = asdict(duel(work, options))
                         print(row(found), flush=True)

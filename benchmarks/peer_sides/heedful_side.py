@@ -21,7 +21,7 @@ from heedful.models.adapters import LoRA, attach
 from heedful.models.low_precision import Computing
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, reference_of
-from heedful.models.scalar import Critic, RewardModel
+from heedful.models.scalar import Critic, RewardModel, new_reward_model
 from heedful.rollout import decoding
 from heedful.rollout.engine import NativeEngine
 from heedful.rollout.types import RolloutParams
@@ -166,8 +166,10 @@ def dpo_steps(work: Work, read: Texts) -> Iterator[Any]:
 
 def online_steps(work: Work, read: Texts) -> Iterator[Any]:
     policy = policy_of(work)
-    judge = RewardModel(scalar_model(work), make_tokenizer(work), precision=precision(work)).to(work.device)
+    judge = judge_of(work, policy)
     reference = reference_of(policy)
+    if not work.lora:  # as the stages do, once the critic has its own
+        judge.freeze()
     samples = 1 if work.kind.startswith("ppo") else work.samples
     prompts = [Prompt((Message("user", text_of(p)),)) for p in read.prompts[: work.rows // samples * work.steps]]
     common: dict[str, Any] = {
@@ -178,8 +180,7 @@ def online_steps(work: Work, read: Texts) -> Iterator[Any]:
         shared = work.kind == "ppo_shared"
         update = PPOUpdateConfig(epochs=work.epochs)
         ppo_config = PPOConfig(**common, critic="shared" if shared else "separate", update=update)
-        critic = Critic(scalar_model(work, 3), make_tokenizer(work), precision=precision(work)).to(work.device)
-        pair: Any = SharedActorCritic(policy) if shared else SeparateActorCritic(policy, critic)
+        pair: Any = SharedActorCritic(policy) if shared else SeparateActorCritic(policy, critic_of(work, judge))
         models = PPOModels(pair, reference, judge)
         return ppo(ppo_state(pair, ppo_config), models, prompts, ppo_config)
     if work.kind == "rloo":
@@ -189,6 +190,20 @@ def online_steps(work: Work, read: Texts) -> Iterator[Any]:
     grpo_config = GRPOConfig(**common, update=GRPOUpdateConfig(epochs=work.epochs))
     players = OnlineModels(policy, reference, judge)
     return grpo(grpo_state(players, grpo_config), players, prompts, grpo_config)
+
+
+def judge_of(work: Work, policy: Policy) -> RewardModel:
+    """A reward model of its own, or one that stands on the policy's base."""
+    if work.one_base:
+        return new_reward_model(policy, lora=LoRA(work.lora, 2.0 * work.lora), seed=2)
+    return RewardModel(scalar_model(work), make_tokenizer(work), precision=precision(work)).to(work.device)
+
+
+def critic_of(work: Work, judge: RewardModel) -> Critic:
+    """A critic of its own, or one that begins as the reward model on the policy's base."""
+    if work.one_base:
+        return Critic.from_reward(judge)
+    return Critic(scalar_model(work, 3), make_tokenizer(work), precision=precision(work)).to(work.device)
 
 
 def generation_steps(work: Work, read: Texts) -> Iterator[Any]:

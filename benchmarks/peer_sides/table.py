@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ def newest(lines: Path) -> list[Found]:
     found: dict[str, Found] = {}
     for line in lines.read_text(encoding="utf-8").splitlines():
         one = json.loads(line)
-        found[json.dumps({k: v for k, v in one["work"].items() if k != "steps"}, sort_keys=True)] = one
+        work = asdict(Work(**one["work"]))  # whole, also where the line is older than a field of it
+        found[json.dumps({k: v for k, v in work.items() if k != "steps"}, sort_keys=True)] = one
     return list(found.values())
 
 
 def named(work: Work) -> str:
     """A work in a word or two, with what sets it apart."""
-    more = [f"LoRA {work.lora}"] if work.lora else []
+    more = [f"LoRA {work.lora}" + (" on one base, against all weights" if work.one_base else "")] if work.lora else []
     more += ["Qwen2"] if work.family == "qwen2" else []
     more += ["compiled"] if work.compile else []
     more += ["cached reference"] if work.cached_reference else []
@@ -70,10 +72,17 @@ def row(found: Found) -> str:
     share = found["floor"] / statistics.median(found["ours"])
     first = f"{found['first'][0]:.0f}, {found['first'][1]:.0f}" if "first" in found else ""
     return (
-        f"| {named(work)} | {work.size} | {work.lengths} | {work.precision} | {found['trl']} | {span(found['ours'])} "
+        f"| {named(work)} | {work.size} | {work.lengths} | {work.precision} | {peer(found)} | {span(found['ours'])} "
         f"| {span(found['theirs'])} | **{statistics.median(ratios):.1f}** ({min(ratios):.1f} to {max(ratios):.1f}) "
         f"| {activations} | {total:.2f} | {share:.0%} | {first} |"
     )
+
+
+def peer(found: Found) -> str:
+    """TRL's version and the settings that were its fastest."""
+    given = {**found["settings"].get("work", {}), **found["settings"].get("settings", {})}
+    said = [key if value is True else f"{key} {value}" for key, value in given.items()]
+    return ", ".join([found["trl"], *said]).replace("_", " ")
 
 
 def ratios_of(found: Found) -> list[float]:

@@ -51,6 +51,8 @@ class Settings:
     """Of PPO's reference and reward models, which its trainer leaves out of autocast; empty: the work's precision."""
     rollout: int = 0
     """PPO's local_rollout_forward_batch_size: rows sampled and scored together; 0: the work's micro."""
+    attention: str | None = None
+    """Of all models, as transformers calls it; none: its own choice, sdpa."""
     by_length: bool = False
     """Rows of a step in the order of their lengths, so that those padded together are alike (offline kinds)."""
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -78,6 +80,16 @@ def main() -> None:
 def autocast(work: Work, settings: Settings) -> bool:
     """Whether matrix products are cast to bfloat16 from weights that are not."""
     return work.precision == "bfloat16" and settings.model_dtype == "float32"
+
+
+def causal(work: Work, settings: Settings) -> Any:
+    """The language model, its attention as the settings have it."""
+    return language_model(work, attention=settings.attention)
+
+
+def scalar(work: Work, settings: Settings, seed: int = 2) -> Any:
+    """The model with a score, likewise."""
+    return scalar_model(work, seed, settings.attention)
 
 
 def trained(model: Any, settings: Settings) -> Any:
@@ -228,7 +240,7 @@ def sft(work: Work, settings: Settings, folder: str) -> Any:
             "gradient_accumulation_steps": passes,
         }
     return SFTTrainer(
-        model=trained(language_model(work), settings),
+        model=trained(causal(work, settings), settings),
         args=SFTConfig(train_sampling_strategy="sequential", **told),
         train_dataset=in_order(work, settings, rows, lambda row: len(row["input_ids"])),
         processing_class=words(work),
@@ -247,7 +259,7 @@ def reward(work: Work, settings: Settings, folder: str) -> Any:
         for prompt, answer, other in zip(read.prompts, read.answers, read.others, strict=True)
     ]
     return RewardTrainer(
-        model=trained(scalar_model(work), settings),
+        model=trained(scalar(work, settings), settings),
         args=RewardConfig(
             train_sampling_strategy="sequential",
             max_length=None,
@@ -269,9 +281,9 @@ def dpo(work: Work, settings: Settings, folder: str) -> Any:
         {"prompt": text_of(prompt) + " ", "chosen": ended(answer), "rejected": ended(other)}
         for prompt, answer, other in zip(read.prompts, read.answers, read.others, strict=True)
     ]
-    reference = None if work.lora or work.cached_reference else trained(language_model(work), settings)
+    reference = None if work.lora or work.cached_reference else trained(causal(work, settings), settings)
     return DPOTrainer(
-        model=trained(language_model(work), settings),
+        model=trained(causal(work, settings), settings),
         ref_model=reference,
         args=DPOConfig(
             train_sampling_strategy="sequential",
@@ -308,7 +320,7 @@ def ppo(work: Work, settings: Settings, folder: str) -> Any:
     from datasets import Dataset
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    policy, value = trained(language_model(work), settings), trained(scalar_model(work, seed=3), settings)
+    policy, value = trained(causal(work, settings), settings), trained(scalar(work, settings, seed=3), settings)
     frozen = getattr(torch, settings.frozen_dtype or work.precision)
     policy.generation_config.update(**settings.generation)
     force_lengths(policy, work)
@@ -333,8 +345,8 @@ def ppo(work: Work, settings: Settings, folder: str) -> Any:
         ),
         processing_class=words(work),
         model=policy,
-        ref_model=None if work.lora else language_model(work).to(frozen),
-        reward_model=scalar_model(work).to(frozen),
+        ref_model=None if work.lora else causal(work, settings).to(frozen),
+        reward_model=scalar(work, settings).to(frozen),
         value_model=value,
         # Twice, because accelerate has the optimiser step after every pass of a data set's last batch.
         train_dataset=Dataset.from_dict({"input_ids": texts(work).prompts * 2}),
@@ -349,7 +361,7 @@ def grouped(work: Work, settings: Settings, folder: str) -> Any:
     from datasets import Dataset
 
     name = work.kind.upper()
-    model = trained(language_model(work), settings)
+    model = trained(causal(work, settings), settings)
     model.save_pretrained(folder)  # TRL reads its reference from where the model says that it comes from
     model.config._name_or_path = folder
     force_lengths(model, work)
@@ -357,7 +369,7 @@ def grouped(work: Work, settings: Settings, folder: str) -> Any:
     prompts = [text_of(prompt) + " " for prompt in texts(work).prompts]
     return getattr(trl, f"{name}Trainer")(
         model=model,
-        reward_funcs=scalar_model(work).to(model.dtype),
+        reward_funcs=scalar(work, settings).to(model.dtype),
         reward_processing_classes=words(work),
         args=getattr(trl, f"{name}Config")(
             shuffle_dataset=False,
@@ -389,7 +401,7 @@ def generate(work: Work, settings: Settings) -> None:
     import torch
     from transformers import GenerationConfig
 
-    model = language_model(work).to(getattr(torch, work.precision)).to(work.device).eval()
+    model = causal(work, settings).to(getattr(torch, work.precision)).to(work.device).eval()
     force_lengths(model, work)
     told = GenerationConfig(
         do_sample=True,

@@ -66,6 +66,8 @@ class Work:
     """heedful's layers run compiled; TRL's settings that are tried include `torch_compile`."""
     lora: int = 0
     """Rank of adapters; 0 trains all weights."""
+    one_base: bool = False
+    """PPO: heedful's policy, critic and reward model are adapters of that rank on one base; TRL trains all weights."""
     cached_reference: bool = False
     """DPO: the reference's log-probabilities are computed before the clock starts."""
 
@@ -101,22 +103,23 @@ def model_config(work: Work, **more: Any) -> Any:
     return kind(**shape, tie_word_embeddings=True, max_position_embeddings=512, **more)
 
 
-def language_model(work: Work, seed: int = 1) -> Any:
-    """A causal language model with random float32 weights."""
+def language_model(work: Work, seed: int = 1, attention: str | None = None) -> Any:
+    """A causal language model with random float32 weights; its attention by the name that transformers has for it."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(model_config(work), dtype=torch.float32)
+    return AutoModelForCausalLM.from_config(model_config(work), dtype=torch.float32, attn_implementation=attention)
 
 
-def scalar_model(work: Work, seed: int = 2) -> Any:
+def scalar_model(work: Work, seed: int = 2, attention: str | None = None) -> Any:
     """A sequence classifier of one label with random float32 weights."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(seed)
-    model: Any = AutoModelForSequenceClassification.from_config(model_config(work, num_labels=1), dtype=torch.float32)
+    config, made = model_config(work, num_labels=1), AutoModelForSequenceClassification
+    model: Any = made.from_config(config, dtype=torch.float32, attn_implementation=attention)
     return model
 
 
@@ -192,7 +195,8 @@ def wait() -> None:
 
 
 _DRIVER = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what libraries print goes to standard error
+if Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parent:  # a side, and not the driver
+    os.dup2(2, 1)  # what libraries print goes to standard error
 _BASE: dict[str, int] = {}
 
 

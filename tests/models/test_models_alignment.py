@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from architectures import tiny_architectures, tiny_tokenizer
 from heedful.models.alignment import hidden_states, masked_positions, place, previous
+from heedful.models.policy import Policy, new_policy
 
 
 def test_a_masked_token_is_predicted_from_the_state_before_it() -> None:
@@ -36,3 +38,23 @@ def test_padding_on_the_left_is_refused(llama) -> None:
 def test_shapes_must_agree(llama) -> None:
     with pytest.raises(ValueError, match=r"\[B, T\]"):
         hidden_states(llama.model, torch.tensor([[7, 8]]), torch.tensor([[True]]))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_rows_are_not_filled_up_beyond_the_positions_of_a_model(architecture: str) -> None:
+    """21 positions are no multiple of eight; GPT-2 has an embedding for each, and none beyond."""
+    sizes = tiny_architectures()[architecture]
+    limit = "n_positions" if "n_positions" in sizes else "max_position_embeddings"
+    exact = new_policy(sizes | {limit: 21}, tiny_tokenizer(), seed=1)
+    low = Policy(exact.model, exact.tokenizer, precision="bfloat16")
+    tokens = torch.randint(7, 50, (1, 21), generator=torch.Generator().manual_seed(2)).repeat(3, 1)
+    tokens[1:, 15:] = torch.tensor([[9, 8, 7, 9, 8, 7], [11, 12, 13, 14, 15, 16]])
+    attention = torch.ones_like(tokens, dtype=torch.bool)
+    mask = attention.clone()
+    mask[:, :15] = False
+    with torch.no_grad():
+        expected = exact.token_logprobs(tokens, attention, mask)[0]
+        whole = low.token_logprobs(tokens, attention, mask)[0]
+        grouped = low.grouped_logprobs(tokens, attention, mask, torch.zeros(3, dtype=torch.int64))[0]
+    torch.testing.assert_close(whole, expected, atol=0.2, rtol=0)
+    torch.testing.assert_close(grouped, expected, atol=0.2, rtol=0)

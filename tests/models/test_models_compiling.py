@@ -11,6 +11,7 @@ from torch import nn
 
 from heedful.errors import HeedfulError
 from heedful.models import compiling
+from heedful.models.adapters import LoRA, attach
 from heedful.models.compiling import compile_layers, is_compiled
 from heedful.models.policy import Policy
 from heedful.rollout.engine import NativeEngine
@@ -61,6 +62,7 @@ def test_compiled_layers_learn_the_same(llama: Policy, batch: Any, plainly: list
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute of the C++ compiler on a core of its own, several on a busy machine
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_architecture_learns_the_same_through_the_compiler(policy: Policy, batch: Any, precision: Any) -> None:
     exact = learnt(own(policy), batch)
@@ -149,9 +151,32 @@ def test_an_architecture_without_named_layers_is_refused() -> None:
         compile_layers(nn.Linear(2, 2))
 
 
-def test_the_limit_of_ways_is_raised_and_never_lowered(
-    llama: Policy, plainly: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2 * compiling.WAYS)
-    compile_layers(llama.model)
-    assert torch._dynamo.config.recompile_limit == 2 * compiling.WAYS
+def test_the_limit_of_ways_is_raised_and_never_lowered(llama: Policy, plainly: list[str]) -> None:
+    for given, left in ((8, compiling.WAYS), (2 * compiling.WAYS, 2 * compiling.WAYS)):
+        with torch._dynamo.config.patch(recompile_limit=given):
+            compile_layers(llama.model)
+            assert torch._dynamo.config.recompile_limit == left
+
+
+def test_a_run_that_begins_with_sampling_is_told_so_too(llama: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no such instruction")
+
+    def compile(layer: nn.Module, **how: Any) -> None:
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend=fails, **how)
+
+    monkeypatch.setattr(nn.Module, "compile", compile)
+    llama.compiles = True
+    with pytest.raises(HeedfulError, match="no such instruction"):
+        NativeEngine(llama).generate([[7, 8, 9]], RolloutParams(2))
+
+
+def test_compiling_uses_up_no_random_number(llama: Policy, plainly: list[str]) -> None:
+    """A run that goes on compiles anew in the middle of what its dropout draws."""
+    adapted = Policy(attach(llama.model, LoRA(2, 4.0, 0.5), seed=0), llama.tokenizer)
+    adapted.model.train()
+    adapted.compiles = True
+    before = torch.get_rng_state()
+    adapted.running()
+    assert plainly
+    assert torch.equal(torch.get_rng_state(), before)

@@ -53,6 +53,26 @@ def test_a_quick_norm_is_as_exact_as_the_stock_one() -> None:
         assert error(found, true) < max(2 * error(usual, true), 0.004)
 
 
+@pytest.mark.parametrize("order", [(2, 0, 1, 3), (1, 0, 2, 3)])
+def test_norms_and_rotations_take_gradients_in_any_layout(order: tuple[int, ...]) -> None:
+    """As attention hands them back where it goes on from a cache: heads before tokens in memory, or tokens first."""
+    draw = torch.Generator().manual_seed(2)
+    states, gradient = (torch.randn(2, 5, 3, 16, generator=draw).bfloat16() for _ in range(2))
+    weight = (torch.randn(16, generator=draw) + 1).bfloat16().requires_grad_()
+    angles = torch.rand(1, 5, 8, generator=draw) * 6
+    cos, sin = (torch.cat([one, one], -1).bfloat16() for one in (angles.cos(), angles.sin()))
+    back = [order.index(place) for place in range(4)]
+    laid_out = gradient.permute(order).contiguous().permute(back)
+    assert not laid_out.is_contiguous()
+    for kernel, more in ((kernels._Norm, (weight, 1e-6)), (kernels._Rotation, (cos, sin))):
+        found = []
+        for given in (gradient, laid_out):
+            leaf = states.clone().requires_grad_()
+            kernel.apply(leaf, *more).backward(given)
+            found.append(leaf.grad)
+        assert torch.equal(found[0], found[1])
+
+
 def test_a_quick_norm_in_float32_is_the_stock_one() -> None:
     norm, states, gradient = norm_and_input()
     quick = copy.deepcopy(norm)
@@ -121,3 +141,21 @@ def test_packing_is_undone_when_sampling_fails(made: Any) -> None:
     with pytest.raises(KeyboardInterrupt), packed_weights(model):
         raise KeyboardInterrupt
     assert not any("forward" in vars(part) for part in model.modules() if isinstance(part, nn.Linear))
+
+
+def test_a_layer_with_a_forward_of_its_own_keeps_it(made: Any) -> None:
+    """Packing within packing, of a sampler that is asked while it samples, or a hook of another library."""
+    if not kernels.can_pack():
+        pytest.skip("this build of PyTorch cannot pack")
+    model = copy.deepcopy(made("llama").model)
+    lower(model)
+    hooked, other = model.model.layers[0].mlp.up_proj, model.model.layers[1].mlp.up_proj
+    hooked.forward = lambda states: states
+    own = hooked.forward
+    with packed_weights(model):
+        outer = other.forward
+        with packed_weights(model):
+            assert other.forward is outer
+        assert other.forward is outer
+    assert hooked.forward is own
+    assert "forward" not in vars(other)

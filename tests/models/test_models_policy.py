@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from architectures import VOCABULARY, tiny_architectures, tiny_tokenizer
 from heedful.errors import HeedfulError
 from heedful.models import alignment, head
+from heedful.models.alignment import hidden_states
 from heedful.models.head import HeadRule, check_head, head_rule
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy, new_policy, reference_of
@@ -52,6 +53,18 @@ def test_the_gradient_reaches_every_weight_as_in_the_plain_model(policy, batch) 
 
 
 @torch.no_grad()
+def test_collisions_are_those_of_the_plain_model(policy, batch) -> None:
+    """log sum_v pi(v)^2, with whatever the head does beside its matrix."""
+    tokens, attention, mask = batch
+    with torch.no_grad():
+        logits = policy.model(input_ids=tokens).logits[:, :-1].clone()
+        logits[..., list(policy.banned)] = -torch.inf
+        expected = (2 * logits.log_softmax(-1)).logsumexp(-1)[mask[:, 1:]]
+        found = policy.collisions_from(hidden_states(policy.model, tokens, attention), mask)
+    torch.testing.assert_close(found[mask], expected, atol=1e-4, rtol=0)
+    assert not found[~mask].any()
+
+
 def test_one_row_alone_gives_what_it_gives_in_a_batch(policy, batch) -> None:
     tokens, attention, mask = batch
     together = policy.token_logprobs(tokens, attention, mask)[0]

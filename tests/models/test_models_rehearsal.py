@@ -13,11 +13,12 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from architectures import tiny_architectures
+from architectures import tiny_architectures, tiny_tokenizer
 from heedful.core.logprob import linear_logprob
 from heedful.models import rehearsal
 from heedful.models.adapters import LoRA, attach, underlying
 from heedful.models.modes import checkpoint_activations
+from heedful.models.policy import new_policy
 from heedful.models.rehearsal import Ledger, NoRehearsal, reading, sketch, update
 from heedful.models.storage import switch_off_dropout
 
@@ -115,3 +116,22 @@ def test_a_rehearsal_that_takes_too_long_gives_up(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(rehearsal, "MOST_OPERATIONS", 20)
     with pytest.raises(NoRehearsal, match="more than 20 operations"):
         update([sketch(AutoModelForCausalLM, config_of("llama"))], "cpu", ROWS, WIDTH, LEARNT)
+
+
+@pytest.mark.parametrize("first", ["pass", "rehearsal"])
+def test_a_rehearsal_and_quickened_passes_leave_each_other_alone(first: str) -> None:
+    """A round plans its next stage in the process in which a stage has run in bfloat16."""
+    low = new_policy(tiny_architectures()["llama"], tiny_tokenizer(), seed=1, precision="bfloat16")
+    tokens = torch.arange(7, 31).view(2, 12)
+    mask = torch.arange(12).expand(2, -1) > 5
+    low.running()  # its rotation is replaced for the whole process
+
+    def found() -> torch.Tensor:
+        return low.token_logprobs(tokens, torch.ones_like(mask), mask)[0]
+
+    before = found() if first == "pass" else None
+    made = update([sketch(AutoModelForCausalLM, low.model.config, precision="bfloat16")], "cpu", 2, 12, 6)
+    assert made.saved > 0
+    after = found()
+    assert bool(after.isfinite().all())
+    assert before is None or torch.equal(before, after)

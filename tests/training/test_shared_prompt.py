@@ -76,6 +76,14 @@ def test_one_row_is_read_for_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shapes == [(2, max(len(p.a.tokens) + sum(p.b.mask) for p in pairs)), (4, longest)]
 
 
+def test_rounding_to_bfloat16_is_no_reason_to_keep_rows_apart() -> None:
+    """It is off by more than the tolerance there, as separate rows in another batch are."""
+    policy = policy_of("mistral")
+    policy.precision = "bfloat16"
+    assert is_exact(policy, pairs_of(((60, 9, 2),)), 1000)
+    assert policy.precision == "bfloat16"
+
+
 def test_where_it_pays() -> None:
     long, short = pairs_of(((40, 3, 2),)), pairs_of(((4, 8, 8),))
     assert pays(long)

@@ -51,8 +51,15 @@ def hidden_states(model: Any, tokens: Tensor, attention: Tensor) -> Tensor:
     inner = underlying(model)
     rows, width = tokens.shape
     if compiles_by_shape(inner):
-        tokens = pad(tokens, (0, -width % WIDTHS, 0, -rows % ROWS))
+        tokens = pad(tokens, (0, _fill(inner, width), 0, -rows % ROWS))
     return inner.base_model(input_ids=tokens, use_cache=False).last_hidden_state[:rows, :width]
+
+
+def _fill(model: Any, width: int) -> int:
+    """Columns to add to rows of so many tokens; none beyond the positions that a model was made for."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    extra = -width % WIDTHS
+    return extra if limit is None else min(extra, max(limit - width, 0))
 
 
 def compiles_by_shape(model: Any) -> bool:
@@ -114,10 +121,12 @@ def continued_hidden_states(model: Any, prompts: Tensor, real: Tensor, answers: 
     inner = underlying(model)
     cache: Any = DynamicCache(config=inner.config)
     rows, width = answers.shape
+    extra = 0
     if compiles_by_shape(inner):
         prompts, real = _filled(prompts), _filled(real)
         parents = pad(parents, (0, -rows % ROWS))
-        answers = pad(answers, (0, (-width % WIDTHS) if width else 0, 0, -rows % ROWS))
+        extra = -width % WIDTHS
+        answers = pad(answers, (0, extra, 0, -rows % ROWS))
     padded = not bool(real.all())
     states = _through(inner, cache, prompts, real if padded else None, (real.cumsum(1) - 1).clamp_(min=0))
     last = states[parents, -1:]
@@ -126,7 +135,8 @@ def continued_hidden_states(model: Any, prompts: Tensor, real: Tensor, answers: 
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys.index_select(0, parents), layer.values.index_select(0, parents)
     seen = torch.cat([real[parents], torch.ones_like(answers, dtype=torch.bool)], dim=1) if padded else None
-    positions = real.sum(1)[parents, None] + torch.arange(answers.shape[1], device=answers.device)
+    positions = real.sum(1)[parents, None] + torch.arange(width, device=answers.device)
+    positions = pad(positions, (0, extra))  # a column that is filled up may have no position behind the others
     after = _through(inner, cache, answers, seen, positions)
     return torch.cat([last, after], dim=1)[:rows, : width + 1]
 

@@ -15,6 +15,7 @@ from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
 from torch._inductor.exc import InductorError
 
 from heedful.errors import HeedfulError
+from heedful.models.modes import random_devices
 
 WAYS = 64
 """Ways of running a layer that may be compiled in a process; PyTorch's own limit of 8 would run the others eagerly."""
@@ -54,10 +55,14 @@ def compile_layers(model: Any) -> None:
 
 
 def _rehearse(model: Any) -> None:
-    """Run a few tokens forward and back, so that what cannot be compiled is found before a run begins."""
+    """Run a few tokens forward and back, so that what cannot be compiled is found before a run begins.
+
+    It may be called while nothing runs compiled, by a run that begins with sampling. No random number is used up.
+    """
     width = model.get_input_embeddings().embedding_dim
     weight = model.get_input_embeddings().weight
-    with torch.enable_grad():
+    compiled = torch.compiler.set_stance("default")
+    with compiled, torch.random.fork_rng(random_devices(weight.device)), torch.enable_grad():
         states = torch.zeros(2, 8, width, dtype=weight.dtype, device=weight.device, requires_grad=True)
         hidden = model.base_model(inputs_embeds=states, use_cache=False).last_hidden_state
         torch.autograd.grad(hidden.float().sum(), states)

@@ -38,14 +38,14 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         states, weight, inverse = ctx.saved_tensors
         width = states.shape[-1]
-        product = (gradient * states).view(-1, width)
-        scale = inverse.view(-1)
+        product = (gradient * states).reshape(-1, width)  # neither need lie in the order of its dimensions
+        scale = inverse.reshape(-1)
         for_weight = None
         if ctx.needs_input_grad[1]:
             for_weight = torch.mv(product.t(), scale)
         share = torch.mv(product, weight).float().mul_(scale.float().square_()).div_(-width)
         for_states = gradient * weight
-        for_states.addcmul_(states, share.to(states.dtype).view(inverse.shape)).mul_(inverse)
+        for_states.addcmul_(states, share.to(states.dtype).reshape(inverse.shape)).mul_(inverse)
         return for_states, for_weight, None
 
 
@@ -101,20 +101,19 @@ class _Rotation(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         wide_cos, wide_sin = ctx.saved_tensors
         size = gradient.shape[-1]
-        flat = gradient.flatten(2)
+        flat = gradient.contiguous().flatten(2)
         out = flat * wide_cos
         turned = (flat * wide_sin).view(-1, size)
         out.view(-1, size).addmm_(turned, _half_turn(size, gradient.dtype).t())
         return out.view(gradient.shape), None, None
 
 
-@functools.lru_cache(maxsize=8)
 def _half_turn(size: int, dtype: torch.dtype) -> Tensor:
-    """[D, D]: x @ it is rotate_half(x)."""
-    half = size // 2
-    unit = torch.eye(half)
-    none = torch.zeros(half, half)
-    return torch.cat([torch.cat([none, unit], dim=1), torch.cat([-unit, none], dim=1)]).to(dtype)
+    """[D, D]: x @ it is rotate_half(x). Made anew for each pass: one kept from a rehearsal would have no data."""
+    turn = torch.zeros(size, size, dtype=dtype)
+    turn.diagonal(size // 2).fill_(1.0)
+    turn.diagonal(-(size // 2)).fill_(-1.0)
+    return turn
 
 
 def _quick_rotation(own: Rotate) -> Rotate:
@@ -166,7 +165,8 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     quick: list[nn.Linear] = []
     try:
         for part in model.modules():
-            if type(part) is nn.Linear and _applies(part.weight) and can_pack():
+            own = "forward" not in vars(part)  # else it was replaced: packed already, or hooked by another library
+            if type(part) is nn.Linear and own and _applies(part.weight) and can_pack():
                 weight = torch.ops.mkldnn._reorder_linear_weight(part.weight.detach(), None)
                 part.forward = functools.partial(_multiply, weight, part.bias)  # type: ignore[method-assign]
                 quick.append(part)

@@ -46,19 +46,21 @@ def pays(records: JudgedAnswers) -> bool:
 def is_exact(policy: Policy, records: JudgedAnswers, budget: int) -> bool:
     """Whether a shared prompt gives this model the log-probabilities that separate rows give, tried on one pair.
 
-    It is the longest of those that are worth it and fit `budget` tokens, in float32 without adapters' dropout. An
-    architecture that takes no such mask, or whose state runs through a row (recurrent ones), is told so.
+    It is the longest of those that are worth it and fit `budget` tokens, computed in float32 whatever the policy is
+    computed in, without adapters' dropout. An architecture that takes no such mask, or whose state runs through a row
+    (recurrent ones), is told so.
     """
     fitting = [record for record in records if 2 * record.longest <= budget and pays([record])]
     if not fitting:
         return False
     pair = [max(fitting, key=lambda record: record.longest)]
-    batch = side_by_side(policy, pair)
-    with evaluating(policy.model):
-        apart = hidden_states(policy.running(), batch.tokens, batch.attention)
-        expected, _ = policy.logprobs_from(apart, batch.tokens, batch.mask)
+    exact = Policy(policy.model, policy.tokenizer, banned=policy.banned)
+    batch = side_by_side(exact, pair)
+    with evaluating(exact.model):
+        apart = hidden_states(exact.running(), batch.tokens, batch.attention)
+        expected, _ = exact.logprobs_from(apart, batch.tokens, batch.mask)
         try:
-            found, _ = policy.logprobs_from(shared_hidden(policy, pair, batch), batch.tokens, batch.mask)
+            found, _ = exact.logprobs_from(shared_hidden(exact, pair, batch), batch.tokens, batch.mask)
         except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError):
             return False
     return bool((found - expected).abs().max() < TOLERANCE)
