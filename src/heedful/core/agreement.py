@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.codes import coded
 from heedful.core.resampling import percentiles, resampled_sums
 from heedful.core.statistics import Interval
 
@@ -101,10 +102,10 @@ def tabulate(
     if given.dtype.kind == "f":
         kept = ~np.isnan(given)
         items, raters, given, groups = items[kept], raters[kept], given[kept], groups[kept]
-    _, unit = np.unique(items, return_inverse=True)
-    _, who = np.unique(raters, return_inverse=True)
-    units = int(unit.max()) + 1 if len(unit) else 0
-    seen = np.sort(unit.astype(np.int64) * (int(who.max()) + 1 if len(who) else 1) + who)
+    names, unit = coded(items)
+    people, who = coded(raters)
+    units = len(names)
+    seen = np.sort(unit * max(1, len(people)) + who)
     if (seen[1:] == seen[:-1]).any():
         raise ValueError("a rater judged the same item twice: keep one judgment of each rater and item")
     scale, code = _coded(given, values)
@@ -138,7 +139,7 @@ def paired(
     scale, code = _coded(np.concatenate([one[kept], other[kept]]), values)
     table = code.reshape(2, -1).T
     patterns, member = _patterns(table)
-    return Pairs(patterns, member, np.unique(groups[kept], return_inverse=True)[1].astype(np.int64), scale)
+    return Pairs(patterns, member, coded(groups[kept])[1], scale)
 
 
 @dataclass(frozen=True)
@@ -394,12 +395,12 @@ def _require_pairs(data: Votes | Pairs) -> None:
 
 def _coded(given: NDArray[Any], values: Sequence[Any] | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The scale, and the place of each value on it."""
-    found, code = np.unique(given, return_inverse=True)
+    found, code = coded(given)
     scale = found if values is None else np.asarray(values)
     if len(scale) > MOST_VALUES:
         raise ValueError(f"{len(scale)} different values; at most {MOST_VALUES} are told apart: round or bin them")
     if values is None:
-        return scale, code.astype(np.int64)
+        return scale, code
     if len(np.unique(scale)) != len(scale):
         raise ValueError("the scale names a value twice")
     place = {one: index for index, one in enumerate(scale.tolist())}
@@ -423,9 +424,9 @@ def _patterns(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def _cluster_of(unit: NDArray[np.int64], groups: NDArray[Any], units: int) -> NDArray[np.int64]:
-    _, group = np.unique(groups, return_inverse=True)
+    _, group = coded(groups)
     owner = np.zeros(units, dtype=np.int64)
     owner[unit] = group
     if (owner[unit] != group).any():
         raise ValueError("an item stands in two clusters")
-    return np.unique(owner, return_inverse=True)[1].astype(np.int64)
+    return coded(owner)[1]
