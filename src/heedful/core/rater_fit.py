@@ -117,9 +117,11 @@ def search(
 
 
 def move_left(gradient: Floats, scale: Floats, covariance: Floats | None) -> float:
-    """The largest move still to be made, in standard errors, or in `scale` where these were not reckoned."""
-    unit = scale if covariance is None else np.sqrt(np.diag(covariance))
-    return float(np.max(np.abs(gradient) * unit))
+    """The largest move still to be made: Newton's step in standard errors, or `scale` of each parameter by itself
+    where these were not reckoned."""
+    if covariance is None:
+        return float(np.max(np.abs(gradient) * scale))
+    return float(np.max(np.abs(covariance @ gradient) / np.sqrt(np.diag(covariance))))
 
 
 def inverse(information: Floats) -> Floats | None:
