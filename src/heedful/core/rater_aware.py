@@ -25,6 +25,8 @@ from heedful.core.rater_fit import (
     inverse,
     move_left,
     moved,
+    penalised,
+    polished,
     reference_of,
     search,
     spreads,
@@ -199,6 +201,8 @@ def _fit(data: Judgments, likelihood: Likelihood, priors: Priors, rounds: int, e
         if moved(after, now, layout) < 0.02:
             break
         now = after
+    if covariance is not None:
+        x, gradient = polished(penalised(likelihood.value_and_gradient, penalty), x, gradient, covariance)
     by = "none" if covariance is None else "observed information" if exact else "outer products of the scores"
     return _Fit(x, now, covariance, move_left(gradient, scale, covariance), by, used)
 

@@ -25,6 +25,8 @@ from heedful.core.rater_fit import (
     estimates_of,
     inverse,
     move_left,
+    penalised,
+    polished,
     reference_of,
     search,
 )
@@ -36,8 +38,6 @@ SPREAD = 3.0
 """Standard deviation of the scores' prior, around 0, in logits."""
 MOST = 4000
 """Parameters for which standard errors are reckoned: a matrix of them is inverted."""
-POLISH = 8
-"""Newton's steps after the search, at most."""
 TOO_MANY = Caveat("no-errors", f"More than {MOST} parameters: no standard errors are reckoned.")
 
 
@@ -155,8 +155,11 @@ def rater_aware_items(
     if model.size > MOST:
         caveats.append(TOO_MANY)
     else:
-        x, gradient, covariance = model.polished(x, gradient, scale)
-        caveats += [NOT_POSITIVE] if covariance is None else []
+        covariance = inverse(model.information(x, gradient=True).toarray())
+        if covariance is None:
+            caveats.append(NOT_POSITIVE)
+        else:
+            x, gradient = polished(penalised(model.value_and_gradient, model.penalty), x, gradient, covariance)
     step = move_left(gradient, scale, covariance)
     if step > STEP:
         caveats.append(STUCK)
@@ -210,31 +213,6 @@ class _Model:
     @property
     def size(self) -> int:
         return self.layout.size + self.items
-
-    def polished(self, x: Floats, gradient: Floats, scale: Floats) -> tuple[Floats, Floats, Floats | None]:
-        """(parameters, gradient of the objective, covariance) after Newton's steps, while they are needed and gain.
-
-        Scores and slopes hang together, so that a gradient that is small in each parameter by itself can leave a move
-        of several hundredths of a standard error to make.
-        """
-        worth, _ = self._objective(x)
-        covariance = inverse(self.information(x, gradient=True).toarray())
-        for _ in range(POLISH):
-            if covariance is None or move_left(gradient, scale, covariance) <= STEP:
-                break
-            there = x - covariance @ gradient
-            value, slope = self._objective(there)
-            if value > worth:
-                break
-            x, gradient, worth = there, slope, value
-            covariance = inverse(self.information(x, gradient=True).toarray())
-        return x, gradient, covariance
-
-    def _objective(self, x: Floats) -> tuple[float, Floats]:
-        """What is minimised, and its gradient."""
-        value, gradient = self.value_and_gradient(x)
-        extra, slope = self.penalty.value_and_gradient(x)
-        return extra - value, slope - gradient
 
     def _gap(self, x: Floats) -> Floats:
         score = x[self.layout.size :]
