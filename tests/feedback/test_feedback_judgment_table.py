@@ -213,6 +213,21 @@ class TestReliability:
         assert [row.part for row in found.time] == weeks
         assert sum(row.items for row in found.time) == 40
 
+    def test_three_items_on_which_all_agree_prove_nothing(self) -> None:
+        said = {"scores": [{"helpful": 4}]}
+        rows = [(n, r, {"scores": [{"helpful": 1 + n}]}) for n in range(3) for r in range(2)]
+        (scored,) = reliability(table("attributes", rows), samples=100).attributes
+        assert scored.alpha is not None
+        assert scored.alpha.mean == 1
+        assert scored.do == "Too few answers were judged twice to say: have more judged by two raters."
+        many = [(n, r, said if n else {"scores": [{"helpful": 2}]}) for n in range(60) for r in range(2)]
+        (enough,) = reliability(table("attributes", many), samples=100).attributes
+        assert enough.do == "Good enough to train on."
+        rows = [(n, r, {"strength": 1 if n else -1}) for n in range(3) for r in range(2)]
+        compared = reliability(table("pairwise", rows), samples=100).kinds[0]
+        assert compared.raw.low < 0.5
+        assert compared.do.startswith("Too few items to know it to within 5 points")
+
     def test_items_of_one_prompt_alone_have_no_bounds(self) -> None:
         infos = [ItemInfo(f"i{n}", "pairwise", "same", "b") for n in range(3)]
         rows = [(n, r, {"strength": 1 if n or r else -1}) for n in range(3) for r in range(2)]

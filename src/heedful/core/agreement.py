@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from heedful.core.codes import coded
 from heedful.core.resampling import percentiles, resampled_sums
-from heedful.core.statistics import Interval
+from heedful.core.statistics import Interval, wilson
 
 Floats: TypeAlias = NDArray[np.float64]
 Level: TypeAlias = Literal["nominal", "ordinal", "interval", "ratio"]
@@ -151,6 +151,8 @@ class Coefficient:
     """Of [P, ...] patterns and the [V] values: [P, F] figures whose sums over items are all that is needed."""
     finish: Callable[[Floats, NDArray[Any]], Floats]
     """Of [..., F] sums: [...] the coefficient, nan where it is not defined."""
+    share: bool = False
+    """It is a share of cases, 0 to 1."""
 
     def of(self, data: Votes | Pairs) -> float:
         """The coefficient. It is nan where chance alone explains everything, as when all gave one value.
@@ -167,7 +169,8 @@ class Coefficient:
         """The coefficient between the percentiles of a bootstrap that draws whole clusters of items.
 
         Resamples in which the coefficient is not defined are left out; if more than one in twenty is, the bounds are
-        nan. Where all items agree the interval has no width, which says nothing of items not seen.
+        nan. Where all resamples are alike, as when all items agree, they tell nothing of items not seen: then a share
+        has Wilson's bounds, each cluster a case, and another coefficient none (nan).
 
         Raises:
             ValueError: no item was judged twice, or there are fewer than two clusters.
@@ -175,13 +178,21 @@ class Coefficient:
         middle = self.of(data)
         features = self.features(data.patterns, data.values)
         sums = resampled_sums(features, data.member, data.cluster, samples=samples, seed=seed)
-        low, high = percentiles(self.finish(sums, data.values), level)
-        return Interval(middle, low, high)
+        drawn = self.finish(sums, data.values)
+        low, high = percentiles(drawn, level)
+        if low != high or np.ptp(drawn[np.isfinite(drawn)]) > 1e-12:
+            return Interval(middle, low, high)
+        if not self.share:
+            return Interval(middle, float("nan"), float("nan"))
+        counted = len(coded(data.cluster[features[data.member].any(1)])[0])
+        return wilson(middle * counted, counted, level=level)
 
 
 def raw() -> Coefficient:
     """The share of pairs of judgments of one item that say the same; an item with r judgments has r (r - 1) / 2."""
-    return Coefficient("raw agreement", lambda counts, values: _raw_features(counts), lambda s, v: _ratio(s))
+    return Coefficient(
+        "raw agreement", lambda counts, values: _raw_features(counts), lambda s, v: _ratio(s), share=True
+    )
 
 
 def across(width: int) -> Coefficient:
@@ -195,7 +206,7 @@ def across(width: int) -> Coefficient:
         first, second = counts[:, :width], counts[:, width:]
         return np.column_stack([(first * second).sum(1), first.sum(1) * second.sum(1)]).astype(np.float64)
 
-    return Coefficient("raw agreement of two crowds", features, lambda s, v: _ratio(s))
+    return Coefficient("raw agreement of two crowds", features, lambda s, v: _ratio(s), share=True)
 
 
 def alpha(level: Level = "nominal") -> Coefficient:

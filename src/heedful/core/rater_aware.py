@@ -33,6 +33,7 @@ from heedful.core.rater_fit import (
 )
 from heedful.core.rater_likelihood import Cells, Likelihood, grid
 from heedful.core.rater_terms import Layout, Penalty, Priors, Votes
+from heedful.errors import Sentence
 
 LARGE = 200_000
 """Judgments above which standard errors come from the scores' outer products, and spreads are not fitted."""
@@ -299,7 +300,12 @@ def _caveats(data: Judgments, layout: Layout, anchored: bool, slope: Estimates, 
     elif np.isfinite(slope.error).any() and not slope.identified.all():
         count = int((~slope.identified).sum())
         yield Caveat(
-            "few-judgments", f"Of {count} of {data.raters} raters the data tell less about their care than the prior."
+            "few-judgments",
+            Sentence(
+                "Of {count} of {all} raters the data tell less about their care than the prior.",
+                count=count,
+                all=data.raters,
+            ),
         )
     if "position" not in layout.kinds:
         yield Caveat(

@@ -191,7 +191,7 @@ def _told(row: AgreementRow, one: Aspect) -> AgreementRow:
         per_item = round(row.judgments / max(1, row.items))
         return replace(row, do=advice.on_agreement(row.raw, row.items, per_item=min(per_item, 9)))
     assert row.alpha is not None
-    return replace(row, do=advice.on_attribute(row.alpha))
+    return replace(row, do=advice.on_attribute(row.alpha, row.items))
 
 
 def _sources(draw: _Draw, main: Aspect | None, table: JudgmentTable) -> tuple[tuple[AgreementRow, ...], str]:
