@@ -21,7 +21,15 @@ FINDINGS, FORMATS = ROOT / "data" / "findings.py", ROOT / "data" / "formats.py"
 """An import shows only the table of kinds and mends of the one, and what the formats of the other are."""
 TABLES = {"MENDS", "_SAYS"}
 ERRORS = {"HeedfulError", "Conflict", "NotFoundError"}
-PLACES = {"Sentence": (0,), "Anchor": (0,), "Format": (2,), "_require": (1, 3), "_problem": (2, 3), "add": (2, 3)}
+PLACES = {
+    "Sentence": (0,),
+    "Anchor": (0,),
+    "Caveat": (1,),
+    "Format": (2,),
+    "_require": (1, 3),
+    "_problem": (2, 3),
+    "add": (2, 3),
+}
 """Which arguments of other calls are sentences."""
 
 
@@ -29,7 +37,10 @@ def files() -> list[Path]:
     """What is searched."""
     services = [path for path in (ROOT / "feedback").glob("*.py") if path.stem not in NO_PAGE]
     pages = [ROOT / "studio" / f"{name}.py" for name in ("answers", "dialogue")]
-    figures = [ROOT / "core" / f"{name}.py" for name in ("agreement_advice", "ceilings", "rater_cards")]
+    figures = [
+        ROOT / "core" / f"{name}.py"
+        for name in ("agreement_advice", "ceilings", "consensus", "rater_aware", "rater_cards", "rater_fit")
+    ]
     return sorted([*services, *pages, *figures, ROOT / "errors.py", ROOT / "data" / "read.py", FINDINGS, FORMATS])
 
 

@@ -27,6 +27,9 @@ RATERS, PAIRS, GOLD = 24, 400, 40
 TIE = np.log(0.5)
 """Of Davidson's nu: about one vote in six of an honest rater is a tie."""
 EACH = (1, 2, 3, 5, 9)
+TWO = "two groups, 16 and 8"
+PLENTY = 6000
+"""Pairs, nine judgments each, from which the model's own view of two groups is read."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Truth:
     """[pairs] difference for a, gold pairs left out: what most raters go by."""
     probability: Floats
     """[pairs] that a rater who does their work, of any group, prefers a, position and length set aside."""
+    larger: NDArray[np.bool_]
+    """[raters] who go by `score`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ CROWDS = {
     "5 adversaries": Crowd(_some(5, -2.0, 2.0)),
     "all length-biased": Crowd(_some(0, 0, 2.0), length=_some(RATERS, 1.0, 0.0)),
     "all length-biased, gold": Crowd(_some(0, 0, 2.0), length=_some(RATERS, 1.0, 0.0), gold=True),
-    "two groups, 16 and 8": Crowd(_some(0, 0, 2.0), second_group=8),
+    TWO: Crowd(_some(0, 0, 2.0), second_group=8),
 }
 
 
@@ -91,7 +96,7 @@ def simulate(crowd: Crowd, each: int, seed: int, *, pairs: int = PAIRS) -> tuple
         rater.append(np.repeat(np.arange(RATERS), 10))
     which, who = np.concatenate(item), np.concatenate(rater)
     order = random.choice([-1.0, 1.0], size=len(which))
-    seen = np.where(who >= RATERS - crowd.second_group, other[which], score[which])
+    seen = np.where(who >= RATERS - crowd.second_group, other[which], score[which])  # of another taste
     eta = slope[who] * seen + position[who] * order + length[who] * gap[which]
     vote = _drawn(eta, random)
     gold = {pairs + i: float(np.sign(score[pairs + i])) for i in range(extra)}
@@ -100,7 +105,8 @@ def simulate(crowd: Crowd, each: int, seed: int, *, pairs: int = PAIRS) -> tuple
     second = _prefers(careful * other[:pairs])
     part = crowd.second_group / RATERS
     data = judgments(which, who, vote, order=order, length=gap[which], gold=gold)
-    return data, Truth(slope, position, length, score[:pairs], (1 - part) * first + part * second)
+    larger = np.arange(RATERS) < RATERS - crowd.second_group
+    return data, Truth(slope, position, length, score[:pairs], (1 - part) * first + part * second, larger)
 
 
 def _drawn(eta: Floats, random: np.random.Generator) -> Floats:
@@ -130,7 +136,8 @@ def covered(found: RaterAware, truth: Truth, kind: str) -> float:
     given, true = getattr(found, kind), getattr(truth, kind)
     if kind == "length" and np.isnan(found.shared_length):
         true = true - true.mean()
-    return float(np.mean(np.abs(given.value - true) <= 1.959964 * given.error))
+    held = np.abs(given.value - true) <= 1.959964 * given.error
+    return float(np.mean(held[truth.larger] if kind == "slope" else held))
 
 
 def measure(crowd: Crowd, each: int, seed: int) -> dict[str, float]:
@@ -148,7 +155,7 @@ def measure(crowd: Crowd, each: int, seed: int) -> dict[str, float]:
         "label error, share": error(votes.probability, truth),
         "label error, rater-aware": error(aware.probability, truth),
         "slope, coverage": covered(found, truth, "slope"),
-        "slope, error": float(np.sqrt(np.mean((found.slope.value - truth.slope) ** 2))),
+        "slope, error": float(np.sqrt(np.mean((found.slope.value - truth.slope)[truth.larger] ** 2))),
         "position, coverage": covered(found, truth, "position"),
         "length, coverage": covered(found, truth, "length"),
         "told": float(np.mean(found.slope.identified)),
@@ -176,8 +183,34 @@ def line(name: str, each: int, rows: list[dict[str, float]]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def tastes(seeds: int, *, pairs: int = PLENTY) -> list[str]:
+    """Rows of a table of two groups' slopes: what is found, what the model takes them for, and what is covered."""
+    crowd = CROWDS[TWO]
+    data, truth = simulate(crowd, EACH[-1], 10_000, pairs=pairs)
+    limit = rater_aware(data, errors=False).slope.value
+    groups = {"larger": truth.larger, "smaller": ~truth.larger}
+    limits = {name: float(limit[own].mean()) for name, own in groups.items()}
+    found: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
+    for each in EACH[1:]:
+        for seed in range(seeds):
+            data, truth = simulate(crowd, each, seed)
+            slope = rater_aware(data).slope
+            for name, own in groups.items():
+                within = [
+                    np.abs(slope.value - aim)[own] <= 1.959964 * slope.error[own] for aim in (truth.slope, limits[name])
+                ]
+                shares = [100 * float(one.mean()) for one in within]
+                found.setdefault((name, each), []).append((float(slope.value[own].mean()), *shares))
+    rows = []
+    for name in groups:
+        for each in EACH[1:]:
+            mean, own, taken = np.mean(found[name, each], axis=0)
+            rows.append(f"| {name} | {each} | {mean:.2f} | {limits[name]:.2f} | {own:.0f} | {taken:.0f} |")
+    return rows
+
+
 def main() -> None:
-    """The table."""
+    """The tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--crowds", nargs="*", default=list(CROWDS), choices=list(CROWDS))
@@ -191,6 +224,10 @@ def main() -> None:
         for each in EACH:
             rows = [measure(CROWDS[name], each, seed) for seed in range(given.seeds)]
             print(line(name, each, rows), flush=True)
+    if TWO in given.crowds:
+        print("\n| group | each | slopes found | taken for | covers: their own | what they are taken for |")
+        print("|---" * 6 + "|")
+        print("\n".join(tastes(given.seeds)))
     print(f"\n{time.process_time() - start:.0f} s of one core, {given.seeds} seeds")
 
 

@@ -297,6 +297,21 @@ class TestIntervals:
         found = raw().interval(votes, level=0.95)
         assert (found.low, found.high) == (0.0, 1.0)
 
+    def test_where_all_agree_few_items_promise_little(self) -> None:
+        """Ten of ten: Wilson's lower bound is 1 / (1 + z²/10); of 3,000 it is near 1. Other coefficients have none."""
+        for items, low in ((10, 0.7225), (3000, 0.9987)):
+            item, rater = np.indices((items, 2)).reshape(2, -1)
+            votes = tabulate(item, rater, item % 2)
+            found = raw().interval(votes, samples=200)
+            assert (found.mean, found.low, found.high) == (1, pytest.approx(low, abs=1e-4), 1)
+            beyond = alpha().interval(votes, samples=200)
+            assert beyond.mean == 1
+            assert np.isnan([beyond.low, beyond.high]).all()
+        # never alike, two items of one prompt: one case of it
+        never = tabulate([0, 0, 1, 1, 2, 2], [0, 1] * 3, [1, 2] * 3, cluster=[0, 0, 0, 0, 1, 1])
+        found = raw().interval(never, samples=200)
+        assert (found.mean, found.low, found.high) == (0, 0, pytest.approx(0.6576, abs=1e-4))  # z² / (2 + z²)
+
     def test_one_cluster_has_no_spread(self) -> None:
         with pytest.raises(ValueError, match="one cluster alone"):
             raw().interval(tabulate([0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 2], cluster=[7, 7, 7, 7]))

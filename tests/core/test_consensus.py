@@ -113,6 +113,13 @@ class TestWeighted:
         with pytest.raises(ValueError, match="one for each of the 3"):
             weighted(data, [1, -1, 1])
 
+    def test_what_one_says_twice_does_not_agree_with_itself(self) -> None:
+        """An AI judge says each pair in two orders, half a judgment each; nobody else is there to agree with."""
+        alone = judgments([0, 0], ["ai", "ai"], ["a", "a"], weight=[0.5, 0.5])
+        assert agreement_weights(alone).tolist() == pytest.approx([np.log(2)])
+        beside = judgments([0, 0, 0], ["ai", "ai", "x"], ["a", "a", "a"], weight=[0.5, 0.5, 1])
+        assert agreement_weights(beside).tolist() == pytest.approx([np.log(3 / 0.5), np.log(2 / 0.5)])
+
     def test_gold_counts_before_the_others(self) -> None:
         data = judgments([0] * 3 + [1] * 3, [0, 1, 2] * 2, ["a", "b", "b"] * 2, gold={0: 1})
         # rater 0: right on gold, against the others once; 1 and 2: wrong on gold, with each other against 0 a draw

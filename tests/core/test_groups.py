@@ -58,6 +58,19 @@ class TestDifferences:
         holm = differences(item % 20, rater, outcome, group, permutations=199, method="holm")
         assert all(a.adjusted_p >= b.adjusted_p for a, b in zip(holm, found, strict=True))
 
+    def test_one_true_difference_among_many_survives_the_correction(self) -> None:
+        """A thousand shuffles tell no p below 1/1001, which two hundred tests would correct to 0.2."""
+        random = np.random.default_rng(5)
+        rater, item = np.indices((24, 200)).reshape(2, -1)
+        group = np.where(rater < 12, "x", "y")
+        outcome = (random.random(len(rater)) < 0.5).astype(float)
+        outcome[item == 7] = (group[item == 7] == "x").astype(float)
+        outcome[(item == 7) & (rater % 12 == 0)] = 0.5
+        first, *others = differences(item, rater, outcome, group, permutations=1000)
+        assert first.topic == 7
+        assert first.adjusted_p < 0.05
+        assert min(one.adjusted_p for one in others) > 0.05
+
     def test_three_groups_give_three_tests_small_ones_none(self) -> None:
         rater = np.repeat(np.arange(9), 4)
         group = np.repeat([*"xxxyyyzz", ""], 4)

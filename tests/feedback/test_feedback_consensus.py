@@ -147,6 +147,13 @@ def test_rows_say_their_consensus(tmp_path: Path) -> None:
         assert [(one.consensus, one.probability, one.posterior) for one in loaded] == [
             (method, row["probability"], row.get("posterior")) for row in rows
         ]
+    export(of, "trl-preference", tmp_path / "aware.jsonl", consensus="rater-aware")
+    beside = load_preferences(DataSpec(str(tmp_path / "aware.jsonl"))).records
+    told = [(one.a, one.probability, one.votes, one.weight, one.consensus, one.posterior) for one in beside]
+    export(of, "heedful", tmp_path / "own.jsonl", consensus="rater-aware")
+    own = load_preferences(DataSpec(str(tmp_path / "own.jsonl"))).records
+    assert told == [(one.a, one.probability, one.votes, one.weight, one.consensus, one.posterior) for one in own]
+    assert {one.votes for one in beside} == {3}
     export(of, "trl-preference", tmp_path / "trl.jsonl", consensus="majority")
     first = lines(tmp_path / "trl.jsonl")[0]
     assert (first["consensus"], first["probability"], first["chosen"][0]["content"]) == ("majority", 1, "a0 is short")
@@ -170,7 +177,7 @@ def test_gold_of_the_store_anchors_and_is_not_exported(tmp_path: Path) -> None:
     assert not any("gold" in row["prompt"][0]["content"] for row in rows)
     assert export(of, "heedful", tmp_path / "s.jsonl").anchors == 0
     event = AuditEvent.objects.filter(kind="export.made").order_by("seq")[0]
-    assert event.ids["anchors"] == 36
+    assert (event.ids["anchors"], event.ids["consensus"]) == (36, "rater-aware")
     people = export(of, "heedful", tmp_path / "p.jsonl", consensus="rater-aware", raters=["simulated"])
     assert people.anchors == 36
 
@@ -232,10 +239,29 @@ def test_the_fields_are_written_and_read_back(tmp_path: Path) -> None:
     asked_ = (Message("user", "hi"),)
     record = Preference(asked_, "x", "y", probability=0.7, votes=3, consensus="rater-aware", posterior=0.9)
     write_records(tmp_path / "out.jsonl", [record, Preference(asked_, "x", "z")])
-    one, other = load_preferences(DataSpec(str(tmp_path / "out.jsonl"))).records
+    loaded = load_preferences(DataSpec(str(tmp_path / "out.jsonl")))
+    said = loaded.describe()  # a manifest's lineage
+    assert (said["consensus"], said["votes"]) == ({"": 1, "rater-aware": 1}, {"1": 1, "3": 1})
+    one, other = loaded.records
     assert (one.consensus, one.posterior, one.probability) == ("rater-aware", 0.9, 0.7)
     assert (other.consensus, other.posterior) == ("", None)
     bad = '{"prompt": "hi", "a": "x", "b": "y", "posterior": 1.5}\n'
     (tmp_path / "bad.jsonl").write_text(bad)
     with pytest.raises(HeedfulError, match=r"'posterior' is 1\.5"):
         load_preferences(DataSpec(str(tmp_path / "bad.jsonl")))
+
+
+def test_trl_s_columns_carry_the_consensus_too(tmp_path: Path) -> None:
+    """Written and read again, the preferred answer first; a foreign file's columns of these names are left alone."""
+    asked_ = (Message("user", "hi"),)
+    record = Preference(asked_, "x", "y", probability=0.3, votes=4, weight=0.5, consensus="mace", posterior=0.1)
+    write_records(tmp_path / "trl.jsonl", [record], format="trl")
+    (row,) = lines(tmp_path / "trl.jsonl")
+    assert (row["chosen"][0]["content"], row["votes"], row["consensus"]) == ("y", 4, "mace")
+    (read,) = load_preferences(DataSpec(str(tmp_path / "trl.jsonl"))).records
+    assert (read.a, read.votes, read.weight, read.consensus) == ("y", 4, 0.5, "mace")
+    assert (read.probability, read.posterior) == (pytest.approx(0.7), pytest.approx(0.9))
+    foreign = '{"prompt": "hi", "chosen": "x", "rejected": "y", "votes": "many", "probability": 7}\n'
+    (tmp_path / "foreign.jsonl").write_text(foreign)
+    (plain,) = load_preferences(DataSpec(str(tmp_path / "foreign.jsonl"))).records
+    assert (plain.probability, plain.votes, plain.consensus) == (1.0, 1, "")

@@ -282,6 +282,8 @@ def test_whole_rankings_and_strengths(tmp_path: Path) -> None:
         ("more", ("s0", "s1", "s2"), (3.0, 2.0, 1.0), 0.5),
     ]
     assert (report.items, report.rows) == (2, 3)
+    pairs = load_preferences(DataSpec(str(tmp_path / "rankings.jsonl"))).records
+    assert {(one.votes, one.consensus) for one in pairs} == {(1, "share")}  # each row is one rater's
     export(of, "heedful", tmp_path / "pairs.jsonl")
     strengths = {
         r.prompt[0].content: r.strength for r in load_preferences(DataSpec(str(tmp_path / "pairs.jsonl"))).records

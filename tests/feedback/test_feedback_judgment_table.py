@@ -102,6 +102,26 @@ class TestViews:
             "a tie": ([0, 1, 2, 3], [0, 0, 1, 0]),
         }
 
+    def test_an_unknown_policy_is_no_topic(self) -> None:
+        infos = [
+            ItemInfo("i0", "pairwise", "p", "b", (10, 20), ("old", "new")),
+            ItemInfo("i1", "pairwise", "p", "b", (20, 10), ("", "old")),
+        ]
+        rows = [(0, 0, {"strength": 1}), (1, 0, {"strength": -1}), (1, 1, {"strength": 1})]
+        made = judgment_table.outcomes(table("pairwise", rows, infos=infos))
+        found = {one.topic: (one.row.tolist(), one.value.tolist()) for one in made}
+        assert found == {"the longer answer": ([0, 1, 2], [1, 1, 0]), "answers of old": ([0, 1, 2], [0, 0, 1])}
+
+    def test_choices_of_different_tasks_are_told_apart(self) -> None:
+        infos = [ItemInfo("i0", "pairwise", "p", "b", (1, 2)), ItemInfo("i1", "ranking", "q", "b", (1, 2, 3))]
+        said = [{"strength": -2}, {"strength": 0}, {"ranks": [1, 2, 3]}, {"ranks": [2, 3, 1]}, {"ranks": [1, 1, 3]}]
+        rows = [(0, 0, said[0]), (0, 1, said[1]), *((1, place, one) for place, one in enumerate(said[2:]))]
+        found = judgment_table.judged(table("", rows, infos=infos))
+        assert found.value[0] == found.value[2]  # a
+        assert found.value[1] == found.value[4]  # a tie
+        assert len(set(found.value.tolist())) == 3
+        assert found.options.tolist() == [2, 2, 3, 3, 3]
+
     def test_repeats_pair_the_second_with_the_first(self) -> None:
         rows = [(0, 0, {"strength": 1}), (0, 1, {"strength": 1}), (0, 0, {"strength": -2}), (1, 0, {"strength": 1})]
         again = judgment_table.repeats(table("pairwise", rows, again=np.array([False, False, True, True])))
@@ -192,6 +212,21 @@ class TestReliability:
         weeks = ["1970-01-01", "1970-01-08", "1970-01-15", "1970-01-22", "1970-01-29", "1970-02-05"]
         assert [row.part for row in found.time] == weeks
         assert sum(row.items for row in found.time) == 40
+
+    def test_three_items_on_which_all_agree_prove_nothing(self) -> None:
+        said = {"scores": [{"helpful": 4}]}
+        rows = [(n, r, {"scores": [{"helpful": 1 + n}]}) for n in range(3) for r in range(2)]
+        (scored,) = reliability(table("attributes", rows), samples=100).attributes
+        assert scored.alpha is not None
+        assert scored.alpha.mean == 1
+        assert scored.do == "Too few answers were judged twice to say: have more judged by two raters."
+        many = [(n, r, said if n else {"scores": [{"helpful": 2}]}) for n in range(60) for r in range(2)]
+        (enough,) = reliability(table("attributes", many), samples=100).attributes
+        assert enough.do == "Good enough to train on."
+        rows = [(n, r, {"strength": 1 if n else -1}) for n in range(3) for r in range(2)]
+        compared = reliability(table("pairwise", rows), samples=100).kinds[0]
+        assert compared.raw.low < 0.5
+        assert compared.do.startswith("Too few items to know it to within 5 points")
 
     def test_items_of_one_prompt_alone_have_no_bounds(self) -> None:
         infos = [ItemInfo(f"i{n}", "pairwise", "same", "b") for n in range(3)]

@@ -54,7 +54,12 @@ def test_a_named_consensus_is_believed_though_its_probabilities_look_like_shares
     found = labels_of(records)
     assert found is not None
     assert found.rows == ()
-    assert "majority" in found.notes[0]
+    assert "the consensus majority." in found.notes[0]
+    single = labels_of([dataclasses.replace(pair(1, 0.7, votes=1), consensus="rater-aware")])
+    assert single is not None
+    assert single.notes == (
+        "0 of 1 pairs were judged by two raters or more. Their probabilities come of the consensus rater-aware.",
+    )
     shared = labels_of([dataclasses.replace(record, consensus="share") for record in records])
     assert shared is not None
     assert shared.rows

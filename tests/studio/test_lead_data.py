@@ -62,6 +62,30 @@ def test_preferences_leave_with_ties_beside_and_counted(full: World) -> None:
     assert AuditEvent.objects.filter(kind="export.made", programme=full.programme.pk).count() == 1
 
 
+def test_the_consensus_is_chosen_and_told_in_the_readers_language(full: World) -> None:
+    from heedful.core.consensus import METHODS
+
+    client = login(full.manager)
+    form = client.get(full.at("export/")).context["form"]
+    assert [name for name, _label in form.fields["consensus"].choices] == list(METHODS)
+    assert form["consensus"].value() == "share"
+    report, files = fetch(client, full, format="heedful", consensus="rater-aware")
+    assert report["consensus"] == "rater-aware"
+    (rows,) = files.values()
+    assert {(row["consensus"], row["votes"]) for row in rows} == {("rater-aware", 2)}
+    assert all("posterior" in row for row in rows)
+    shared, _ = fetch(client, full, format="heedful")
+    assert shared["consensus"] == "share"
+    wrong = client.post(full.at("export/"), {"format": "sft", "consensus": "mace"})
+    assert (wrong.status_code, list(wrong.context["form"].errors)) == (422, ["consensus"])
+    full.manager.language = "vi"
+    full.manager.save()
+    made = client.post(full.at("export/"), {"format": "heedful", "consensus": "rater-aware"})
+    page = client.get(made.url).content.decode()
+    assert "Xác suất theo: rater-aware" in page
+    assert "người đánh giá, dữ liệu cho biết" in page  # what the method does not know
+
+
 @pytest.mark.parametrize("name", ["trl-preference", "heedful", "unpaired", "prompt-only"])
 def test_an_export_never_holds_what_is_for_checking_or_gold(full: World, name: str) -> None:
     check = batch(full.programme, purpose="check")

@@ -16,8 +16,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.codes import coded
 from heedful.core.resampling import percentiles, resampled_sums
-from heedful.core.statistics import Interval
+from heedful.core.statistics import Interval, wilson
 
 Floats: TypeAlias = NDArray[np.float64]
 Level: TypeAlias = Literal["nominal", "ordinal", "interval", "ratio"]
@@ -101,10 +102,10 @@ def tabulate(
     if given.dtype.kind == "f":
         kept = ~np.isnan(given)
         items, raters, given, groups = items[kept], raters[kept], given[kept], groups[kept]
-    _, unit = np.unique(items, return_inverse=True)
-    _, who = np.unique(raters, return_inverse=True)
-    units = int(unit.max()) + 1 if len(unit) else 0
-    seen = np.sort(unit.astype(np.int64) * (int(who.max()) + 1 if len(who) else 1) + who)
+    names, unit = coded(items)
+    people, who = coded(raters)
+    units = len(names)
+    seen = np.sort(unit * max(1, len(people)) + who)
     if (seen[1:] == seen[:-1]).any():
         raise ValueError("a rater judged the same item twice: keep one judgment of each rater and item")
     scale, code = _coded(given, values)
@@ -138,7 +139,7 @@ def paired(
     scale, code = _coded(np.concatenate([one[kept], other[kept]]), values)
     table = code.reshape(2, -1).T
     patterns, member = _patterns(table)
-    return Pairs(patterns, member, np.unique(groups[kept], return_inverse=True)[1].astype(np.int64), scale)
+    return Pairs(patterns, member, coded(groups[kept])[1], scale)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ class Coefficient:
     """Of [P, ...] patterns and the [V] values: [P, F] figures whose sums over items are all that is needed."""
     finish: Callable[[Floats, NDArray[Any]], Floats]
     """Of [..., F] sums: [...] the coefficient, nan where it is not defined."""
+    share: bool = False
+    """It is a share of cases, 0 to 1."""
 
     def of(self, data: Votes | Pairs) -> float:
         """The coefficient. It is nan where chance alone explains everything, as when all gave one value.
@@ -166,7 +169,8 @@ class Coefficient:
         """The coefficient between the percentiles of a bootstrap that draws whole clusters of items.
 
         Resamples in which the coefficient is not defined are left out; if more than one in twenty is, the bounds are
-        nan. Where all items agree the interval has no width, which says nothing of items not seen.
+        nan. Where all resamples are alike, as when all items agree, they tell nothing of items not seen: then a share
+        has Wilson's bounds, each cluster a case, and another coefficient none (nan).
 
         Raises:
             ValueError: no item was judged twice, or there are fewer than two clusters.
@@ -174,13 +178,21 @@ class Coefficient:
         middle = self.of(data)
         features = self.features(data.patterns, data.values)
         sums = resampled_sums(features, data.member, data.cluster, samples=samples, seed=seed)
-        low, high = percentiles(self.finish(sums, data.values), level)
-        return Interval(middle, low, high)
+        drawn = self.finish(sums, data.values)
+        low, high = percentiles(drawn, level)
+        if low != high or np.ptp(drawn[np.isfinite(drawn)]) > 1e-12:
+            return Interval(middle, low, high)
+        if not self.share:
+            return Interval(middle, float("nan"), float("nan"))
+        counted = len(coded(data.cluster[features[data.member].any(1)])[0])
+        return wilson(middle * counted, counted, level=level)
 
 
 def raw() -> Coefficient:
     """The share of pairs of judgments of one item that say the same; an item with r judgments has r (r - 1) / 2."""
-    return Coefficient("raw agreement", lambda counts, values: _raw_features(counts), lambda s, v: _ratio(s))
+    return Coefficient(
+        "raw agreement", lambda counts, values: _raw_features(counts), lambda s, v: _ratio(s), share=True
+    )
 
 
 def across(width: int) -> Coefficient:
@@ -194,7 +206,7 @@ def across(width: int) -> Coefficient:
         first, second = counts[:, :width], counts[:, width:]
         return np.column_stack([(first * second).sum(1), first.sum(1) * second.sum(1)]).astype(np.float64)
 
-    return Coefficient("raw agreement of two crowds", features, lambda s, v: _ratio(s))
+    return Coefficient("raw agreement of two crowds", features, lambda s, v: _ratio(s), share=True)
 
 
 def alpha(level: Level = "nominal") -> Coefficient:
@@ -394,12 +406,12 @@ def _require_pairs(data: Votes | Pairs) -> None:
 
 def _coded(given: NDArray[Any], values: Sequence[Any] | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The scale, and the place of each value on it."""
-    found, code = np.unique(given, return_inverse=True)
+    found, code = coded(given)
     scale = found if values is None else np.asarray(values)
     if len(scale) > MOST_VALUES:
         raise ValueError(f"{len(scale)} different values; at most {MOST_VALUES} are told apart: round or bin them")
     if values is None:
-        return scale, code.astype(np.int64)
+        return scale, code
     if len(np.unique(scale)) != len(scale):
         raise ValueError("the scale names a value twice")
     place = {one: index for index, one in enumerate(scale.tolist())}
@@ -423,9 +435,9 @@ def _patterns(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def _cluster_of(unit: NDArray[np.int64], groups: NDArray[Any], units: int) -> NDArray[np.int64]:
-    _, group = np.unique(groups, return_inverse=True)
+    _, group = coded(groups)
     owner = np.zeros(units, dtype=np.int64)
     owner[unit] = group
     if (owner[unit] != group).any():
         raise ValueError("an item stands in two clusters")
-    return np.unique(owner, return_inverse=True)[1].astype(np.int64)
+    return coded(owner)[1]

@@ -17,6 +17,8 @@ LOW, HIGH = 0.60, 0.90
 items are easy, or raters copy."""
 UNSURE = 0.05
 """Half a width of an interval from which more items are asked for."""
+ENOUGH = 60
+"""Answers on which all agree, from which disagreement on more than one in twenty can be ruled out (0.95^60 < 0.05)."""
 DIFFERENT = 0.05
 """Adjusted p-value of a difference between groups."""
 
@@ -49,13 +51,20 @@ def on_agreement(raw: Interval, items: int, *, per_item: int = 2) -> str:
     )
 
 
-def on_attribute(alpha: Interval) -> str:
-    """What to do about the agreement on an attribute's points, by Krippendorff's alpha."""
+def on_attribute(alpha: Interval, answers: int) -> str:
+    """What to do about the agreement on an attribute's points.
+
+    Args:
+        alpha: Krippendorff's, with its interval; its bounds nan where nothing tells them.
+        answers: judged by two raters or more.
+    """
     if math.isnan(alpha.mean):
         return Sentence("Everybody gave the same points: the attribute tells no answers apart, so drop it or split it.")
+    if math.isnan(alpha.low) and not (alpha.mean == 1 and answers >= ENOUGH):
+        return Sentence("Too few answers were judged twice to say: have more judged by two raters.")
     if alpha.high < 0.4:
         return Sentence("Hardly better than chance: write down with examples what each point means, then calibrate.")
-    if alpha.low >= 0.667:
+    if alpha.low >= 0.667 or math.isnan(alpha.low):
         return Sentence("Good enough to train on.")
     return Sentence("Usable as an average of several raters, not of one: keep two or more judgments of each item.")
 

@@ -66,6 +66,9 @@ def concordance(
         samples: resamples.
         seed: of the resampling.
 
+    Returns:
+        both means; their bounds are nan where no item differs from another.
+
     Raises:
         ValueError: no item has two rankings that tell answers apart; fewer than two clusters are left.
     """
@@ -82,5 +85,10 @@ def concordance(
     if not found:
         raise ValueError("no item was ranked by two raters who tell its answers apart")
     ws, rhos, kept = zip(*found, strict=True)
-    spread_w = cluster_bootstrap(ws, kept, samples=samples, seed=seed)
-    return Concordance(spread_w, cluster_bootstrap(rhos, kept, samples=samples, seed=seed), len(found))
+    spread = (cluster_bootstrap(one, kept, samples=samples, seed=seed) for one in (ws, rhos))
+    return Concordance(*(_bounded(one) for one in spread), len(found))
+
+
+def _bounded(found: Interval) -> Interval:
+    """Without bounds where no item differs: that tells nothing of items not seen."""
+    return found if found.low < found.high else Interval(found.mean, float("nan"), float("nan"))

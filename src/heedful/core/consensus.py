@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from heedful.core.codes import coded
 from heedful.core.crowd import Caveat, Consensus, Floats, Judgments, settled
 from heedful.core.crowd_models import LabelModel, Labels, dawid_skene, mace
 from heedful.core.rater_aware import rater_aware
@@ -71,9 +72,12 @@ def agreement_weights(data: Judgments) -> Floats:
     nothing can be compared with have the weight of those: the logarithm of 2.
     """
     signs = data.signs()
-    total = np.bincount(data.item, data.weight * signs, minlength=data.items)
+    said = data.weight * signs
+    total = np.bincount(data.item, said, minlength=data.items)
+    _, both = coded(data.item * np.int64(data.raters) + data.rater)
+    own = np.bincount(both, said)[both]  # all that the rater said of the pair: an AI judge says it in two orders
     gold = data.gold[data.item]
-    other = np.where(np.isfinite(gold), gold, np.sign(np.round(total[data.item] - data.weight * signs, 9)))
+    other = np.where(np.isfinite(gold), gold, np.sign(np.round(total[data.item] - own, 9)))
     told = (other != 0) & (signs != 0)
     agreed = np.bincount(data.rater[told], (signs == other)[told], minlength=data.raters) + 1.0
     against = np.bincount(data.rater[told], (signs != other)[told], minlength=data.raters) + 0.5

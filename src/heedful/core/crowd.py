@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.codes import coded
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -116,8 +118,8 @@ def judgments(
     Raises:
         ValueError: no judgment, columns of different lengths, or a figure out of its range.
     """
-    items, which = np.unique(np.asarray(item), return_inverse=True)
-    people, who = np.unique(np.asarray(rater), return_inverse=True)
+    items, which = coded(np.asarray(item))
+    people, who = coded(np.asarray(rater))
     given = np.asarray(vote)
     if given.dtype.kind in "UO":
         unknown = sorted({str(one) for one in given.tolist() if one not in VOTES})
@@ -136,8 +138,8 @@ def judgments(
             if key in known:
                 truth[known[key]] = value
     return Judgments(
-        which.astype(np.int64),
-        who.astype(np.int64),
+        which,
+        who,
         _column("vote", given, n, -1, 1),
         _column("order", np.zeros(n) if order is None else order, n, -1, 1, (-1.0, 0.0, 1.0)),
         _column("length", np.zeros(n) if length is None else length, n, -1, 1),

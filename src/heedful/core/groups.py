@@ -7,18 +7,25 @@ the raters, each with all their judgments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.codes import coded
 from heedful.core.multiplicity import Method, adjusted
 from heedful.core.statistics import Interval
 
 Floats: TypeAlias = NDArray[np.float64]
 DOMINANT = 2 / 3
 """Share of the labels from which one group decides what the crowd seems to prefer."""
+FEW = 5
+"""Shuffles that go beyond what was seen, at or below which more are drawn."""
+FINER, FINEST = 40, 200_000
+"""How many then: so many for each difference that is looked at, and at most."""
+BLOCK = 2**20
+"""Raters' places shuffled at a time."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ def differences(
         outcome: [N] what is compared: 1, 0.5 or 0 for a preference that means the same throughout the topic, or points.
         group: [N] the rater's group; the same in all their rows. Rows with an empty string or None are left out.
         least: raters that a group and the others must each have in a topic; with fewer there is no test.
-        permutations: shuffles.
+        permutations: shuffles. Where hardly any goes beyond what was seen more are drawn, 40 for each difference
+            looked at, so that one true difference among many can still be told after the correction.
         method: of the correction, over all topics and groups together.
         seed: of the shuffles.
 
@@ -84,20 +92,21 @@ def differences(
         raise ValueError("an outcome is not finite")
     if least < 2:
         raise ValueError(f"least must be 2 or more, got {least}: one rater's spread is unknown")
-    told = np.array([bool(one) for one in groups.tolist()], dtype=bool)
-    topics, raters, groups, values = topics[told], raters[told], groups[told], values[told]
-    owner = group_of_rater(raters, groups)
-    random = np.random.default_rng(seed)
-    found: list[Difference] = []
-    names, where = np.unique(topics, return_inverse=True)
+    told = _told(groups)
+    topics, where = coded(topics[told])
+    names = topics.tolist()
+    owned = _owned(raters[told], groups[told])
+    values = values[told]
     order = np.argsort(where, kind="stable")
-    ends = np.cumsum(np.bincount(where, minlength=len(names)))
-    for name, rows in zip(names.tolist(), np.split(order, ends[:-1]) if len(names) else [], strict=True):
-        if len(rows) < 2 * least:
-            continue
-        found += _of_topic(name, raters[rows], values[rows], owner, least, permutations, random)
-    corrected = adjusted([one.p for one in found], method)
-    found = [replace(one, adjusted_p=float(p)) for one, p in zip(found, corrected, strict=True)]
+    size = np.bincount(where, minlength=len(names))
+    ends = np.cumsum(size)
+    tests: list[_Test] = []
+    for at in np.flatnonzero(size >= 2 * least).tolist():
+        rows = order[ends[at] - size[at] : ends[at]]
+        tests += _of_topic(names[at], owned, rows, values[rows], least)
+    random = np.random.default_rng(seed)
+    p = [_p_value(one, permutations, len(tests), random) for one in tests]
+    found = [one.found(p_value, float(q)) for one, p_value, q in zip(tests, p, adjusted(p, method), strict=True)]
     return sorted(found, key=lambda one: (one.p, -abs(one.difference.mean)))
 
 
@@ -145,13 +154,10 @@ def agreement_within_groups(
     items, raters, values, groups = (np.asarray(one) for one in (item, rater, value, group))
     if not items.shape == raters.shape == values.shape == groups.shape or items.ndim != 1:
         raise ValueError("item, rater, value and group must be lists of the same length")
-    told = np.array([bool(one) for one in groups.tolist()], dtype=bool)
-    items, raters, values, groups = items[told], raters[told], values[told], groups[told]
-    owner = group_of_rater(raters, groups)
-    names = list(owner)
-    place = {one: index for index, one in enumerate(names)}
-    _, label = np.unique(np.array([owner[one] for one in names]), return_inverse=True)
-    who = np.array([place[one] for one in raters.tolist()], dtype=np.int64)
+    told = _told(groups)
+    items, values = items[told], values[told]
+    owned = _owned(raters[told], groups[told])
+    who, label = owned.rater, owned.group
     random = np.random.default_rng(seed)
     first, second = _pairs_within(items, random, most_pairs)
     same = values[first] == values[second]
@@ -196,12 +202,15 @@ def label_shares(group: ArrayLike) -> LabelShares:
     Raises:
         ValueError: no judgment has a group.
     """
-    told = [one for one in np.asarray(group).tolist() if one]
-    if not told:
+    groups = np.asarray(group)
+    told = groups[_told(groups)]
+    if not len(told):
         raise ValueError("no judgment comes from a rater whose group is known")
-    names, counts = np.unique(np.array(told), return_counts=True)
+    names, codes = coded(told)
+    counts = np.bincount(codes, minlength=len(names))
     order = np.argsort(-counts, kind="stable")
-    shares = {names[i].item(): float(counts[i] / counts.sum()) for i in order}
+    called = names.tolist()
+    shares = {called[i]: float(counts[i] / counts.sum()) for i in order}
     largest = next(iter(shares))
     dominant = largest if shares[largest] >= DOMINANT and len(shares) > 1 else None
     return LabelShares(shares, dominant, 1 / sum(share**2 for share in shares.values()))
@@ -245,55 +254,113 @@ def population_weights(group: ArrayLike, target: Mapping[Any, float]) -> Populat
     return PopulationWeights(weights, float(weights.sum() ** 2 / (weights**2).sum()))
 
 
-def group_of_rater(rater: NDArray[Any], group: NDArray[Any]) -> dict[Any, Any]:
-    """The group of each rater.
+@dataclass(frozen=True)
+class _Owned:
+    """Judgments whose raters' groups are known."""
+
+    rater: NDArray[np.int64]
+    """[N] who, from 0."""
+    group: NDArray[np.int64]
+    """[R] the group of each rater, from 0."""
+    names: list[Any]
+    """[G] the groups."""
+
+
+def _owned(rater: NDArray[Any], group: NDArray[Any]) -> _Owned:
+    """Raters with their groups.
 
     Raises:
         ValueError: a rater has two.
     """
-    owner: dict[Any, Any] = {}
-    for who, own in set(zip(rater.tolist(), group.tolist(), strict=True)):
-        if owner.setdefault(who, own) != own:
-            raise ValueError(f"the rater {who!r} is in two groups")
-    return dict(sorted(owner.items()))
+    raters, who = coded(rater)
+    names, own = coded(group)
+    of_rater = np.zeros(len(raters), dtype=np.int64)
+    of_rater[who] = own
+    twice = np.flatnonzero(of_rater[who] != own)
+    if len(twice):
+        raise ValueError(f"the rater {raters.tolist()[who[twice[0]]]!r} is in two groups")
+    return _Owned(who, of_rater, names.tolist())
 
 
-def _of_topic(
-    topic: Any,
-    rater: NDArray[Any],
-    outcome: Floats,
-    owner: Mapping[Any, Any],
-    least: int,
-    permutations: int,
-    random: np.random.Generator,
-) -> list[Difference]:
-    names, who = np.unique(rater, return_inverse=True)
+def _told(group: NDArray[Any]) -> NDArray[np.bool_]:
+    """[N] whether the group is known: no empty string, and not None."""
+    if group.dtype.kind == "O":
+        return np.array([one is not None and one != "" for one in group.tolist()], dtype=bool)
+    return group != "" if group.dtype.kind == "U" else np.ones(len(group), dtype=bool)
+
+
+@dataclass(frozen=True)
+class _Test:
+    """One group against all others in a topic, before any shuffle."""
+
+    topic: Any
+    group: Any
+    inside: Floats
+    """[R] 1 for raters of the group, else 0."""
+    moments: Floats
+    """[R, 6] of each rater, as `_contrast` reads them."""
+    mean: float
+    others: float
+    error: float
+    freedom: float
+
+    def beaten(self, shuffles: int, random: np.random.Generator) -> int:
+        """In how many shuffles of the raters the difference is as large, in standard errors."""
+        observed = _studentised(np.array([self.mean - self.others]), np.array([self.error]))[0]
+        block = max(1, BLOCK // len(self.inside))
+        count = 0
+        for start in range(0, shuffles, block):
+            drawn = np.tile(self.inside, (min(block, shuffles - start), 1))
+            mean, others, error, _ = _contrast(random.permuted(drawn, axis=1, out=drawn), self.moments)
+            count += int((_studentised(mean - others, error) >= observed - 1e-12).sum())
+        return count
+
+    def found(self, p: float, adjusted_p: float) -> Difference:
+        """With its p-values."""
+        gap, half = self.mean - self.others, _t(self.freedom) * self.error
+        raters = int(self.inside.sum())
+        return Difference(
+            self.topic,
+            self.group,
+            Interval(gap, gap - half, gap + half),
+            self.mean,
+            self.others,
+            raters,
+            len(self.inside) - raters,
+            p,
+            adjusted_p,
+        )
+
+
+def _of_topic(topic: Any, owned: _Owned, rows: NDArray[np.int64], outcome: Floats, least: int) -> list[_Test]:
+    names, who = coded(owned.rater[rows])
     total = np.bincount(who, weights=outcome)
     count = np.bincount(who).astype(np.float64)
-    own = np.array([owner[name] for name in names.tolist()])
+    own = owned.group[names]
     kinds, sizes = np.unique(own, return_counts=True)
     tested = [kind for kind, size in zip(kinds, sizes, strict=True) if size >= least and len(names) - size >= least]
     if len(kinds) == 2:
         tested = tested[:1]
-    if not tested:
-        return []
     moments = np.column_stack([total, count, total**2, total * count, count**2, np.ones_like(count)])
-    shuffled = random.permuted(np.tile(np.arange(len(names)), (permutations, 1)), axis=1)
     found = []
     for kind in tested:
-        inside = own == kind
-        mean, others, error, freedom = _contrast(inside[None].astype(np.float64), moments)
-        draws = _contrast(inside[shuffled].astype(np.float64), moments)
-        observed = _studentised(mean - others, error)[0]
-        p = (1 + int((_studentised(draws[0] - draws[1], draws[2]) >= observed - 1e-12).sum())) / (1 + permutations)
-        gap = float(mean[0] - others[0])
-        half = _t(float(freedom[0])) * float(error[0])
-        spread = Interval(gap, gap - half, gap + half)
-        raters = int(inside.sum())
-        found.append(
-            Difference(topic, kind.item(), spread, float(mean[0]), float(others[0]), raters, len(names) - raters, p, p)
-        )
+        inside = (own == kind).astype(np.float64)
+        figures = (float(one[0]) for one in _contrast(inside[None], moments))
+        found.append(_Test(topic, owned.names[kind], inside, moments, *figures))
     return found
+
+
+def _p_value(test: _Test, shuffles: int, tests: int, random: np.random.Generator) -> float:
+    """Of the permutation test; where few shuffles go beyond what was seen, of so many that `tests` can be corrected.
+
+    Each p is never too small: what a second draw adds depends on the first alone, and the second p is that of all.
+    """
+    beaten = test.beaten(shuffles, random)
+    wanted = min(FINER * tests, FINEST)
+    if beaten <= FEW and wanted > shuffles:
+        beaten += test.beaten(wanted - shuffles, random)
+        shuffles = wanted
+    return (1 + beaten) / (1 + shuffles)
 
 
 def _contrast(inside: Floats, moments: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -332,7 +399,7 @@ def _pairs_within(
     items: NDArray[Any], random: np.random.Generator, most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of pairs of judgments of the same item: all, or `most` of them drawn at random."""
-    _, unit = np.unique(items, return_inverse=True)
+    _, unit = coded(items)
     order = np.argsort(unit, kind="stable")
     size = np.bincount(unit)
     start = np.cumsum(size) - size

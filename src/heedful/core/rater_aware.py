@@ -25,12 +25,15 @@ from heedful.core.rater_fit import (
     inverse,
     move_left,
     moved,
+    penalised,
+    polished,
     reference_of,
     search,
     spreads,
 )
 from heedful.core.rater_likelihood import Cells, Likelihood, grid
 from heedful.core.rater_terms import Layout, Penalty, Priors, Votes
+from heedful.errors import Sentence
 
 LARGE = 200_000
 """Judgments above which standard errors come from the scores' outer products, and spreads are not fitted."""
@@ -199,6 +202,8 @@ def _fit(data: Judgments, likelihood: Likelihood, priors: Priors, rounds: int, e
         if moved(after, now, layout) < 0.02:
             break
         now = after
+    if covariance is not None:
+        x, gradient = polished(penalised(likelihood.value_and_gradient, penalty), x, gradient, covariance)
     by = "none" if covariance is None else "observed information" if exact else "outer products of the scores"
     return _Fit(x, now, covariance, move_left(gradient, scale, covariance), by, used)
 
@@ -295,7 +300,12 @@ def _caveats(data: Judgments, layout: Layout, anchored: bool, slope: Estimates, 
     elif np.isfinite(slope.error).any() and not slope.identified.all():
         count = int((~slope.identified).sum())
         yield Caveat(
-            "few-judgments", f"Of {count} of {data.raters} raters the data tell less about their care than the prior."
+            "few-judgments",
+            Sentence(
+                "Of {count} of {all} raters the data tell less about their care than the prior.",
+                count=count,
+                all=data.raters,
+            ),
         )
     if "position" not in layout.kinds:
         yield Caveat(

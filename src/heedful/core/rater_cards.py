@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heedful.core import rater_statistics
+from heedful.core.codes import coded
 from heedful.core.multiplicity import adjusted
 from heedful.core.statistics import Interval, wilson
 from heedful.errors import Sentence
@@ -133,14 +134,15 @@ def cards(
     count = np.zeros(len(names), dtype=np.int64)
     for name, own in zip(*np.unique(judged.rater, return_counts=True), strict=True):
         count[place[name.item()]] = own
-    _others(judged, place, evidence)
+    others = rater_statistics.with_others(judged.item, judged.rater, judged.value)
+    _others(judged, others, place, evidence)
     _times(judged, place, evidence)
     _places(judged, place, evidence)
     if gold is not None:
         _gold(gold, place, evidence, gold_floor)
     if repeats is not None:
         _repeats(repeats, place, evidence)
-    _drifts(judged, gold, place, evidence)
+    _drifts(judged, others.row, gold, place, evidence)
     made = [_card(name, int(count[index]), evidence[index]) for name, index in place.items()]
     order = {"act": 0, "look": 1, "fine": 2, "few": 3}
     return sorted(made, key=lambda card: (order[card.weight], -card.judgments))
@@ -166,8 +168,9 @@ def _measured(hits: float, of: int) -> Measured | None:
     return Measured(wilson(hits, of), of) if of > 0 else None
 
 
-def _others(judged: Judged, place: Mapping[Any, int], evidence: list[dict[str, Any]]) -> None:
-    found = rater_statistics.with_others(judged.item, judged.rater, judged.value)
+def _others(
+    judged: Judged, found: rater_statistics.WithOthers, place: Mapping[Any, int], evidence: list[dict[str, Any]]
+) -> None:
     p = adjusted(np.where(found.compared >= FEW, found.p, np.nan))
     crowd = found.agreed.sum() / max(1, found.compared.sum())
     chances = np.where(found.row >= 0, 1 / judged.options, 0.0)
@@ -262,7 +265,7 @@ def _places(judged: Judged, place: Mapping[Any, int], evidence: list[dict[str, A
 
 
 def _gold(gold: Gold, place: Mapping[Any, int], evidence: list[dict[str, Any]], floor: float) -> None:
-    names, who = np.unique(gold.rater, return_inverse=True)
+    names, who = coded(np.asarray(gold.rater))
     right = np.bincount(who, weights=np.asarray(gold.passed, dtype=np.float64), minlength=len(names))
     for name, hits, of in zip(names.tolist(), right, np.bincount(who, minlength=len(names)), strict=True):
         own = evidence[place[name]]
@@ -303,9 +306,14 @@ def _repeats(repeats: Repeats, place: Mapping[Any, int], evidence: list[dict[str
             )
 
 
-def _drifts(judged: Judged, gold: Gold | None, place: Mapping[Any, int], evidence: list[dict[str, Any]]) -> None:
-    """A trend on gold where there is enough of it, else against the others."""
-    others = rater_statistics.with_others(judged.item, judged.rater, judged.value).row
+def _drifts(
+    judged: Judged,
+    others: NDArray[np.int64],
+    gold: Gold | None,
+    place: Mapping[Any, int],
+    evidence: list[dict[str, Any]],
+) -> None:
+    """A trend on gold where there is enough of it, else against the others (`WithOthers.row`)."""
     known = others >= 0
     sources = [(judged.rater[known], others[known], judged.when[known], 3 * FEW)]
     if gold is not None:
@@ -332,7 +340,7 @@ def _drifts(judged: Judged, gold: Gold | None, place: Mapping[Any, int], evidenc
 
 def _rows_of(rater: ArrayLike, when: ArrayLike) -> list[tuple[Any, NDArray[np.int64]]]:
     """Each rater's rows in the order of time."""
-    names, who = np.unique(np.asarray(rater), return_inverse=True)
+    names, who = coded(np.asarray(rater))
     if not len(names):
         return []
     order = np.lexsort((np.asarray(when), who))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,12 @@ from scipy.optimize import minimize
 from heedful.core.crowd import Caveat, Floats, Ints
 from heedful.core.rater_terms import Layout, Penalty, Priors
 
+Objective: TypeAlias = Callable[[Floats], tuple[float, Floats]]
+"""Parameters to a value and its gradient."""
 STEP = 0.01
 """A fit has converged when no parameter would move by more than this part of its standard error."""
+POLISH = 8
+"""Newton's steps after the search, at most."""
 NOT_POSITIVE = Caveat(
     "no-errors", "The information matrix is not positive, so there are no standard errors: give more judgments a rater."
 )
@@ -87,7 +92,7 @@ def moved(one: Priors, other: Priors, layout: Layout) -> float:
 
 
 def search(
-    log_likelihood: Callable[[Floats], tuple[float, Floats]],
+    log_likelihood: Objective,
     penalty: Penalty,
     start: Floats,
     scale: Floats,
@@ -103,23 +108,54 @@ def search(
         rounds: at most.
     """
     used = 0
+    whole = penalised(log_likelihood, penalty)
 
     def objective(u: Floats) -> tuple[float, Floats]:
         nonlocal used
         used += 1
-        value, gradient = log_likelihood(u * scale)
-        extra, slope = penalty.value_and_gradient(u * scale)
-        return extra - value, (slope - gradient) * scale
+        value, gradient = whole(u * scale)
+        return value, gradient * scale
 
     options = {"maxiter": rounds, "maxfun": 2 * rounds, "gtol": STEP / 4, "ftol": 0.0, "maxcor": 20}
     found = minimize(objective, start / scale, jac=True, method="L-BFGS-B", options=options)
     return found.x * scale, np.asarray(found.jac) / scale, used
 
 
+def penalised(log_likelihood: Objective, penalty: Penalty) -> Objective:
+    """What is minimised, with its gradient: the penalty less the log-likelihood."""
+
+    def objective(x: Floats) -> tuple[float, Floats]:
+        value, gradient = log_likelihood(x)
+        extra, slope = penalty.value_and_gradient(x)
+        return extra - value, slope - gradient
+
+    return objective
+
+
+def polished(objective: Objective, x: Floats, gradient: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """(parameters, gradient) after Newton's steps with one covariance, while they are needed and gain.
+
+    Parameters hang together, so that a gradient that is small in each by itself can leave a move of several hundredths
+    of a standard error to make.
+    """
+    worth, _ = objective(x)
+    for _ in range(POLISH):
+        if move_left(gradient, gradient, covariance) <= STEP:
+            break
+        there = x - covariance @ gradient
+        value, slope = objective(there)
+        if not value < worth:
+            break
+        x, gradient, worth = there, slope, value
+    return x, gradient
+
+
 def move_left(gradient: Floats, scale: Floats, covariance: Floats | None) -> float:
-    """The largest move still to be made, in standard errors, or in `scale` where these were not reckoned."""
-    unit = scale if covariance is None else np.sqrt(np.diag(covariance))
-    return float(np.max(np.abs(gradient) * unit))
+    """The largest move still to be made: Newton's step in standard errors, or `scale` of each parameter by itself
+    where these were not reckoned."""
+    if covariance is None:
+        return float(np.max(np.abs(gradient) * scale))
+    return float(np.max(np.abs(covariance @ gradient) / np.sqrt(np.diag(covariance))))
 
 
 def inverse(information: Floats) -> Floats | None:

@@ -25,6 +25,8 @@ from heedful.core.rater_fit import (
     estimates_of,
     inverse,
     move_left,
+    penalised,
+    polished,
     reference_of,
     search,
 )
@@ -154,7 +156,10 @@ def rater_aware_items(
         caveats.append(TOO_MANY)
     else:
         covariance = inverse(model.information(x, gradient=True).toarray())
-        caveats += [NOT_POSITIVE] if covariance is None else []
+        if covariance is None:
+            caveats.append(NOT_POSITIVE)
+        else:
+            x, gradient = polished(penalised(model.value_and_gradient, model.penalty), x, gradient, covariance)
     step = move_left(gradient, scale, covariance)
     if step > STEP:
         caveats.append(STUCK)

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.codes import coded
+
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
 
@@ -47,12 +49,11 @@ def with_others(item: ArrayLike, rater: ArrayLike, value: ArrayLike) -> WithOthe
         ValueError: lengths differ.
     """
     items, raters, values = _same_length(item, rater, value)
-    names, who = np.unique(raters, return_inverse=True)
-    _, unit = np.unique(items, return_inverse=True)
-    scale, code = np.unique(values, return_inverse=True)
+    names, who = coded(raters)
+    units, unit = coded(items)
+    scale, code = coded(values)
     width = max(1, len(scale))
-    given = np.bincount(unit * width + code, minlength=(int(unit.max()) + 1 if len(unit) else 0) * width)
-    counts = given.reshape(-1, width)
+    counts = np.bincount(unit * width + code, minlength=len(units) * width).reshape(-1, width)
     own = counts[unit, code] - 1
     rest = counts[unit]
     rest[np.arange(len(unit)), code] -= 1
@@ -95,8 +96,8 @@ def speed(rater: ArrayLike, seconds: ArrayLike, stratum: ArrayLike | None = None
     _same_length(raters, times, kinds)
     kept = np.isfinite(times) & (times > 0)
     raters, times, kinds = raters[kept], times[kept], kinds[kept]
-    names, who = np.unique(raters, return_inverse=True)
-    _, kind = np.unique(kinds, return_inverse=True)
+    names, who = coded(raters)
+    _, kind = coded(kinds)
     log = np.log(times)
     away = log - _medians(log, kind)[kind]
     median = _medians(away, who)
@@ -174,7 +175,7 @@ def first_shown(rater: ArrayLike, prefers_first: ArrayLike) -> Position:
     """
     raters, sides = np.asarray(rater), np.asarray(prefers_first, dtype=np.float64)
     _same_length(raters, sides)
-    names, who = np.unique(raters, return_inverse=True)
+    names, who = coded(raters)
     decided = ~np.isnan(sides)
     if not np.isin(sides[decided], (0.0, 1.0)).all():
         raise ValueError("prefers_first is 1, 0 or nan")
@@ -251,7 +252,7 @@ def with_self(rater: ArrayLike, first: ArrayLike, again: ArrayLike) -> WithSelf:
         ValueError: lengths differ.
     """
     raters, one, other = _same_length(rater, first, again)
-    names, who = np.unique(raters, return_inverse=True)
+    names, who = coded(raters)
     same = np.bincount(who, weights=one == other, minlength=len(names)).astype(np.int64)
     return WithSelf(names, same, np.bincount(who, minlength=len(names)).astype(np.int64))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 from heedful.data.records import (
@@ -73,6 +74,21 @@ def heedful_preference(row: Row, origin: Origin) -> list[Record]:
 
     Other keys are errors.
     """
+    return [
+        Preference(
+            prompt_of(row["prompt"], "prompt", origin),
+            text_of(row["a"], "a", origin),
+            text_of(row["b"], "b", origin),
+            margin=number(row, "margin", origin, default=0.0),
+            origin=origin,
+            strength=None if row.get("strength") is None else _strength(row, "strength", origin),
+            **_said(row, origin),
+        )
+    ]
+
+
+def _said(row: Row, origin: Origin) -> dict[str, Any]:
+    """What heedful's exports say of a preference: probability, votes, weight, consensus, posterior."""
     probability = number(row, "probability", origin, default=1.0)
     votes = number(row, "votes", origin, default=1)
     weight = number(row, "weight", origin, default=1.0)
@@ -85,21 +101,13 @@ def heedful_preference(row: Row, origin: Origin) -> list[Record]:
     posterior = None if row.get("posterior") is None else number(row, "posterior", origin)
     if posterior is not None and not 0.0 <= posterior <= 1.0:
         raise HeedfulError(f"'posterior' is {posterior}.", where=str(origin), mend="It lies between 0 and 1.")
-    return [
-        Preference(
-            prompt_of(row["prompt"], "prompt", origin),
-            text_of(row["a"], "a", origin),
-            text_of(row["b"], "b", origin),
-            probability=probability,
-            votes=int(votes),
-            margin=number(row, "margin", origin, default=0.0),
-            weight=weight,
-            origin=origin,
-            strength=None if row.get("strength") is None else _strength(row, "strength", origin),
-            consensus=text_of(row["consensus"], "consensus", origin) if row.get("consensus") else "",
-            posterior=posterior,
-        )
-    ]
+    return {
+        "probability": probability,
+        "votes": int(votes),
+        "weight": weight,
+        "consensus": text_of(row["consensus"], "consensus", origin) if row.get("consensus") else "",
+        "posterior": posterior,
+    }
 
 
 def _strength(row: Row, key: str, origin: Origin) -> float:
@@ -150,6 +158,8 @@ def _pair(row: Row, sides: list[tuple[Conversation, str]], origin: Origin) -> Pr
     if prompt != other:
         raise BadContentError(DIFFERING_PROMPTS)
     margin = number(row, "margin", origin) if row.get("margin") is not None else 0.0
+    if isinstance(row.get("consensus"), str) and row.get("probability") is not None:
+        return Preference(prompt, chosen, rejected, margin=margin, origin=origin, **_said(row, origin))
     return Preference(prompt, chosen, rejected, probability=_tie(row, origin), margin=margin, origin=origin)
 
 
@@ -431,8 +441,13 @@ def _numbers(value: Any, key: str, count: int, origin: Origin, *, missing: bool 
 
 
 def ranking_preferences(row: Row, origin: Origin) -> list[Record]:
-    """The pairs of a `ranking` row."""
-    return ranked_pairs(ranking(row, origin))
+    """The pairs of a `ranking` row, with the votes and consensus that heedful's exports say of it."""
+    pairs = ranked_pairs(ranking(row, origin))
+    if not isinstance(row.get("consensus"), str):
+        return pairs
+    said = _said({key: value for key, value in row.items() if key in ("votes", "consensus")}, origin)
+    own = {name: said[name] for name in ("votes", "consensus")}
+    return [replace(pair, **own) if isinstance(pair, Preference) else pair for pair in pairs]
 
 
 def ranked_pairs(record: Ranking) -> list[Record]:

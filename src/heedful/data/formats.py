@@ -94,7 +94,7 @@ FORMATS: tuple[Format, ...] = (
         "rankings: completions and their ranks, compared two by two",
         ("prompt", "completions", "ranks"),
         convert.ranking_preferences,
-        may=("attributes", "weight"),
+        may=("attributes", "weight", "votes", "consensus"),
         ranking=convert.ranking,
     ),
     Format(

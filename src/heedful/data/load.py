@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +69,20 @@ class Loaded(Generic[RecordT]):
     sha256: str
 
     def describe(self) -> dict[str, Any]:
-        """For a manifest: the source, its format and hash, the records read, and the findings."""
+        """For a manifest: the source, its format and hash, the records read, the findings; of preferences how many
+        come from each consensus ("" where the file does not say) and how many from so many raters."""
+        labels = {}
+        preferences = [record for record in self.records if isinstance(record, Preference)]
+        if preferences:
+            methods, votes = (Counter(getattr(one, name) for one in preferences) for name in ("consensus", "votes"))
+            labels["consensus"] = dict(sorted(methods.items()))
+            labels["votes"] = {str(count): votes[count] for count in sorted(votes)}
         return {
             "source": self.source,
             "format": self.format,
             "sha256": self.sha256,
             "records": len(self.records),
+            **labels,
             "findings": self.findings.as_dict(),
         }
 

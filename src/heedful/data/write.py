@@ -92,13 +92,25 @@ def _trl(record: Record) -> Row:
     if isinstance(record, Preference):
         chosen, rejected = _sides(record, "trl")
         margin = {"margin": record.margin} if record.margin else {}
-        return row | {"chosen": _answer(chosen), "rejected": _answer(rejected)} | margin
+        return row | {"chosen": _answer(chosen), "rejected": _answer(rejected)} | margin | _trl_said(record)
     if isinstance(record, Prompt):
         return row
     if isinstance(record, Ranking):
         raise HeedfulError("a ranking cannot be said in the format 'trl'.", where=str(record.origin), mend=_MEND)
     row["completion"] = _answer(record.completion)
     return row | {"label": record.label} if isinstance(record, Labelled) else row
+
+
+def _trl_said(record: Preference) -> Row:
+    """How the probability was come by, where it is known, as heedful's exports say it beside TRL's own columns."""
+    if not record.consensus:
+        return {}
+    turned = record.probability < 0.5
+    row: Row = {"probability": 1 - record.probability if turned else record.probability, "votes": record.votes}
+    row |= {"weight": record.weight, "consensus": record.consensus}
+    if record.posterior is not None:
+        row["posterior"] = 1 - record.posterior if turned else record.posterior
+    return row
 
 
 def _answer(text: str) -> list[Row]:

@@ -9,7 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heedful.feedback.export_consensus import Consensus
-from heedful.feedback.export_votes import SHARE, Judged, Pair, Text, best, labels, margin_named, orders, pairs
+from heedful.feedback.export_votes import (
+    ADJUDICATOR,
+    SHARE,
+    VERDICT,
+    Judged,
+    Pair,
+    Text,
+    best,
+    labels,
+    margin_named,
+    orders,
+    pairs,
+)
 
 Row = dict[str, Any]
 TIES = "ties"
@@ -168,10 +180,12 @@ def ranking(judged: Judged, options: Options, tally: Tally) -> Iterator[tuple[st
     if any(answer.erased for answer in judged.answers):
         tally.left_out["erased"] += 1
         return
-    found = [ordered for vote in judged.votes if (ordered := orders(judged, vote, options.attribute)) is not None]
-    for ordered in found:
+    said_by = [(vote, orders(judged, vote, options.attribute)) for vote in judged.votes]
+    found = [(vote, ordered) for vote, ordered in said_by if ordered is not None]
+    for vote, ordered in found:
         row: Row = {"prompt": prompt_of(judged), "completions": [answer.text for answer in judged.answers]}
-        row |= {"ranks": ordered.ranks, "weight": 1 / len(found)}
+        row |= {"ranks": ordered.ranks, "weight": 1 / len(found), "votes": 1}
+        row["consensus"] = VERDICT if vote.kind == ADJUDICATOR else SHARE
         row |= {"attributes": ordered.attributes} if ordered.attributes else {}
         yield "", row | {"item": judged.item}
 

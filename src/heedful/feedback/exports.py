@@ -184,6 +184,7 @@ def export(
             snapshot=snapshot,
             held_back=len(report.held_back),
             anchors=report.anchors,
+            consensus=report.consensus or None,
         )
     return report
 

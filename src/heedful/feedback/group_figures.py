@@ -5,13 +5,14 @@ Needs no Django. Groups of fewer than five raters are left out throughout, so th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heedful.core import agreement_advice as advice
+from heedful.core.codes import coded
 from heedful.core.groups import (
     Difference,
     LabelShares,
@@ -23,7 +24,7 @@ from heedful.core.groups import (
 )
 from heedful.errors import Sentence
 from heedful.feedback import judgment_table as views
-from heedful.feedback.judgment_table import Aspect, JudgmentTable
+from heedful.feedback.judgment_table import Aspect, Codes, Floats, JudgmentTable, Outcomes
 
 LEAST = 5
 """Raters of a group, and of all others, below which nothing is told of them."""
@@ -85,30 +86,85 @@ def group_figures(
         if question not in table.groups:
             known = ", ".join(sorted(table.groups)) or "none"
             raise ValueError(f"nobody answered a question {question!r}; answered: {known}")
+    told = _Told.of(table, seed)
     return tuple(
-        _figures(table, main, question, answers, wanted.get(question), seed)
-        for question, answers in table.groups.items()
+        _figures(told, main, question, answers, wanted.get(question)) for question, answers in table.groups.items()
     )
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What raters said, the same for every question about them."""
+
+    table: JudgmentTable
+    outcomes: Sequence[Outcomes]
+    seed: int
+
+    @staticmethod
+    def of(table: JudgmentTable, seed: int) -> _Told:
+        return _Told(table, views.outcomes(table), seed)
+
+    def by_topic(self, group: _Groups) -> list[Difference]:
+        """Differences in everything that can be compared over items."""
+        if not self.outcomes:
+            return []
+        topic = np.repeat(np.arange(len(self.outcomes)), [len(one.row) for one in self.outcomes])
+        row = np.concatenate([one.row for one in self.outcomes])
+        value = np.concatenate([one.value for one in self.outcomes])
+        found = self._differences(group, topic, row, value, 2000)
+        return [replace(one, topic=self.outcomes[one.topic].topic) for one in found]
+
+    def by_item(self, group: _Groups) -> list[Difference]:
+        """Differences in single comparisons, by the items' ids."""
+        found = self._differences(group, *views.item_outcomes(self.table), 1000)
+        return [replace(one, topic=self.table.items[one.topic].id) for one in found]
+
+    def _differences(
+        self, group: _Groups, topic: Codes, row: Codes, value: Floats, permutations: int
+    ) -> list[Difference]:
+        rater = self.table.rater[row]
+        kept = group.code[rater] >= 0
+        found = differences(
+            topic[kept],
+            rater[kept],
+            value[kept],
+            group.code[rater[kept]],
+            least=LEAST,
+            permutations=permutations,
+            seed=self.seed,
+        )
+        return [replace(one, group=group.names[one.group]) for one in found]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The answers to a question that are told of."""
+
+    code: Codes
+    """[raters] index into `names`; -1 where nothing is told of them."""
+    names: Sequence[str]
+
+    def of(self, rater: Codes) -> NDArray[np.str_]:
+        """[N] the answers of raters who gave one that is told of."""
+        code = self.code[rater]
+        return np.array(self.names)[code[code >= 0]]
+
+
 def _figures(
-    table: JudgmentTable,
-    main: Aspect | None,
-    question: str,
-    answers: Mapping[int, str],
-    target: Mapping[str, float] | None,
-    seed: int,
+    told: _Told, main: Aspect | None, question: str, answers: Mapping[int, str], target: Mapping[str, float] | None
 ) -> GroupFigures:
-    active = {int(rater) for rater in np.unique(table.rater)}
+    table = told.table
+    active = {int(rater) for rater in coded(table.rater)[0]}
     counts: dict[str, int] = {}
     for rater, answer in answers.items():
         if rater in active:
             counts[answer] = counts.get(answer, 0) + 1
     large = {answer: count for answer, count in sorted(counts.items()) if count >= LEAST}
-    group = np.array([answers.get(place, "") for place in range(len(table.raters))], dtype="U60")
-    group[~np.isin(group, list(large))] = ""
-    first = ~table.again
-    if not (group[table.rater[first]] != "").any():
+    place = {answer: code for code, answer in enumerate(large)}
+    codes = [place.get(answers.get(rater, ""), -1) for rater in range(len(table.raters))]
+    group = _Groups(np.array(codes, dtype=np.int64), tuple(large))
+    labels = table.rater[~table.again]
+    if not (group.code[labels] >= 0).any():
         if target is not None:
             raise ValueError(f"no answer to {question!r} was given by {LEAST} raters or more")
         few = Sentence(
@@ -116,51 +172,34 @@ def _figures(
             least=LEAST,
         )
         return GroupFigures(question, {}, None, None, (), (), (), few)
-    shares = label_shares(group[table.rater[first]])
-    omnibus = _omnibus(main, group, seed)
-    topics, rows, values = _topics(table)
-    raters = table.rater[rows]
-    by_topic = differences(topics, raters, values, group[raters], least=LEAST, seed=seed)
-    items, rows, values = views.item_outcomes(table)
-    raters = table.rater[rows]
-    by_item = differences(items, raters, values, group[raters], least=LEAST, permutations=1000, seed=seed)
-    named = tuple(_item_named(one, table) for one in by_item)
-    reweighted = () if target is None else _reweighted(table, group, target)
+    shares = label_shares(group.of(labels))
+    omnibus = _omnibus(main, group, told.seed)
+    by_topic, by_item = told.by_topic(group), told.by_item(group)
+    reweighted = () if target is None else _reweighted(told, group, target)
     do = advice.on_groups(shares, omnibus, [*by_topic, *by_item])
-    return GroupFigures(question, large, shares, omnibus, tuple(by_topic), named, reweighted, do)
+    return GroupFigures(question, large, shares, omnibus, tuple(by_topic), tuple(by_item), reweighted, do)
 
 
-def _topics(table: JudgmentTable) -> tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.float64]]:
-    """(topic, row, outcome) of everything that can be compared."""
-    found = views.outcomes(table)
-    if not found:
-        return np.zeros(0, dtype="U1"), np.zeros(0, dtype=np.int64), np.zeros(0)
-    topic = np.concatenate([np.full(len(one.row), one.topic) for one in found])
-    return topic, np.concatenate([one.row for one in found]), np.concatenate([one.value for one in found])
-
-
-def _omnibus(main: Aspect | None, group: NDArray[np.str_], seed: int) -> Omnibus | None:
+def _omnibus(main: Aspect | None, group: _Groups, seed: int) -> Omnibus | None:
     if main is None:
         return None
+    code = group.code[main.rater]
+    kept = code >= 0
     try:
-        return agreement_within_groups(main.unit, main.rater, main.value, group[main.rater], seed=seed)
+        return agreement_within_groups(main.unit[kept], main.rater[kept], main.value[kept], code[kept], seed=seed)
     except ValueError:
         return None
 
 
-def _item_named(one: Difference, table: JudgmentTable) -> Difference:
-    return replace(one, topic=table.items[int(one.topic)].id)
-
-
-def _reweighted(table: JudgmentTable, group: NDArray[np.str_], target: Mapping[str, float]) -> tuple[Reweighted, ...]:
+def _reweighted(told: _Told, group: _Groups, target: Mapping[str, float]) -> tuple[Reweighted, ...]:
     """Each outcome that every group of the population judged."""
-    population_weights(group[group != ""], target)  # refuses a target that does not fit the groups
+    population_weights(group.of(told.table.rater[~told.table.again]), target)  # refuses a target that does not fit
     made = []
-    for one in views.outcomes(table):
-        own = group[table.rater[one.row]]
-        kept = own != ""
-        if set(target) <= set(own.tolist()):
-            weights = population_weights(own[kept], target)
+    for one in told.outcomes:
+        rater = told.table.rater[one.row]
+        own, kept = group.of(rater), group.code[rater] >= 0
+        if set(target) <= set(np.unique(own).tolist()):
+            weights = population_weights(own, target)
             value = one.value[kept]
             mean = float(np.average(value, weights=weights.weights))
             made.append(Reweighted(one.topic, float(value.mean()), mean, weights.effective))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 
 from heedful.core.rater_cards import Gold
 from heedful.data.records import Message, prompt_key
 from heedful.feedback import verdicts
-from heedful.feedback.judgment_table import ItemInfo, JudgmentTable, RaterInfo
+from heedful.feedback.judgment_table import Codes, Floats, ItemInfo, JudgmentTable, RaterInfo
 
 if TYPE_CHECKING:
     from heedful.feedback.client import FeedbackClient
@@ -25,12 +31,16 @@ CHUNK = 5_000
 
 @dataclass
 class _Columns:
-    """Rows as they come in, the newest of each rater, item and pass kept."""
+    """Rows as they come in, packed: of a million only the arrays and what differs among payloads are kept."""
 
     raters: dict[Any, int] = field(default_factory=dict)
     items: dict[Any, int] = field(default_factory=dict)
-    at: dict[tuple[int, int, bool], int] = field(default_factory=dict)
-    rows: list[tuple[int, int, bool, Mapping[str, Any], float, float, int, Any]] = field(default_factory=list)
+    rubrics: dict[Any, int] = field(default_factory=dict)
+    codes: array[int] = field(default_factory=lambda: array("q"))
+    """Item, rater, pass (0 or 1), place of what was shown first, rubric, of each row in turn."""
+    times: array[float] = field(default_factory=lambda: array("d"))
+    """When, and the active seconds."""
+    payloads: list[Mapping[str, Any]] = field(default_factory=list)
 
     def add(
         self,
@@ -38,44 +48,60 @@ class _Columns:
         rater: Any,
         again: bool,
         payload: Mapping[str, Any],
-        when: datetime,
+        when: float,
         ms: int,
-        order: Any,
+        first: int,
         guideline: Any,
     ) -> None:
-        """One judgment; what comes later replaces what the rater said before of the item in the same pass."""
-        item_code = self.items.setdefault(item, len(self.items))
-        rater_code = self.raters.setdefault(rater, len(self.raters))
-        seconds = ms / 1000 if ms else float("nan")
-        row = (item_code, rater_code, again, payload, when.timestamp(), seconds, order[0] if order else -1, guideline)
-        key = (item_code, rater_code, again)
-        known = self.at.get(key)
-        if known is None:
-            self.at[key] = len(self.rows)
-            self.rows.append(row)
-        elif self.rows[known][4] <= row[4]:
-            self.rows[known] = row
+        """One judgment."""
+        self.codes.extend(
+            (
+                self.items.setdefault(item, len(self.items)),
+                self.raters.setdefault(rater, len(self.raters)),
+                again,
+                first,
+                self.rubrics.setdefault(guideline, len(self.rubrics)),
+            )
+        )
+        self.times.extend((when, ms / 1000 if ms else math.nan))
+        self.payloads.append(payload)
 
     def table(
         self, programme: str, raters: Iterable[RaterInfo], items: Iterable[ItemInfo], **more: Any
     ) -> JudgmentTable:
         """The columns, with what is known of raters and items in the order of their codes."""
-        rubric = {row[:2]: row[7] for row in self.rows if not row[2]}
-        kept = [row[:7] for row in self.rows if not row[2] or rubric.get(row[:2]) == row[7]]
-        item, rater, again, payload, when, seconds, first = zip(*kept, strict=True) if kept else ((),) * 7
+        codes = np.frombuffer(self.codes, dtype=np.int64).reshape(-1, 5)
+        times = np.frombuffer(self.times, dtype=np.float64).reshape(-1, 2)
+        kept = self._kept(codes, times)
+        item, rater, again, first, _ = codes[kept].T
+        when, seconds = times[kept].T
         return JudgmentTable(
             programme,
             tuple(raters),
             tuple(items),
-            np.array(item, dtype=np.int64),
-            np.array(rater, dtype=np.int64),
-            payload,
-            np.array(again, dtype=bool),
-            np.array(when, dtype=np.float64),
-            np.array(seconds, dtype=np.float64),
-            np.array(first, dtype=np.int64),
+            item.copy(),
+            rater.copy(),
+            [self.payloads[row] for row in kept.tolist()],
+            again.astype(bool),
+            when.copy(),
+            seconds.copy(),
+            first.copy(),
             **more,
         )
+
+    def _kept(self, codes: Codes, times: Floats) -> Codes:
+        """The rows that count: the newest of each rater, item and pass; a second pass under the rubric of the first."""
+        item, rater, again, _, rubric = codes.T
+        pair = item * max(1, len(self.raters)) + rater
+        order = np.lexsort((np.arange(len(pair)), times[:, 0], again, pair))
+        key = 2 * pair[order] + again[order]
+        newest = order[np.append(key[1:] != key[:-1], True)[: len(key)]]
+        first, second = newest[again[newest] == 0], newest[again[newest] == 1]
+        place = np.searchsorted(pair[first], pair[second])
+        inside = np.flatnonzero(place < len(first))
+        before, later = first[place[inside]], second[inside]
+        alike = (pair[before] == pair[later]) & (rubric[before] == rubric[later])
+        return np.sort(np.concatenate([first, later[alike]]))
 
 
 def read(programme: Programme, *, names: bool = False, newest: int | None = None) -> JudgmentTable:
@@ -91,26 +117,14 @@ def read(programme: Programme, *, names: bool = False, newest: int | None = None
     from heedful.feedback.rules import rules_of
 
     columns = _Columns()
-    fields = (
-        "item_id",
-        "rater_id",
-        "judgment__payload",
-        "created",
-        "judgment__active_ms",
-        "judgment__order",
-        "guideline_id",
-    )
     first = agreement.votes(programme).filter(item__kind__in=verdicts.COMPARABLE)
     second = CurrentJudgment.objects.filter(
         item__programme=programme, pass_number=2, purpose=Purpose.CHECK, item__kind__in=verdicts.COMPARABLE
     )
-    for rows, again in ((first, False), (second, True)):
-        told = rows.values_list(*fields)
-        given = list(told.order_by("-pk")[:newest])[::-1] if newest else told.order_by("pk").iterator()
-        for item, rater, *rest in given:
-            columns.add(item, rater, again, *rest)
+    _fill(columns, first, newest)
+    _fill(columns, second, newest, again=True)
     counted = GoldOutcome.objects.filter(rater__programme=programme).exclude(upheld=True)
-    outcomes = list(counted.order_by("pk").values_list("rater_id", "passed", "created"))
+    outcomes = list(counted.order_by("pk").values_list(stored("rater_id"), "passed", "created"))
     for rater, _, _ in outcomes:
         columns.raters.setdefault(rater, len(columns.raters))
     gold = None
@@ -120,7 +134,8 @@ def read(programme: Programme, *, names: bool = False, newest: int | None = None
         gold = Gold(codes, passed, np.array([when.timestamp() for _, _, when in outcomes]))
     groups: dict[str, dict[int, str]] = {}
     answers = GroupAnswer.objects.filter(rater__programme=programme, rater__erased=None).exclude(answer="")
-    for question, rater, answer in answers.order_by("question", "pk").values_list("question", "rater_id", "answer"):
+    told = answers.order_by("question", "pk").values_list("question", stored("rater_id"), "answer")
+    for question, rater, answer in told:
         if rater in columns.raters:
             groups.setdefault(question, {})[columns.raters[rater]] = answer
     return columns.table(
@@ -132,6 +147,41 @@ def read(programme: Programme, *, names: bool = False, newest: int | None = None
         gold_floor=rules_of(programme.settings).gold_floor,
         points=_points(programme),
     )
+
+
+def stored(name: str) -> Any:
+    """A field as the database gives it: making an id, a time or a payload of each of a million costs a minute."""
+    from django.db.models import ExpressionWrapper, F, TextField
+
+    return ExpressionWrapper(F(name), output_field=TextField())
+
+
+def _fill(columns: _Columns, rows: Any, newest: int | None, *, again: bool = False) -> None:
+    """Read judgments; payloads and orders that are written alike are read once and shared."""
+    names = ("item_id", "rater_id", "judgment__payload", "created", "judgment__order", "guideline_id")
+    told = rows.values_list(*(stored(name) for name in names), "judgment__active_ms")
+    payloads: dict[str, Mapping[str, Any]] = {}
+    orders: dict[str, int] = {}
+    given = list(told.order_by("-pk")[:newest])[::-1] if newest else told.order_by("pk").iterator()
+    for item, rater, payload, created, order, guideline, ms in given:
+        if payload not in payloads:
+            payloads[payload] = json.loads(payload)
+        if order not in orders:
+            shown = json.loads(order)
+            orders[order] = int(shown[0]) if shown else -1
+        columns.add(item, rater, again, payloads[payload], _moment(created), ms, orders[order], guideline)
+
+
+def _moment(created: Any) -> float:
+    """Seconds since 1970; SQLite keeps times as texts, in UTC."""
+    if isinstance(created, str):
+        return datetime.fromisoformat(created).replace(tzinfo=UTC).timestamp()
+    return float(created.timestamp())
+
+
+def _key(given: Any) -> UUID:
+    """An id, which SQLite keeps as a text."""
+    return given if isinstance(given, UUID) else UUID(given)
 
 
 def _points(programme: Programme) -> dict[str, int]:
@@ -151,7 +201,7 @@ def _raters(programme: Programme, codes: Mapping[Any, int], *, names: bool) -> l
     masks = pseudonyms(str(programme.pk))
     found = Rater.objects.filter(programme=programme).select_related("account").in_bulk(field_name="pk")
     made = []
-    for key in codes:
+    for key in map(_key, codes):
         rater = found[key]
         agent = rater.kind in (RaterKind.AI, RaterKind.SIMULATED)
         own = rater.account.username if rater.account else rater.name
@@ -166,25 +216,30 @@ def _items(programme: Programme, codes: Mapping[Any, int], *, few: bool) -> list
 
     from heedful.feedback.models import Item, ItemCompletion
 
-    parts: dict[Any, tuple[list[int], list[str]]] = {}
-    found: dict[Any, tuple[str, str, str]] = {}
-    keys = list(codes)
-    chunks: Iterable[list[Any] | None] = [keys[i : i + CHUNK] for i in range(0, len(keys), CHUNK)] if few else [None]
+    answers: list[tuple[tuple[int, ...], tuple[str, ...]]] = [((), ())] * len(codes)
+    infos: list[ItemInfo | None] = [None] * len(codes)
+    same: dict[Any, Any] = {}
+    keys = [_key(key) for key in codes] if few else []
+    chunks: Iterable[list[UUID] | None] = [keys[i : i + CHUNK] for i in range(0, len(keys), CHUNK)] if few else [None]
     for chunk in chunks:
         entries = ItemCompletion.objects.filter(item__programme=programme, item__kind__in=verdicts.COMPARABLE)
         rows = Item.objects.filter(programme=programme, kind__in=verdicts.COMPARABLE)
         if chunk is not None:
             entries, rows = entries.filter(item__in=chunk), rows.filter(pk__in=chunk)
         sized = entries.annotate(size=Length("completion__text")).order_by("item", "index")
-        for item, size, policy in sized.values_list("item_id", "size", "completion__policy").iterator():
+        told = sized.values_list(stored("item_id"), "size", "completion__policy").iterator()
+        for item, parts in groupby(told, key=itemgetter(0)):
             if item in codes:
-                lengths, policies = parts.setdefault(item, ([], []))
-                lengths.append(size)
-                policies.append(policy)
-        for key, *rest in rows.values_list("pk", "kind", "prompt__key", "batch__name").iterator():
-            if key in codes:
-                found[key] = (rest[0], rest[1], rest[2])
-    return [ItemInfo(str(key), *found[key], tuple(parts[key][0]), tuple(parts[key][1])) for key in codes]
+                _, lengths, policies = zip(*parts, strict=True)
+                answers[codes[item]] = same.setdefault(lengths, lengths), same.setdefault(policies, policies)
+        asked = rows.values_list(stored("id"), "kind", "prompt__key", "batch__name")
+        for item, kind, prompt, batch in asked.iterator():
+            if item in codes:
+                at = codes[item]
+                shared = (same.setdefault(one, one) for one in (kind, prompt, batch))
+                infos[at] = ItemInfo(str(_key(item)), *shared, *answers[at])
+    assert all(info is not None for info in infos), "a judgment's item is gone"
+    return infos  # type: ignore[return-value]
 
 
 def pull(client: FeedbackClient, programme: str) -> JudgmentTable:
@@ -210,7 +265,8 @@ def pull(client: FeedbackClient, programme: str) -> JudgmentTable:
             again = row.pass_number > 1
             if row.item in infos and (not again or purpose == "check"):
                 kinds[row.rater] = row.rater_kind
-                said = (row.payload, row.created, row.active_ms, row.order, row.guideline)
+                first = row.order[0] if row.order else -1
+                said = (row.payload, row.created.timestamp(), row.active_ms, first, row.guideline)
                 columns.add(row.item, row.rater, again, *said)
     raters = [RaterInfo(f"rater {key[:8]}", kinds[key]) for key in columns.raters]
     return columns.table(programme, raters, [infos[key] for key in columns.items])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ LONGER, TIE, ANSWERS_OF, POINTS_FOR = "the longer answer", "a tie", "answers of 
 """What raters may prefer; the last two go before the name of a policy, or of an attribute."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RaterInfo:
     """Who judged."""
 
@@ -41,7 +42,7 @@ class RaterInfo:
     """The store's id; empty where it was not told."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ItemInfo:
     """What was judged."""
 
@@ -85,9 +86,19 @@ class JudgmentTable:
     points: Mapping[str, int] = field(default_factory=dict)
     """The highest point of each attribute; 5 where it is not told."""
 
+    @cached_property
+    def kind(self) -> Codes:
+        """[items] place in `verdicts.COMPARABLE`."""
+        return np.array([verdicts.COMPARABLE.index(one.kind) for one in self.items], dtype=np.int64)
+
+    @cached_property
+    def strength(self) -> Codes:
+        """[N] of comparisons, above 0 for b; 0 of everything else."""
+        return np.fromiter((said.get("strength", 0) for said in self.payload), dtype=np.int64, count=len(self.payload))
+
     def of_kind(self, *kinds: str) -> Codes:
         """Rows of first judgments of such items."""
-        wanted = np.array([one.kind in kinds for one in self.items], dtype=bool)
+        wanted = np.isin(self.kind, [verdicts.COMPARABLE.index(kind) for kind in kinds])
         return np.flatnonzero(wanted[self.item] & ~self.again) if len(self.item) else np.zeros(0, dtype=np.int64)
 
 
@@ -114,7 +125,7 @@ def aspects(table: JudgmentTable) -> list[Aspect]:
     """Everything that raters of this programme can agree on: comparisons, rankings, and each attribute."""
     found: list[Aspect] = []
     rows = table.of_kind("pairwise")
-    strength = np.array([int(table.payload[i]["strength"]) for i in rows], dtype=np.int64)
+    strength = table.strength[rows]
     side = np.sign(strength)
     everything = np.ones(len(rows), dtype=bool)
 
@@ -181,28 +192,44 @@ def choice(kind: str, payload: Mapping[str, Any]) -> str:
 def judged(table: JudgmentTable) -> Judged:
     """First judgments of comparable items, as rater cards read them."""
     rows = table.of_kind(*verdicts.COMPARABLE)
-    kinds = [table.items[i].kind for i in table.item[rows]]
-    value = np.array([choice(kind, table.payload[i]) for kind, i in zip(kinds, rows, strict=True)], dtype="U9")
+    item = table.item[rows]
+    pairwise = table.kind[item] == verdicts.COMPARABLE.index("pairwise")
+    value = _choices(table, rows, pairwise)
     size = np.array([int(np.log2(1 + sum(one.lengths))) for one in table.items], dtype=np.int64)
-    names = {kind: place for place, kind in enumerate(verdicts.COMPARABLE)}
-    stratum = np.array([names[kind] for kind in kinds], dtype=np.int64) * 64 + size[table.item[rows]]
+    stratum = table.kind[item] * 64 + size[item]
     first = np.full(len(rows), np.nan)
-    pairwise = np.array([kind == "pairwise" for kind in kinds], dtype=bool)
-    known = pairwise & (table.first[rows] >= 0) & (value != "tie")
-    first[known] = (value[known] == "a") == (table.first[rows][known] == 0)
+    strength, shown = table.strength[rows], table.first[rows]
+    known = pairwise & (shown >= 0) & (strength != 0)
+    first[known] = (strength[known] < 0) == (shown[known] == 0)
     answers = np.array([len(one.lengths) if len(one.lengths) > 1 else 5 for one in table.items], dtype=np.int64)
-    item, times = table.item[rows], (table.when[rows], table.seconds[rows])
+    times = table.when[rows], table.seconds[rows]
     return Judged(item, table.rater[rows], value, *times, stratum, first, answers[item])
+
+
+def _choices(table: JudgmentTable, rows: Codes, pairwise: NDArray[np.bool_]) -> Codes:
+    """[rows] a number for each different `choice`."""
+    known = {"a": 0, "tie": 1, "b": 2}
+    value = np.sign(table.strength[rows]) + 1
+    for place in np.flatnonzero(~pairwise).tolist():
+        row = rows[place]
+        said = choice(table.items[table.item[row]].kind, table.payload[row])
+        value[place] = known.setdefault(said, len(known))
+    return value
 
 
 def repeats(table: JudgmentTable) -> Repeats | None:
     """Items that a rater judged twice; None where there is none."""
-    before = {(int(table.item[i]), int(table.rater[i])): int(i) for i in table.of_kind(*verdicts.COMPARABLE)}
+    second = np.flatnonzero(table.again)
+    if not len(second):
+        return None
+    rows = table.of_kind(*verdicts.COMPARABLE)
+    rows = rows[np.isin(table.item[rows], table.item[second])]
+    before = {(int(table.item[i]), int(table.rater[i])): int(i) for i in rows}
     found = []
-    for i in np.flatnonzero(table.again).tolist():
+    for i in second.tolist():
         kind = table.items[table.item[i]].kind
         earlier = before.get((int(table.item[i]), int(table.rater[i])))
-        if earlier is not None and kind in verdicts.COMPARABLE:
+        if earlier is not None:
             found.append((int(table.rater[i]), choice(kind, table.payload[earlier]), choice(kind, table.payload[i])))
     if not found:
         return None
@@ -228,25 +255,20 @@ def outcomes(table: JudgmentTable, *, most_policies: int = 4) -> list[Outcomes]:
     What is the same in every judgment is left out.
     """
     rows = table.of_kind("pairwise")
-    strength = np.array([int(table.payload[i]["strength"]) for i in rows], dtype=np.int64)
+    item, strength = table.item[rows], table.strength[rows]
     for_b = (np.sign(strength) + 1) / 2
-    infos = [table.items[i] for i in table.item[rows]]
-    longer = np.array([_second(one.lengths) for one in infos], dtype=np.float64)
-    found = [_oriented(LONGER, rows, for_b, longer)]
-    counts: dict[str, int] = defaultdict(int)
-    for one in infos:
-        if len(one.policies) == 2 and one.policies[0] != one.policies[1]:
-            for policy in one.policies:
-                counts[policy] += bool(policy)
-    named = sorted(counts, key=lambda name: (-counts[name], name))
+    longer = np.array([_second(one.lengths) for one in table.items], dtype=np.float64)
+    found = [_oriented(LONGER, rows, for_b, longer[item])]
+    known: dict[str, int] = {}
+    sides = np.array([_sides(one.policies, known) for one in table.items], dtype=np.int64).reshape(-1, 2)
+    counts = np.bincount(sides[item][sides[item] >= 0], minlength=len(known))
+    named = sorted(
+        (name for name, code in known.items() if counts[code]), key=lambda name: (-counts[known[name]], name)
+    )
     for policy in named[: most_policies if len(named) > 2 else 1]:  # of two, one's gain is the other's loss
-        place = [
-            float(one.policies.index(policy))
-            if policy in one.policies and one.policies[0] != one.policies[1]
-            else np.nan
-            for one in infos
-        ]
-        found.append(_oriented(f"{ANSWERS_OF}{policy}", rows, for_b, np.array(place)))
+        here = sides == known[policy]
+        place = np.where(here.any(1), here[:, 1].astype(np.float64), np.nan)
+        found.append(_oriented(f"{ANSWERS_OF}{policy}", rows, for_b, place[item]))
     found.append(Outcomes(TIE, rows, (strength == 0).astype(np.float64)))
     found += [
         Outcomes(f"{POINTS_FOR}{one.name}", one.row, one.value.astype(np.float64), points=True)
@@ -258,8 +280,7 @@ def outcomes(table: JudgmentTable, *, most_policies: int = 4) -> list[Outcomes]:
 def item_outcomes(table: JudgmentTable) -> tuple[Codes, Codes, Floats]:
     """(item, row, value) of comparisons, 1 where b is preferred: for differences on single items."""
     rows = table.of_kind("pairwise")
-    sign = np.array([np.sign(int(table.payload[i]["strength"])) for i in rows], dtype=np.float64)
-    return table.item[rows], rows, (sign + 1) / 2
+    return table.item[rows], rows, (np.sign(table.strength[rows]) + 1) / 2
 
 
 def _oriented(topic: str, rows: Codes, for_b: Floats, second: Floats) -> Outcomes:
@@ -272,3 +293,11 @@ def _second(lengths: Sequence[int]) -> float:
     if len(lengths) != 2 or lengths[0] == lengths[1]:
         return float("nan")
     return float(lengths[1] > lengths[0])
+
+
+def _sides(policies: Sequence[str], known: dict[str, int]) -> tuple[int, int]:
+    """Codes of the two policies of a comparison, -1 where one is unknown; (-1, -1) where they are the same."""
+    if len(policies) != 2 or policies[0] == policies[1]:
+        return -1, -1
+    first, second = (known.setdefault(one, len(known)) if one else -1 for one in policies)
+    return first, second

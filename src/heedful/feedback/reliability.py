@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from heedful.core import agreement_advice as advice
 from heedful.core.agreement import Coefficient, Votes, across, alpha, gwet, raw, tabulate
 from heedful.core.ceilings import ANCHORS, Anchor, Ceiling, accuracy_ceiling
+from heedful.core.codes import coded
 from heedful.core.concordance import Concordance, concordance
 from heedful.core.rater_cards import RaterCard, cards
 from heedful.core.statistics import Interval
@@ -106,9 +107,10 @@ def reliability(
         ValueError: the population names a question or an answer that nobody gave.
     """
     found = views.aspects(table)
-    draw = _Draw(np.unique([item.prompt for item in table.items], return_inverse=True)[1], samples, seed)
+    draw = _Draw(_places(item.prompt for item in table.items)[1], samples, seed)
     named = {one.name: one for one in found}
     choices = [one for one in found if one.name in (views.COMPARED, views.DECIDED, views.STRONG, views.RANKED)]
+    scored = [one for one in found if one not in choices]
     main = named.get(views.COMPARED) or named.get(views.RANKED) or (found[0] if found else None)
     groups = None if table.groups is None else group_figures(table, main, population=population, seed=seed)
     sources, sources_do = _sources(draw, main, table)
@@ -122,11 +124,9 @@ def reliability(
         programme=table.programme,
         judgments=int((~table.again).sum()),
         raters=len(table.raters),
-        items=len(np.unique(table.item)),
-        kinds=tuple(_told(draw.row("all", one), one) for one in choices if draw.has_pairs(one)),
-        attributes=tuple(
-            _told(draw.row("all", one), one) for one in found if one not in choices and draw.has_pairs(one)
-        ),
+        items=len(coded(table.item)[0]),
+        kinds=tuple(_told(row, one) for one in choices if (row := draw.row("all", one))),
+        attributes=tuple(_told(row, one) for one in scored if (row := draw.row("all", one))),
         sources=sources,
         sources_do=sources_do,
         batches=_batches(draw, main, table),
@@ -162,16 +162,13 @@ class _Draw:
             values=list(one.scale),
         )
 
-    def has_pairs(self, one: Aspect, chosen: NDArray[np.bool_] | None = None) -> bool:
-        """Whether any unit was judged twice."""
-        units = one.unit if chosen is None else one.unit[chosen]
-        return len(np.unique(units)) < len(units)
-
     def row(
         self, part: str, one: Aspect, chosen: NDArray[np.bool_] | None = None, *, full: bool = True
-    ) -> AgreementRow:
-        """A row of figures; raw agreement alone unless `full`."""
+    ) -> AgreementRow | None:
+        """A row of figures, raw agreement alone unless `full`; None where no unit was judged twice."""
         votes = self.votes(one, chosen)
+        if not votes.items:
+            return None
         made = AgreementRow(part, one.name, self.of(raw(), votes), judgments=votes.judgments, items=votes.items)
         if not full:
             return made
@@ -194,21 +191,18 @@ def _told(row: AgreementRow, one: Aspect) -> AgreementRow:
         per_item = round(row.judgments / max(1, row.items))
         return replace(row, do=advice.on_agreement(row.raw, row.items, per_item=min(per_item, 9)))
     assert row.alpha is not None
-    return replace(row, do=advice.on_attribute(row.alpha))
+    return replace(row, do=advice.on_attribute(row.alpha, row.items))
 
 
 def _sources(draw: _Draw, main: Aspect | None, table: JudgmentTable) -> tuple[tuple[AgreementRow, ...], str]:
     """Raw agreement within each kind of rater, and of people with machines."""
     if main is None:
         return (), ""
-    kinds = np.array([rater.kind for rater in table.raters])
-    own = kinds[main.rater]
-    rows = [
-        draw.row(kind, main, own == kind)
-        for kind in dict.fromkeys(sorted(set(own.tolist()), key=lambda kind: (kind != "person", kind)))
-        if draw.has_pairs(main, own == kind)
-    ]
-    machine = np.isin(own, MACHINES)
+    names, kind_of = _places(rater.kind for rater in table.raters)
+    own = kind_of[main.rater]
+    there = sorted(coded(own)[0].tolist(), key=lambda code: (names[code] != "person", names[code]))
+    rows = [row for code in there if (row := draw.row(names[code], main, own == code))]
+    machine = np.isin(kind_of, [code for code, name in enumerate(names) if name in MACHINES])[main.rater]
     if not machine.any():
         return tuple(rows), ""
     crossed = None
@@ -228,17 +222,17 @@ def _sources(draw: _Draw, main: Aspect | None, table: JudgmentTable) -> tuple[tu
 def _batches(draw: _Draw, main: Aspect | None, table: JudgmentTable) -> tuple[AgreementRow, ...]:
     if main is None:
         return ()
-    batch = np.array([item.batch for item in table.items])[main.item]
-    names = list(dict.fromkeys(batch.tolist()))
-    return tuple(draw.row(name, main, batch == name) for name in names if draw.has_pairs(main, batch == name))
+    names, of_item = _places(item.batch for item in table.items)
+    batch = of_item[main.item]
+    return tuple(row for code, name in enumerate(names) if (row := draw.row(name, main, batch == code)))
 
 
 def _time(draw: _Draw, main: Aspect | None, table: JudgmentTable) -> tuple[AgreementRow, ...]:
     """Raw agreement by period: units by their last judgment; days, weeks or more, so that there are twelve at most."""
-    if main is None or not draw.has_pairs(main):
+    if main is None:
         return ()
     when = table.when[main.row]
-    units, unit = np.unique(main.unit, return_inverse=True)
+    units, unit = coded(main.unit)
     last = np.full(len(units), -np.inf)
     np.maximum.at(last, unit, when)
     day = np.floor(last / DAY)
@@ -247,10 +241,9 @@ def _time(draw: _Draw, main: Aspect | None, table: JudgmentTable) -> tuple[Agree
     period = ((day - day.min()) // step)[unit]
     rows = []
     for number in np.unique(period).tolist():
-        chosen = period == number
-        if draw.has_pairs(main, chosen):
-            begins = np.datetime64(int(day.min() + number * step), "D")
-            rows.append(draw.row(str(begins), main, chosen, full=False))
+        begins = np.datetime64(int(day.min() + number * step), "D")
+        row = draw.row(str(begins), main, period == number, full=False)
+        rows += [row] if row is not None else []
     return tuple(rows)
 
 
@@ -267,14 +260,21 @@ def _ceiling(draw: _Draw, named: Mapping[str, Aspect]) -> CeilingRange | None:
     one = named.get(views.DECIDED) or named.get(views.RANKED)
     if one is None:
         return None
-    chosen = one.value != 0
-    if not draw.has_pairs(one, chosen):
+    votes = draw.votes(one, one.value != 0)
+    if not votes.items:
         return None
-    found = draw.of(raw(), draw.votes(one, chosen))
+    found = draw.of(raw(), votes)
     ends = [end if end == end else found.mean for end in (found.low, found.high)]
     middle = accuracy_ceiling(found.mean)
     widest = Ceiling(accuracy_ceiling(ends[0]).low, accuracy_ceiling(ends[1]).high)
     return CeilingRange(found, middle, widest, advice.on_ceiling(middle))
+
+
+def _places(given: Iterable[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Different names as they first come, and where among them each stands."""
+    known: dict[str, int] = {}
+    codes = [known.setdefault(name, len(known)) for name in given]
+    return list(known), np.array(codes, dtype=np.int64)
 
 
 def _named(card: RaterCard, names: Mapping[int, str]) -> RaterCard:

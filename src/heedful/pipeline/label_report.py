@@ -27,7 +27,8 @@ MODELLED = (
 
 
 def labels_of(records: Sequence[Preference], raters: str = "raters", *, seed: int = 0) -> Labels | None:
-    """The labels' agreement, beside what others report and the ceiling that it sets; None where no pair has two votes.
+    """The labels' agreement, beside what others report and the ceiling that it sets; None where no pair has two votes
+    and no model of the raters spoke.
 
     A vote for neither counts half for each answer in a share, so two of them look like one vote for each; one alone is
     left out.
@@ -38,15 +39,18 @@ def labels_of(records: Sequence[Preference], raters: str = "raters", *, seed: in
         seed: of the bootstrap over prompts.
     """
     several = [record for record in records if record.votes >= 2]
-    if not several:
+    known = sorted({str(record.consensus) for record in records} - {""})
+    methods = [method for method in known if method not in SHARES]
+    if not several and not methods:
         return None
-    mean = sum(record.votes for record in several) / len(several)
-    told = f"{len(several):,} of {len(records):,} pairs were judged by two {raters} or more, {mean:.1f} on average."
-    methods = sorted({str(record.consensus) for record in records} - set(SHARES))
+    mean = sum(record.votes for record in several) / max(1, len(several))
+    told = f"{len(several):,} of {len(records):,} pairs were judged by two {raters} or more"
+    told += f", {mean:.1f} on average." if several else "."
+    if known:
+        told += f" Their probabilities come of the consensus {', '.join(known)}."
     counts = split_votes(several)
     if methods or counts is None:
-        named = f" (consensus: {', '.join(methods)})" if methods else ""
-        return Labels(MODELLED, (), (told.removesuffix(".") + named + ".",))
+        return Labels(MODELLED, (), (told,))
     votes = _votes(counts, [prompt_key(record.prompt) for record in several])
     if not votes.pairs:
         return None

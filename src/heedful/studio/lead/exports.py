@@ -16,9 +16,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
+from heedful.core.consensus import METHODS
 from heedful.errors import HeedfulError
 from heedful.feedback import exports as service
 from heedful.feedback import snapshots as snapshot_service
+from heedful.feedback.export_votes import SHARE
 from heedful.feedback.models import Batch, Programme, Purpose, RaterKind, Role, Snapshot
 from heedful.studio.access import requires
 from heedful.studio.lead import export_files
@@ -28,7 +30,7 @@ from heedful.studio.security import limited
 
 FORMATS = (
     ("trl-preference", gettext_lazy("Preferences for TRL: prompt, chosen, rejected; ties in a file beside")),
-    ("heedful", gettext_lazy("Preferences for heedful: both answers with the share of votes, ties too")),
+    ("heedful", gettext_lazy("Preferences for heedful: both answers with the probability of each, ties too")),
     ("ranking", gettext_lazy("Rankings: all answers with their ranks, a row a rater")),
     ("unpaired", gettext_lazy("Unpaired: one answer, good or bad")),
     ("sft", gettext_lazy("SFT: demonstrations and corrected answers")),
@@ -40,6 +42,15 @@ MARGINS = (
     ("strength", gettext_lazy("strength: 1, 2 or 3, the mean of the votes")),
     ("scaled", gettext_lazy("scaled: the strength over 3, so 0 to 1")),
 )
+CONSENSUS = {
+    "share": gettext_lazy("the share of the votes"),
+    "majority": gettext_lazy("the majority: 1, 0, or a half where votes balance"),
+    "weighted": gettext_lazy("votes weighed by how often raters agree with gold, or with the others"),
+    "dawid-skene": gettext_lazy("Dawid and Skene: each rater's own errors"),
+    "mace": gettext_lazy("MACE: who knows, and who guesses"),
+    "rater-aware": gettext_lazy("rater-aware: care, position and length of each rater"),
+}
+"""What each of `heedful.core.consensus.METHODS` is called."""
 
 
 class Chosen(forms.Form):
@@ -95,6 +106,15 @@ class ExportForm(Chosen):
         required=False,
         help_text=gettext_lazy("Of preferences: how a strength becomes a margin."),
     )
+    consensus = forms.ChoiceField(
+        label=gettext_lazy("Probability by"),
+        choices=[(name, CONSENSUS[name]) for name in METHODS],
+        required=False,
+        help_text=gettext_lazy(
+            "Of preferences. All but the share and the majority weigh raters by what they said, also of gold; with one "
+            "judgment an item and no gold they know no more than the share."
+        ),
+    )
     attribute = forms.ChoiceField(
         label=gettext_lazy("Compare scored answers by"),
         required=False,
@@ -129,14 +149,25 @@ class ExportForm(Chosen):
         snapshot.queryset = programme.snapshots.filter(training=True).order_by("-created")
         snapshot.label_from_instance = lambda one: one.name  # type: ignore[attr-defined]
         self.order_fields(
-            ["format", "margin", "attribute", "adjudicated", "best", "batches", "raters", "include_surplus"]
+            [
+                "format",
+                "consensus",
+                "margin",
+                "attribute",
+                "adjudicated",
+                "best",
+                "batches",
+                "raters",
+                "include_surplus",
+            ]
         )
 
     def options(self) -> dict[str, Any]:
         """What a valid form says, as `heedful.feedback.exports.export` takes it."""
         given = self.cleaned_data
         names = ("attribute", "adjudicated", "best", "snapshot")
-        return self.filters() | {name: given[name] for name in names} | {"margin": given["margin"] or "none"}
+        chosen = {"margin": given["margin"] or "none", "consensus": given["consensus"] or SHARE}
+        return self.filters() | {name: given[name] for name in names} | chosen
 
 
 @limited("export", 30, 300)
@@ -144,7 +175,7 @@ class ExportForm(Chosen):
 @requires(Role.MANAGER)
 def export(request: Request, slug: str) -> HttpResponse:
     """The form; what it asks for is written, counted, and waits to be fetched for an hour."""
-    start = {"snapshot": request.GET.get("snapshot"), "format": "trl-preference", "margin": "none"}
+    start = {"snapshot": request.GET.get("snapshot"), "format": "trl-preference", "margin": "none", "consensus": SHARE}
     form = ExportForm(request.programme, request.POST or None, initial=start)
     if request.method == "POST" and form.is_valid():
         ending = ".jsonl.gz" if form.cleaned_data["packed"] else ".jsonl"
@@ -172,7 +203,9 @@ def _ready(request: Request, key: str) -> export_files.Ready:
 @requires(Role.MANAGER)
 def export_ready(request: Request, slug: str, key: str) -> HttpResponse:
     """What was written and what was left out, with its files."""
-    return render(request, "studio/lead/export_ready.html", {"ready": _ready(request, key)})
+    ready = _ready(request, key)
+    consensus = CONSENSUS.get(ready.report.get("consensus", ""), "")
+    return render(request, "studio/lead/export_ready.html", {"ready": ready, "consensus": consensus})
 
 
 @requires(Role.MANAGER)
