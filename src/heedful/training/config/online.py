@@ -421,6 +421,9 @@ class OnlineConfig:
 class LeashedConfig(OnlineConfig):
     """What every method has that pays for the KL to the reference in its reward or its loss."""
 
+    reference: str | None = None
+    """The policy that the KL is paid against; None: the one that the run starts from. Give the SFT model where a policy
+    that was trained before goes on, so that its leash stays where it was."""
     kl: BaseKLConfig = BaseKLConfig()
     update: PassesConfig = UpdateConfig()
 
