@@ -30,12 +30,12 @@ CHECK_EVERY, POOL_EVERY, POOL = 2, 2, 64
 """Checks ask every second unseen phrasing; best-of-n every second of those, with so many answers to each."""
 REWARD = {"batch_size": 32, "epochs": 2, "optimiser": {"learning_rate": 1e-3}, "run": {"tensorboard": False}}
 PPO = {
-    "steps": 28,
+    "steps": 16,
     "rollout": {"prompts_per_step": 32},
-    "optimiser": {"learning_rate": 1e-4, "schedule": "constant"},
-    "run": {"tensorboard": False, "evaluate_every": 0, "sample_every": 0, "checkpoint_every": 14},
+    "optimiser": {"learning_rate": 2e-4, "schedule": "constant"},
+    "run": {"tensorboard": False, "evaluate_every": 0, "sample_every": 0, "checkpoint_every": 8},
 }
-CHECKS = {"every_kl": 1.5, "every_steps": 4}
+CHECKS = {"every_kl": 2.0, "every_steps": 2}
 
 
 def embedded(out: Path, seed: int) -> Embedded:
