@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,11 +29,12 @@ REPLAYS = 100
 class Track:
     """One PPO run, or several that follow each other, at its checks; the first is the starting policy at step 0.
 
-    Gold and proxy are means over the prompts of the checks. The KL of a check is the mean over three rollouts: that of
-    the policy which was checked, the one before and the one after.
+    Gold and proxy are means over the prompts of the checks. The KL of a step is the mean over three rollouts: that of
+    the policy which the step left, the one before and the one after; at the end of a run those that there are.
     """
 
     seed: int
+    rows: list[dict[str, float]]
     steps: list[int]
     kl: list[float]
     gold: list[float]
@@ -54,8 +55,8 @@ class Track:
         return ruled(self.checks)
 
     def kl_at(self, step: int) -> float:
-        """The KL of a check."""
-        return self.kl[self.steps.index(step)]
+        """The KL of a step."""
+        return kl_near(self.rows, step)
 
     def gain(self, of: str, at: Sequence[float]) -> Floats:
         """Gold or proxy less the starting policy's, between checks by straight lines; not a number beyond the last."""
@@ -64,11 +65,17 @@ class Track:
         return np.interp(at, reached, values, right=np.nan)
 
 
+def kl_near(rows: Sequence[Mapping[str, float]], step: int) -> float:
+    """The KL of the policy that a step left; row i is of the rollout of the policy that i steps left."""
+    near = rows[max(0, step - 1) : step + 2]
+    return float(np.mean([row["kl"] for row in near])) if step else 0.0
+
+
 def read_track(world: World, seed: int, folders: Sequence[Path]) -> Track | None:
     """A run's checks; None where it is not there. Runs that follow each other are one, their steps counted on."""
     from heedful.monitoring.checks import Reply, check_from_json
 
-    steps, kl, gold, proxy, checks, replies = [], [], [], [], [], {}
+    steps, gold, proxy, checks, replies, every = [], [], [], [], {}, []
     spreads = (1.0, 1.0)
     prompts = [prompt.prompt for prompt in world.prompts("phrasing")][:: runs.CHECK_EVERY]
     before = 0
@@ -85,13 +92,13 @@ def read_track(world: World, seed: int, folders: Sequence[Path]) -> Track | None
             else:
                 checks.append(check_from_json(kept["check"]))
             steps.append(before + step)
-            near = rows[max(0, step - 1) : step + 2] if step else []
-            kl.append(float(np.mean([row["kl"] for row in near])) if near else 0.0)
             gold.append(float(values.mean()))
             proxy.append(float(np.mean([r.reward for r in told])))
             replies[before + step] = told
-        before += len(rows)
-    return Track(seed, steps, kl, gold, proxy, *spreads, checks, replies) if steps else None
+        every += rows
+        before = len(every)
+    kl = [kl_near(every, step) for step in steps]
+    return Track(seed, every, steps, kl, gold, proxy, *spreads, checks, replies) if steps else None
 
 
 @dataclass(frozen=True)
@@ -185,5 +192,15 @@ def budget_from_others(study: Study, crowd: str, seed: int) -> tuple[float | Non
 
 
 def stop_at_budget(track: Track, budget: float) -> int | None:
-    """The first check at which the watch would stop a run with a budget: 1.25 of it is passed."""
-    return next((step for step, kl in zip(track.steps, track.kl, strict=True) if kl > 1.25 * budget), None)
+    """The step at which the watch's sign of the KL stops a run that has a budget; None where it does not."""
+    from heedful.monitoring.monitor import Monitor, replay
+    from heedful.monitoring.signs import Tier, limits_of_run
+
+    limits = limits_of_run(kl_target=None, kl_budget=budget, reward_high=None, low_precision=False)
+    alarms = replay(track.rows, Monitor({"kl": limits["kl"]}))
+    return next((alarm.step for alarm in alarms if alarm.tier == Tier.STOP), None)
+
+
+def best_until(track: Track, step: int) -> int:
+    """Whose weights the rule has kept by a step."""
+    return ruled([check for check in track.checks if check.step <= step]).best

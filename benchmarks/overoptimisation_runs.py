@@ -32,10 +32,12 @@ REWARD = {"batch_size": 32, "epochs": 2, "optimiser": {"learning_rate": 1e-3}, "
 PPO = {
     "steps": 16,
     "rollout": {"prompts_per_step": 32},
-    "optimiser": {"learning_rate": 2e-4, "schedule": "constant"},
+    "optimiser": {"learning_rate": 3e-4, "schedule": "constant"},
     "run": {"tensorboard": False, "evaluate_every": 0, "sample_every": 0, "checkpoint_every": 8},
 }
 CHECKS = {"every_kl": 2.0, "every_steps": 2}
+FAR = 12.0
+"""Nats at which a run ends: what matters has happened by then."""
 
 
 def embedded(out: Path, seed: int) -> Embedded:
@@ -154,15 +156,20 @@ def run_pool(work: Embedded, reward: Path) -> dict[str, Any]:
 
 
 def ppo_run(work: Embedded, reward: str, out: Path, *, beta: float, mode: str = "warn", **over: Any) -> Path:
-    """PPO against a reward, with fresh checks by the world's truth; its folder."""
+    """PPO against a reward, with fresh checks by the world's truth, to its last step or `FAR` nats; its folder."""
     from heedful.pipeline.embedded import merge
     from heedful.pipeline.stages.online import run_ppo
     from heedful.training.config.online import PPOConfig
+    from heedful.training.run import Watch
+    from heedful.training.state import Event, Step, Stop
+
+    def far(step: Step) -> list[Event]:
+        return [Stop(f"{FAR:g} nats")] if step.metrics["kl"] >= FAR else []
 
     gold = {"judge": f"world:{work.seed}", "prompts": str(work.out / "checks.jsonl"), **CHECKS}
     own = {"model": str(sft(work)), "reward": reward, "data": str(work.data("prompts-train")), "out": out}
     settings = merge(PPO, {**own, "kl": {"coefficient": beta}, "watch": {"mode": mode, "gold": gold}})
-    run_ppo(work.config(PPOConfig, "ppo", **merge(settings, over)), work.display)
+    run_ppo(work.config(PPOConfig, "ppo", **merge(settings, over)), work.display, watch=lambda _: Watch(intervene=far))
     return out
 
 

@@ -14,6 +14,7 @@ from overoptimisation_read import (
     REPLAYS,
     Study,
     Track,
+    best_until,
     budget_from_others,
     gao,
     over_seeds,
@@ -109,7 +110,7 @@ def watch_figures(study: Study) -> list[dict[str, Any]]:
             row["budget"] = {"kl": nats, "reason": why}
             if nats is not None:
                 step = stop_at_budget(track, nats)
-                row["budget"] |= stopped(track, step, track.steps[-1] if step is None else step)
+                row["budget"] |= stopped(track, step, track.steps[-1] if step is None else best_until(track, step))
             rows.append(row)
     return rows
 

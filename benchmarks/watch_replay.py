@@ -125,13 +125,15 @@ class Recorded:
         def decide(asked: Sequence[Any], ours: Sequence[Reply], theirs: Sequence[Reply]) -> list[list[Vote]]:
             who = dice.integers(len(self.raters), size=len(asked))
             luck, sides = dice.random(len(asked)), dice.random(len(asked)) < 0.5
-            votes = []
-            for rater, chance, ours_first, a, b in zip(who, luck, sides, ours, theirs, strict=True):
-                own, other = self._worth[a.text][rater], self._worth[b.text][rater]
-                pair = (own, other) if ours_first else (other, own)
-                first = chance < self.raters[rater].prefers_first(np.array([pair[0]]), np.array([pair[1]]))[0]
-                votes.append([Vote(float(first == ours_first), self.raters[rater].name)])
-            return votes
+            own = np.array([self._worth[a.text][rater] for rater, a in zip(who, ours, strict=True)])
+            other = np.array([self._worth[b.text][rater] for rater, b in zip(who, theirs, strict=True)])
+            chance = np.empty(len(asked))
+            for number, rater in enumerate(self.raters):
+                rows = who == number
+                first, second = np.where(sides, own, other)[rows], np.where(sides, other, own)[rows]
+                chance[rows] = rater.prefers_first(first, second)
+            won = (luck < chance) == sides
+            return [[Vote(float(w), self.raters[r].name)] for w, r in zip(won, who, strict=True)]
 
         return decide
 
