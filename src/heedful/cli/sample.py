@@ -287,7 +287,7 @@ def _show_pairs(rows: Sequence[dict[str, Any]]) -> None:
         for side in ("a", "b"):
             text = row[side] if side in row else row[f"completion_{side}"]
             console.print(Text(f"{side}: ", style="bold green") + Text(text))
-        said = f"a is preferred: {row['probability']:g}" if "probability" in row else _worth(row)
+        said = f"probability that a is preferred: {row['probability']:g}" if "probability" in row else _worth(row)
         console.print(Text(said, style="dim"), end="\n\n")
 
 

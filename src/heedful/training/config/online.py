@@ -357,7 +357,7 @@ class OnlineConfig:
     """What every method that samples from its policy has."""
 
     model: str
-    """The policy to start from, and the reference: the SFT model."""
+    """The policy to start from, usually the SFT model; unless another is named, it is the reference too."""
     reward: str
     """A reward model (folder or hub id; its tokenizer may differ), or module:function."""
     data: str
