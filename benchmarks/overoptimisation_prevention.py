@@ -127,7 +127,7 @@ GROUPS: Mapping[str, Mapping[str, Arm]] = {
 }
 """What is tried, in the parts that run it: those that matter most first."""
 
-ALREADY = {"nothing": "few-0", "KL coefficient 0.1": "few-0.1", "more pairs (1,000)": "many-0"}
+ALREADY = {"nothing": ("few", 0.0), "KL coefficient 0.1": ("few", 0.1), "more pairs (1,000)": ("many", 0.0)}
 """Arms that are runs of the curves."""
 
 
@@ -136,7 +136,7 @@ def folders(work: Embedded, name: str) -> list[Path]:
     from heedful.files import read_manifest
 
     if name in ALREADY:
-        found = [work.out / CROWD / f"ppo-{ALREADY[name]}"]
+        found = [runs.ppo_folder(work, CROWD, *ALREADY[name])]
     else:
         home = work.out / "prevention" / slug(name)
         found = [home / "ppo-1", home / "ppo-2"] if "refresh" in name else [home / "ppo"]
@@ -161,4 +161,7 @@ def run_group(out: Path, seed: int, group: str) -> None:
             arm(work, work.out / "prevention" / slug(name))
         ends[name] = runs.end_of(work, folders(work, name)[-1])
         write_json(work.out / "prevention" / f"{slug(name)}.json", ends[name])
-    write_json(work.out / f"{group}.json", {"ends": ends, "seconds": time.monotonic() - started})
+    write_json(
+        work.out / f"{group}.json",
+        {"ends": ends, "seconds": time.monotonic() - started, "cpu_seconds": time.process_time()},
+    )

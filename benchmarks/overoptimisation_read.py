@@ -114,6 +114,7 @@ class Study:
 
 def read_study(out: Path, seeds: Sequence[int]) -> Study:
     """What is finished of some seeds."""
+    from heedful.files import read_manifest
     from heedful.world.world import World
 
     worlds = {seed: World(seed) for seed in seeds if (out / f"seed-{seed}" / "base.json").exists()}
@@ -121,13 +122,12 @@ def read_study(out: Path, seeds: Sequence[int]) -> Study:
     for seed, world in worlds.items():
         work = runs.embedded(out, seed)
         for crowd in runs.CROWDS:
-            if not (work.out / f"{crowd}.json").exists():
-                continue
-            for data, pool in json.loads((work.out / f"{crowd}.json").read_text())["best_of_n"].items():
-                study.pools.setdefault((crowd, data), {})[seed] = pool
+            for data in runs.DATA:
+                if (pool := runs.pool_file(work, crowd, data)).exists():
+                    study.pools.setdefault((crowd, data), {})[seed] = json.loads(pool.read_text(encoding="utf-8"))
             for data, beta in runs.ARMS:
-                track = read_track(world, seed, [work.out / crowd / f"ppo-{data}-{beta:g}"])
-                if track is not None:
+                folder = runs.ppo_folder(work, crowd, data, beta)
+                if read_manifest(folder) is not None and (track := read_track(world, seed, [folder])) is not None:
                     study.ppo.setdefault((crowd, data, beta), []).append(track)
         for name in [*prevention.ALREADY, *(name for group in prevention.GROUPS.values() for name in group)]:
             end = work.out / "prevention" / f"{prevention.slug(name)}.json"

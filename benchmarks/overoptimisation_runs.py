@@ -1,6 +1,6 @@
 """What `overoptimisation.py` runs: worlds, crowds, reward models, best-of-n and PPO, watched all along.
 
-All settings of the study stand here. They were chosen on seed 100 and are the same in every arm but for what
+All settings of the study stand here. They were chosen on seeds 51 and 100 and are the same in every arm but for what
 the arm names. Every run leaves its folder as `heedful` writes it; a run that is finished is not run again.
 """
 
@@ -30,10 +30,10 @@ CHECK_EVERY, POOL_EVERY, POOL = 2, 2, 64
 """Checks ask every second unseen phrasing; best-of-n every second of those, with so many answers to each."""
 REWARD = {"batch_size": 32, "epochs": 2, "optimiser": {"learning_rate": 1e-3}, "run": {"tensorboard": False}}
 PPO = {
-    "steps": 16,
-    "rollout": {"prompts_per_step": 32},
-    "optimiser": {"learning_rate": 3e-4, "schedule": "constant"},
-    "run": {"tensorboard": False, "evaluate_every": 0, "sample_every": 0, "checkpoint_every": 8},
+    "steps": 20,
+    "rollout": {"prompts_per_step": 48},
+    "optimiser": {"learning_rate": 2e-4, "schedule": "constant"},
+    "run": {"tensorboard": False, "evaluate_every": 0, "sample_every": 0, "checkpoint_every": 10},
 }
 CHECKS = {"every_kl": 2.0, "every_steps": 2}
 FAR = 12.0
@@ -91,7 +91,7 @@ def run_base(out: Path, seed: int) -> None:
     drawn = sample(policy, prompts, params, samples_per_prompt=POOL).answers
     rows = [{"texts": [a.text for a in answers], "finished": [a.finished for a in answers]} for answers in drawn]
     write_json(work.out / "pool.json", rows)
-    write_json(work.out / "base.json", {"seconds": time.monotonic() - started})
+    write_json(work.out / "base.json", {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time()})
 
 
 def votes(work: Embedded, crowd: str, pairs: Sequence[Pair], purpose: int) -> list[Preference]:
@@ -180,13 +180,23 @@ def run_crowd(out: Path, seed: int, crowd: str) -> None:
     started = time.monotonic()
     work = embedded(out, seed)
     folder = work.out / crowd
-    found: dict[str, Any] = {"best_of_n": {}}
     for data in DATA:
         reward = reward_model(work, judged(work, crowd, data), folder / f"reward-{data}")
-        found["best_of_n"][data] = run_pool(work, reward)
+        if not pool_file(work, crowd, data).exists():
+            write_json(pool_file(work, crowd, data), run_pool(work, reward))
     for data, beta in ARMS:
-        ppo_run(work, str(folder / f"reward-{data}"), folder / f"ppo-{data}-{beta:g}", beta=beta)
-    write_json(work.out / f"{crowd}.json", found | {"seconds": time.monotonic() - started})
+        ppo_run(work, str(folder / f"reward-{data}"), ppo_folder(work, crowd, data, beta), beta=beta)
+    write_json(work.out / f"{crowd}.json", {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time()})
+
+
+def pool_file(work: Embedded, crowd: str, data: str) -> Path:
+    """Where best-of-n by a crowd's reward model leaves its figures."""
+    return work.out / crowd / f"best-of-n-{data}.json"
+
+
+def ppo_folder(work: Embedded, crowd: str, data: str, beta: float) -> Path:
+    """Where an arm of PPO runs."""
+    return work.out / crowd / f"ppo-{data}-{beta:g}"
 
 
 def end_of(work: Embedded, run: Path) -> dict[str, float]:
