@@ -9,6 +9,7 @@
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make methods             nine methods side by side on the embedded world: three seeds, about an hour
 #   make labels              what labels are worth on the embedded world, and active selection: three seeds
+#   make overoptimisation    proxy and gold against KL, and where the watch stops; PREVENTION=1 also what helps
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
@@ -18,6 +19,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
 FAST ?=
+PREVENTION ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels messages lint format clean
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -91,6 +93,9 @@ methods: $(INSTALLED)
 
 labels: $(INSTALLED)
 	$(BIN)/python benchmarks/labels_study.py
+
+overoptimisation: $(INSTALLED)
+	$(BIN)/python benchmarks/overoptimisation.py $(if $(PREVENTION),--prevention)
 
 lint: $(READY)
 	$(BIN)/ruff check .

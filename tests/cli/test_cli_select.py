@@ -126,3 +126,20 @@ def test_what_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[str], argu
 def test_one_answer_a_prompt_makes_no_pair(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "policy", "--prompt", "hello", "--select", "random"]) == 2
     assert "makes no pair" in capsys.readouterr().err
+
+
+def test_a_judge_at_once_makes_preferences_that_a_reward_model_learns_from(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from heedful.data.load import DataSpec, load_preferences
+
+    out = tmp_path / "fresh.jsonl"
+    said = run(capsys, "--select", "random", "--pairs", "5", "--judge", "scores:some", "--out", str(out))
+    assert said == {"out": str(out), "pairs": 5}
+    records = load_preferences(DataSpec(str(out))).records
+    assert len(records) == 5
+    for record in records:  # the judge prefers the longer answer
+        assert record.probability == (len(record.a) > len(record.b)) + 0.5 * (len(record.a) == len(record.b))
+        assert record.votes == 1
+    assert main(["sample", "policy", "--data", "prompts.jsonl", "--judge", "scores:some"]) != 0
+    assert "none are" in capsys.readouterr().err

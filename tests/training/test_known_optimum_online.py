@@ -265,7 +265,7 @@ def test_iterative_dpo_goes_on_from_where_the_last_iteration_ended() -> None:
     follower = moving_reference_of(policy)
     moving = MovingReference(follower, config.reference.share, config.reference.steps, 8192)
     mixture = read_mixture(config.loss, config.loss_settings)
-    models = OnlineDPOModels(policy, follower, judge, mixture, moving, reference_of(policy))
+    models = OnlineDPOModels(policy, follower, judge, mixture, moving, start=reference_of(policy))
     steps = list(online_dpo(online_dpo_state(models, config), models, [Prompt(PROMPT)], config))
     found = sequence_logprobs(policy, ended=False).exp()
     assert total_variation(optimum(before, beta), optimum(before, beta / times)) > 0.2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from heedful.data.records import Conversation
     from heedful.evaluation.compare import Answer
-    from heedful.evaluation.pairs_to_judge import Members
+    from heedful.evaluation.pairs_to_judge import Members, Pair
     from heedful.training.progress import Display
 
 
@@ -43,9 +43,12 @@ class ChoiceOptions:
     """The reward models, as mean:runs/a,runs/b, or mean:runs/reward where one has an ensemble of heads."""
     diversity: float = 0.0
     """0 to 1: how much it counts that the prompts chosen are unlike each other."""
+    judge: str | None = None
+    """Have the pairs judged at once, and write preferences that heedful reward reads: a reward model or module:function
+    that gives gold scores, or world:SEED, the embedded world's truth. People judge what heedful import reads."""
 
     def __post_init__(self) -> None:
-        given = [name for name in ("pairs", "reward") if getattr(self, name) is not None]
+        given = [name for name in ("pairs", "reward", "judge") if getattr(self, name) is not None]
         given += ["diversity"] if self.diversity else []
         if self.select is None and given:
             raise HeedfulError(
@@ -70,7 +73,8 @@ class SampleConfig:
     """Answers of a policy to prompts of a file or of the command line.
 
     With --out, each answer is a JSON line that `heedful sft` can read; else answers appear on the screen. With
-    --select, pairs of answers are chosen for people to compare, and `heedful import` reads the file.
+    --select, pairs of answers are chosen for people to compare, and `heedful import` reads the file; with --judge too
+    they are compared at once, and `heedful reward` reads it.
     """
 
     policy: tyro.conf.Positional[str]
@@ -194,6 +198,8 @@ def _pair_rows(
         )
     if len(found) < wanted:
         display.say(f"{len(found)} pairs of different answers, not {wanted}: all are taken.")
+    if choice.judge is not None:
+        return _judged(choice.judge, config.loading, prompts, answers, found)
     return [
         {
             "prompt": as_messages(prompts[pair.prompt]),
@@ -205,6 +211,40 @@ def _pair_rows(
             "score": pair.score,
         }
         for pair in found
+    ]
+
+
+def _judged(
+    spec: str,
+    loading: LoadingOptions,
+    prompts: Sequence[Conversation],
+    answers: Sequence[Sequence[Answer]],
+    pairs: Sequence[Pair],
+) -> list[dict[str, Any]]:
+    """Pairs as a judge decided them: rows of heedful's own preferences. It is not told how they were chosen."""
+    from statistics import fmean
+
+    from heedful.monitoring.checks import Reply
+    from heedful.pipeline.choices import resolve_device
+    from heedful.pipeline.gold_checks import open_judge
+
+    world = spec.partition(":")[0] == "world"
+    judge = open_judge(spec, **({} if world else {"device": resolve_device(loading.device)}))
+    asked = [prompts[pair.prompt] for pair in pairs]
+    first, second = (
+        [Reply(answers[pair.prompt][side].text, answers[pair.prompt][side].finished, 0.0) for pair, side in rows]
+        for rows in ([(pair, pair.a) for pair in pairs], [(pair, pair.b) for pair in pairs])
+    )
+    return [
+        {
+            "prompt": as_messages(prompt),
+            "a": a.text,
+            "b": b.text,
+            "probability": fmean(vote.won for vote in votes),
+            "votes": len(votes),
+        }
+        for prompt, a, b, votes in zip(asked, first, second, judge(asked, first, second), strict=True)
+        if votes
     ]
 
 
@@ -245,5 +285,11 @@ def _show_pairs(rows: Sequence[dict[str, Any]]) -> None:
         for message in row["prompt"]:
             console.print(Text(f"{message['role']}: ", style="bold cyan") + Text(message["content"]))
         for side in ("a", "b"):
-            console.print(Text(f"{side}: ", style="bold green") + Text(row[f"completion_{side}"]))
-        console.print(Text(f"worth {row['score']:.4g} by {row['selected_by']}", style="dim"), end="\n\n")
+            text = row[side] if side in row else row[f"completion_{side}"]
+            console.print(Text(f"{side}: ", style="bold green") + Text(text))
+        said = f"probability that a is preferred: {row['probability']:g}" if "probability" in row else _worth(row)
+        console.print(Text(said, style="dim"), end="\n\n")
+
+
+def _worth(row: dict[str, Any]) -> str:
+    return f"worth {row['score']:.4g} by {row['selected_by']}"

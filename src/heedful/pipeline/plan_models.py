@@ -20,7 +20,7 @@ from heedful.models.storage import Precision, open_config, open_tokenizer
 from heedful.models.unit_tests import names_unit_tests
 from heedful.pipeline.choices import lora_of
 from heedful.pipeline.scratch import describe_scratch
-from heedful.training.config.online import OnlineConfig, PPOConfig
+from heedful.training.config.online import LeashedConfig, OnlineConfig, PPOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
@@ -72,6 +72,8 @@ class Casting:
         if not isinstance(config, OnlineConfig):
             return Cast({"policy": policy}, weights, None, remarks)
         weights["reference"] = 0 if self.lora else policy.weights // (2 if policy.low else 1)
+        if isinstance(config, LeashedConfig) and config.reference is not None and config.watch.mode != "off":
+            weights["policy as it began"] = weights["reference"]
         judges, more = self._judges(config.reward)
         trained = {"policy": policy}
         if isinstance(config, PPOConfig) and config.critic == "separate":

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from heedful.data.records import Prompt
 from heedful.errors import HeedfulError
-from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout
 from heedful.training.answer_logprobs import known_logprobs, lengths
 from heedful.training.batching import Example
@@ -40,8 +39,6 @@ class OnlineDPOModels(OnlineModels):
     mixture: Mixture
     moving: MovingReference | None = None
     """The reference, where it follows the policy."""
-    start: Policy | None = None
-    """The policy as it began, where the reference does not stay there."""
 
 
 @dataclass(frozen=True)

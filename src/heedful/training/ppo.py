@@ -43,6 +43,8 @@ class PPOModels:
     reward: Reward
     critic_from_reward: bool = False
     """Whether the critic began as a copy of the reward model, and so speaks on its scale."""
+    start: Policy | None = None
+    """The policy as it began, where the reference is another."""
 
     @property
     def policy(self) -> Policy:

@@ -6,7 +6,7 @@ All of it is a function of (seed, step), so that a resumed run sees the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -62,6 +62,8 @@ class OnlineModels:
     policy: Policy
     reference: Policy
     reward: Reward
+    start: Policy | None = field(default=None, kw_only=True)
+    """The policy as it began, where the reference is another or moves."""
 
     @property
     def readout(self) -> None:

@@ -32,7 +32,7 @@ from heedful.rollout.types import DecodingParams
 from heedful.training.batching import Example
 from heedful.training.checkpoint import load_checkpoint
 from heedful.training.config.common import RecordsConfig
-from heedful.training.config.online import OnlineConfig
+from heedful.training.config.online import LeashedConfig, OnlineConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
 from heedful.training.config.sft import SFTConfig
@@ -159,7 +159,10 @@ def prompts_of(records: Sequence[Demonstration | Preference | Labelled]) -> list
 
 
 def prepared(
-    loaded: Loaded[RecordT], policy: Policy, config: SFTConfig | RewardConfig | DPOConfig, display: Display
+    loaded: Loaded[RecordT],
+    policy: Policy | RewardModel,
+    config: SFTConfig | RewardConfig | DPOConfig,
+    display: Display,
 ) -> tuple[list[RecordT], list[RecordT]]:
     """Records that fit the window, as (train, held out)."""
     settings = config.records
@@ -243,7 +246,12 @@ def resume(
 
 def parents(config: StageConfig) -> dict[str, str]:
     """The models that a stage's result is made from, by role."""
-    return {"model": config.model} | ({"reward": config.reward} if isinstance(config, OnlineConfig) else {})
+    found = {"model": config.model}
+    if isinstance(config, OnlineConfig):
+        found["reward"] = config.reward
+    if isinstance(config, LeashedConfig) and config.reference is not None:
+        found["reference"] = config.reference
+    return found
 
 
 def conclude(

@@ -29,7 +29,7 @@ from heedful.pipeline.stages.common import (
     resume,
     texts_of,
 )
-from heedful.pipeline.stages.players import open_ppo_models, open_reward, settle
+from heedful.pipeline.stages.players import open_ppo_models, open_reference, open_reward, settle
 from heedful.pipeline.stages.preference import moving_reference, own_losses
 from heedful.pipeline.stages.watched import open_watch, said_by
 from heedful.pipeline.watching import Watcher, together, watch_inputs
@@ -102,25 +102,27 @@ def run_ppo(
 
 def run_rloo(config: RLOOConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
     """`heedful rloo`: REINFORCE leave-one-out against a reward; returns the manifest of the run."""
-    return run_without_critic("rloo", config, display, watch, policy_and_reference, rloo_state, rloo)
+    return run_without_critic("rloo", config, display, watch, policy_and_reference(config), rloo_state, rloo)
 
 
 def run_grpo(config: GRPOConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
     """`heedful grpo`: group relative policy optimisation; returns the manifest of the run, its form written out."""
     form = {"form": vars(config.form)}
-    return run_without_critic("grpo", config, display, watch, policy_and_reference, grpo_state, grpo, form)
+    return run_without_critic("grpo", config, display, watch, policy_and_reference(config), grpo_state, grpo, form)
 
 
 def run_reinforce(
     config: ReinforceConfig, display: Display | None = None, watch: MakeWatch | None = None
 ) -> dict[str, Any]:
     """`heedful reinforce`: REINFORCE++ against a reward; returns the manifest of the run."""
-    return run_without_critic("reinforce", config, display, watch, policy_and_reference, reinforce_state, reinforce)
+    return run_without_critic(
+        "reinforce", config, display, watch, policy_and_reference(config), reinforce_state, reinforce
+    )
 
 
 def run_raft(config: RAFTConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
     """`heedful raft`: rejection-sampling fine-tuning; returns the manifest of the run."""
-    return run_without_critic("raft", config, display, watch, policy_and_reference, raft_state, raft)
+    return run_without_critic("raft", config, display, watch, policy_and_reference(config), raft_state, raft)
 
 
 def run_online_dpo(
@@ -144,7 +146,7 @@ def run_online_dpo(
         start = reference_of(policy)
         if moving is None:
             return OnlineDPOModels(policy, start, reward, mixture)
-        return OnlineDPOModels(policy, moving.policy, reward, mixture, moving, start)
+        return OnlineDPOModels(policy, moving.policy, reward, mixture, moving, start=start)
 
     more, inputs = {"loss": mixture.describe()}, own_losses(mixture)
     return run_without_critic(
@@ -152,9 +154,14 @@ def run_online_dpo(
     )
 
 
-def policy_and_reference(policy: Policy, reward: Reward) -> OnlineModels:
-    """Who takes part in most methods: the policy, itself as it now is, and the judge."""
-    return OnlineModels(policy, reference_of(policy), reward)
+def policy_and_reference(config: LeashedConfig) -> Callable[[Policy, Reward], OnlineModels]:
+    """Who takes part in most methods: the policy, its anchor, and the judge."""
+
+    def assemble(policy: Policy, reward: Reward) -> OnlineModels:
+        reference, start = open_reference(policy, config)
+        return OnlineModels(policy, reference, reward, start=start)
+
+    return assemble
 
 
 def run_without_critic(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
+from heedful.errors import HeedfulError
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.adapters import is_adapted
 from heedful.models.one_base import SharedBase, weight_bytes
-from heedful.models.policy import Policy, reference_of
+from heedful.models.policy import Policy, load_policy, reference_of
 from heedful.models.rewards import Reward, load_reward
 from heedful.models.scalar import Critic, RewardModel
 from heedful.pipeline.stages.common import Opened, lora_of
-from heedful.training.config.online import OnlineConfig, PPOConfig
+from heedful.training.config.online import LeashedConfig, OnlineConfig, PPOConfig
 from heedful.training.ppo import PPOModels
 
 
@@ -33,17 +34,49 @@ def open_reward(stage: Opened, policy: Policy, config: OnlineConfig) -> Reward:
     return judge
 
 
+def open_reference(policy: Policy, config: LeashedConfig) -> tuple[Policy, Policy | None]:
+    """The frozen anchor of the KL; and the policy as it begins, where that is another and is looked at later.
+
+    Raises:
+        HeedfulError: a reference beside adapters, or one that reads other tokens.
+    """
+    if config.reference is None:
+        return reference_of(policy), None
+    where = f"reference ({config.reference})"
+    if is_adapted(policy.model):
+        raise HeedfulError(
+            "adapters are anchored to the base that they stand on.",
+            where=where,
+            mend="Leave the setting out, or train all weights (loading.lora_rank 0).",
+        )
+    loading = config.loading
+    reference = load_policy(
+        config.reference, template=loading.template, pad_token=loading.pad_token, device=str(policy.device)
+    )
+    if reference.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise HeedfulError(
+            "its tokens are not the policy's, so there is no KL between the two.",
+            where=where,
+            mend="Give the model that the policy was trained from.",
+        )
+    reference.precision = policy.precision
+    reference.model.eval()
+    reference.freeze()
+    return reference, reference_of(policy) if config.watch.mode != "off" else None
+
+
 def open_ppo_models(stage: Opened, policy: Policy, config: PPOConfig) -> PPOModels:
     """The reference, the reward and the critic that a PPO run needs; says what stands on one base."""
-    judge, reference = open_reward(stage, policy, config), reference_of(policy)
+    judge = open_reward(stage, policy, config)
+    reference, start = open_reference(policy, config)
     if config.critic == "shared":
-        models = PPOModels(SharedActorCritic(policy), reference, judge)
+        models = PPOModels(SharedActorCritic(policy), reference, judge, start=start)
     elif isinstance(judge, RewardModel) and judge.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
         critic = Critic.from_reward(judge, lora=lora_of(config), seed=config.seed)
-        models = PPOModels(SeparateActorCritic(policy, critic), reference, judge, critic_from_reward=True)
+        models = PPOModels(SeparateActorCritic(policy, critic), reference, judge, critic_from_reward=True, start=start)
     else:
         critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)
-        models = PPOModels(SeparateActorCritic(policy, critic), reference, judge)
+        models = PPOModels(SeparateActorCritic(policy, critic), reference, judge, start=start)
     if is_adapted(policy.model):
         stage.display.say(said_of_weights(models))
     settle(policy, judge)

@@ -13,10 +13,12 @@ from heedful.errors import HeedfulError
 from heedful.files import sha256_json
 from heedful.models.averaging import INITIALISATION
 from heedful.models.fingerprint import model_fingerprint
+from heedful.models.head_bank import HEADS
 from heedful.models.one_base import BASE, base_fingerprint
 from heedful.models.policy import Policy
-from heedful.models.scalar import new_reward_model
-from heedful.pipeline.choices import lora_of
+from heedful.models.scalar import RewardModel, load_reward_model, new_reward_model
+from heedful.models.storage import open_config
+from heedful.pipeline.choices import lora_of, precision_of, resolve_device
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
@@ -52,7 +54,8 @@ R = TypeVar("R", Preference, Ranking)
 class Ready(Generic[R]):
     """The model and what it learns from, read and checked before training starts."""
 
-    policy: Policy
+    start: Policy | RewardModel
+    """What the model begins from: a policy, or a reward model that goes on learning."""
     loaded: Loaded[R]
     items: list[Judged]
     held_out: list[Judged]
@@ -71,9 +74,14 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         config = stage.config
         ready = read_judged(config, stage)
         settled = ready.config
-        reference = reference_answers(config, ready.policy)
-        base = settle_base(ready.policy, config)
-        model = new_reward_model(ready.policy, lora=lora_of(config), seed=config.start_seed)
+        reference = reference_answers(config, ready.start)
+        base: dict[str, str] = {}
+        if isinstance(ready.start, RewardModel):
+            model = ready.start
+            stage.display.say(f"reward: {config.model} is a reward model, and goes on learning, its head included.")
+        else:
+            base = settle_base(ready.start, config)
+            model = new_reward_model(ready.start, lora=lora_of(config), seed=config.start_seed)
         start = sha256_json([model_fingerprint(model), config.heads.kind, config.start_seed])
         learning = learner(model, ready.items, settled)
         budget = config.memory.tokens
@@ -156,15 +164,15 @@ def read_judged(config: RewardConfig, stage: Opened) -> Ready[Any]:
     loaded: Loaded[Any] = load_preferences(spec) if loss.reads == "pairs" else load_rankings(spec)
     if loss.strengths:
         _check_strengths(loaded.records)
-    policy = open_policy(config.model, config, stage.out, texts_of(loaded.records), adapters=False)
-    train, held_out = prepared(loaded, policy, config, stage.display)
-    tokenizer, closing = policy.tokenizer, policy.eos[0]
+    start = open_start(config, stage, loaded)
+    train, held_out = prepared(loaded, start, config, stage.display)
+    tokenizer, closing = start.tokenizer, start.eos[0]
     prompts = [record.prompt for record in held_out]
     if loss.reads == "pairs":
         items, kept = (
             judged_pairs(found, tokenizer, config.labels, records.max_length, closing) for found in (train, held_out)
         )
-        return Ready(policy, loaded, margins(items, config), kept, prompts, config)
+        return Ready(start, loaded, margins(items, config), kept, prompts, config)
     heads = config.heads
     if heads.kind == "attributes":
         heads = dataclasses.replace(heads, attributes=_attributes(heads.attributes, train, loaded.source))
@@ -172,7 +180,35 @@ def read_judged(config: RewardConfig, stage: Opened) -> Ready[Any]:
     items, kept = (
         judged_rankings(found, tokenizer, records.max_length, closing, heads.attributes) for found in (train, held_out)
     )
-    return Ready(policy, loaded, items, kept, prompts, config)
+    return Ready(start, loaded, items, kept, prompts, config)
+
+
+def open_start(config: RewardConfig, stage: Opened, loaded: Loaded[Any]) -> Policy | RewardModel:
+    """What the model begins from: a policy, or a reward model that goes on learning with the head that it has.
+
+    Raises:
+        HeedfulError: the model cannot be opened, or a reward model is to go on with other heads or under adapters.
+    """
+    source, loading = config.model, config.loading
+    described = None if source.endswith((".yaml", ".yml")) else open_config(source, loading.revision)
+    if not any("ForSequenceClassification" in name for name in getattr(described, "architectures", None) or ()):
+        return open_policy(source, config, stage.out, texts_of(loaded.records), adapters=False)
+    if config.heads.kind != "scalar" or lora_of(config) is not None or hasattr(described, HEADS):
+        raise HeedfulError(
+            "a reward model goes on learning with its one head and all of its weights; this one has several heads, or "
+            "other heads or adapters are asked for.",
+            where=f"model ({source})",
+            mend="Leave heads.kind and loading.lora_rank as they are, or begin from the SFT model.",
+        )
+    model = load_reward_model(
+        source,
+        template=loading.template,
+        pad_token=loading.pad_token,
+        device=resolve_device(loading.device),
+        revision=loading.revision,
+    )
+    model.precision = precision_of(loading, model.device)
+    return model
 
 
 def _check_strengths(records: Sequence[Preference]) -> None:
@@ -205,7 +241,7 @@ class Reference:
     described: dict[str, Any]
 
 
-def reference_answers(config: RewardConfig, policy: Policy) -> Reference | None:
+def reference_answers(config: RewardConfig, start: Policy | RewardModel) -> Reference | None:
     """The answers that the normalisation is fixed on, where they are not the training answers.
 
     Raises:
@@ -215,10 +251,10 @@ def reference_answers(config: RewardConfig, policy: Policy) -> Reference | None:
         return None
     loaded = load_demonstrations(DataSpec(config.reference, on_bad_row=config.records.on_bad_row))
     longest = config.records.max_length
-    records = fit(loaded.records, policy.tokenizer, longest, config.records.on_bad_row, loaded.findings)
+    records = fit(loaded.records, start.tokenizer, longest, config.records.on_bad_row, loaded.findings)
     if not records:
         raise HeedfulError("no reference answer fits.", where=config.reference, mend="Raise records.max_length.")
-    return Reference(rendered_answers(records, policy.tokenizer, longest, policy.eos[0]), loaded.describe())
+    return Reference(rendered_answers(records, start.tokenizer, longest, start.eos[0]), loaded.describe())
 
 
 def margins(items: list[Judged], config: RewardConfig) -> list[Judged]:

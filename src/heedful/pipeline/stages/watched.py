@@ -27,7 +27,6 @@ from heedful.training.checkpoint import keep_weights
 from heedful.training.config.online import OnlineConfig
 from heedful.training.config.watch import WatchConfig
 from heedful.training.folders import WATCH
-from heedful.training.online_dpo import OnlineDPOModels
 from heedful.training.rollouts import Questions, as_scores, complete
 from heedful.training.state import TrainState, mix
 
@@ -112,8 +111,7 @@ def with_region(stage: Opened, config: OnlineConfig, models: Any, prompts: Seque
 
 def beginning(models: Any) -> Policy:
     """The policy as the run began with it."""
-    start = models.start if isinstance(models, OnlineDPOModels) else None
-    return models.reference if start is None else start
+    return models.reference if models.start is None else models.start
 
 
 def open_checks(

@@ -357,7 +357,7 @@ class OnlineConfig:
     """What every method that samples from its policy has."""
 
     model: str
-    """The policy to start from, and the reference: the SFT model."""
+    """The policy to start from, usually the SFT model; unless another is named, it is the reference too."""
     reward: str
     """A reward model (folder or hub id; its tokenizer may differ), or module:function."""
     data: str
@@ -421,6 +421,9 @@ class OnlineConfig:
 class LeashedConfig(OnlineConfig):
     """What every method has that pays for the KL to the reference in its reward or its loss."""
 
+    reference: str | None = None
+    """The policy that the KL is paid against; None: the one that the run starts from. Give the SFT model where a policy
+    that was trained before goes on, so that its leash stays where it was."""
     kl: BaseKLConfig = BaseKLConfig()
     update: PassesConfig = UpdateConfig()
 

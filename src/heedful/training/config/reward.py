@@ -38,7 +38,8 @@ class RewardConfig:
     """A scalar reward model learns from what raters said of two answers, or of several in a ranking."""
 
     model: str
-    """The model whose trunk it starts from, usually the SFT model."""
+    """The model whose trunk it starts from, usually the SFT model. A reward model goes on learning, head included: to
+    refresh one, give it old and new judgments together."""
     data: str
     """Preferences or rankings: a file, a folder or a hub dataset id."""
     out: Path

@@ -1,0 +1,164 @@
+"""A recorded run looked at again: where gold peaked and fell, and where the rule on fresh checks would have stopped it.
+
+Shared by `overoptimisation.py` and `detectors.py`. Raters are simulated and vote anew in every replay; contests, the
+sequential test and the rule are heedful's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from heedful.data.records import Conversation
+    from heedful.monitoring.checks import Check, Judge, Reply
+    from heedful.world.raters import Rater
+    from heedful.world.world import World
+
+DROP = 0.25
+"""Gold has fallen where it stays below its highest point by so many spreads of the first answers' gold."""
+
+
+@dataclass(frozen=True)
+class GoldCurve:
+    """Mean gold of a run's checks.
+
+    Attributes:
+        steps: of the checks, the first is 0, the starting policy.
+        gold: [checks] means.
+        spread: standard deviation of gold between the starting policy's answers.
+    """
+
+    steps: Sequence[int]
+    gold: Sequence[float]
+    spread: float
+
+    @property
+    def onset(self) -> int | None:
+        """The first check from which on gold stays `DROP` spreads below its highest point; None where it does not."""
+        found = None
+        for i, step in enumerate(self.steps):
+            below = max(self.gold[: i + 1]) - self.gold[i] > DROP * self.spread
+            if below and found is None:
+                found = step
+            elif not below:
+                found = None
+        return found
+
+    @property
+    def peak(self) -> int:
+        """The step of the highest gold."""
+        return self.steps[max(range(len(self.gold)), key=self.gold.__getitem__)]
+
+    def at(self, step: int) -> float:
+        """Gold of a check."""
+        return self.gold[list(self.steps).index(step)]
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """What the rule did with a run.
+
+    Attributes:
+        stopped: the step that it stopped at, or None.
+        best: whose weights it would put back, or had kept at the end.
+        judgments: that it cost until then.
+    """
+
+    stopped: int | None
+    best: int
+    judgments: int
+
+
+def ruled(checks: Sequence[Check]) -> Ruled:
+    """The rule over checks that were made as the run went, in order; those after its stop are not looked at."""
+    from heedful.monitoring.checks import rule
+
+    best, cost = 0, 0
+    for number, check in enumerate(checks):
+        cost += check.judgments
+        ruling = rule(checks[: number + 1], best)
+        best = ruling.best_step
+        if ruling.stop:
+            return Ruled(check.step, best, cost)
+    return Ruled(None, best, cost)
+
+
+class Recorded:
+    """The answers of a run's checks, numbered, with what each of some raters thinks they are worth.
+
+    Args:
+        world: whose truth the raters see through their noise.
+        prompts: of the checks.
+        answers: replies to them, by step; step 0 are the starting policy's.
+        kl: nats at each step but 0.
+        raters: who may be asked.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        prompts: Sequence[Conversation],
+        answers: Mapping[int, Sequence[Reply]],
+        kl: Mapping[int, float],
+        raters: Sequence[Rater],
+    ) -> None:
+        from heedful.monitoring.checks import Reply
+
+        self.prompts, self.kl, self.raters = list(prompts), kl, raters
+        self.answers: dict[int, list[Reply]] = {}
+        self._worth: dict[str, list[float]] = {}
+        for step, replies in answers.items():
+            # The judge below knows an answer by its number, so that its worth is looked up and not read again.
+            self.answers[step] = [Reply(f"{step}:{i}", r.finished, r.reward) for i, r in enumerate(replies)]
+            for i, (prompt, reply) in enumerate(zip(self.prompts, replies, strict=True)):
+                read = world.attributes(prompt, reply.text, reply.finished)
+                self._worth[f"{step}:{i}"] = [rater.worth(read) for rater in raters]
+
+    def judge(self, dice: np.random.Generator) -> Judge:
+        """A judge that asks one rater a pair, each drawn by chance, the sides by a coin."""
+        from heedful.monitoring.checks import Vote
+
+        def decide(asked: Sequence[Any], ours: Sequence[Reply], theirs: Sequence[Reply]) -> list[list[Vote]]:
+            who = dice.integers(len(self.raters), size=len(asked))
+            luck, sides = dice.random(len(asked)), dice.random(len(asked)) < 0.5
+            own = np.array([self._worth[a.text][rater] for rater, a in zip(who, ours, strict=True)])
+            other = np.array([self._worth[b.text][rater] for rater, b in zip(who, theirs, strict=True)])
+            chance = np.empty(len(asked))
+            for number, rater in enumerate(self.raters):
+                rows = who == number
+                first, second = np.where(sides, own, other)[rows], np.where(sides, other, own)[rows]
+                chance[rows] = rater.prefers_first(first, second)
+            won = (luck < chance) == sides
+            return [[Vote(float(w), self.raters[r].name)] for w, r in zip(won, who, strict=True)]
+
+        return decide
+
+    def replay(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> Ruled:
+        """The rule with raters who vote by these dice; it asks no more once it has stopped."""
+        from heedful.core.sequential import SequentialTest
+        from heedful.monitoring.checks import Check, contest, rule
+
+        dice = np.random.default_rng(list(seed))
+        judge, test = self.judge(dice), SequentialTest(most=most or 10 * len(self.prompts))
+        checks: list[Check] = []
+        best, cost = 0, 0
+        for step in sorted(self.answers)[1:]:
+            drawn = int(dice.integers(2**31))
+
+            def against(theirs: int, seed: int, step: int = step) -> Any:
+                return contest(
+                    judge, self.prompts, self.answers[step], self.answers[theirs], test, block=block, seed=seed
+                )
+
+            start = against(0, drawn)
+            checks.append(Check(step, self.kl[step], best, start, start if best == 0 else against(best, drawn + 1)))
+            cost += checks[-1].judgments
+            ruling = rule(checks, best)
+            best = ruling.best_step
+            if ruling.stop:
+                return Ruled(step, best, cost)
+        return Ruled(None, best, cost)
