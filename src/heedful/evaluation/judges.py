@@ -20,6 +20,8 @@ from heedful.evaluation.style import STYLE, style_differences
 FEWEST = 30
 """Pairs that people judged, from which a correction is fitted."""
 FAMILY = "own family"
+FEW = 10
+"""Pairs that a feature must differ in, where people judged, for anything to be told of it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class JudgeCard:
     `core.judge_correction.feature_bias`. None where no two people voted on one pair."""
     correction: Correction | None
     names: tuple[str, ...]
-    """The features, in the correction's order."""
+    """The features that differ in enough pairs, in the correction's order."""
     error: float | None
     """Mean squared distance of the corrected label from people's votes, out of fold."""
     uncorrected: float | None
@@ -132,7 +134,9 @@ def judge_card(
     seen = [row for row, pair in enumerate(pairs) if pair.people.count > 0]
     voted = [pairs[row] for row in seen]
     table, names = features(pairs)
-    found = _beside_people(voted, table[seen], names, samples, seed)
+    told = [at for at in range(len(names)) if np.count_nonzero(table[seen or slice(None), at]) >= FEW]
+    names = tuple(names[at] for at in told)
+    found = _beside_people(voted, table[seen][:, told], names, samples, seed)
     card = JudgeCard(
         pairs=len(pairs),
         with_people=len(voted),
