@@ -1,4 +1,4 @@
-"""A judge that knows the embedded world's truth, as well and as fairly as one likes, behind the chat-completions format.
+"""A judge that knows the embedded world's truth, as well and as fairly as one likes, in the chat-completions format.
 
 Its logit for the answer shown first is that of a simulated rater (`heedful.world.raters.Rater`), with an error of its
 own for each pair, which no repetition averages out.
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scripted_server import Act, Say
 
 from heedful.data.records import Message
 from heedful.world.raters import Rater
 from heedful.world.world import World
+from scripted_server import Act, Say
 
 _ANSWER = re.compile(r"^=== answer ([A-I]) ([0-9a-f]{16}) ===$", re.MULTILINE)
 
