@@ -81,6 +81,16 @@ def test_adapters_learn_little_and_their_reference_weighs_nothing(made: Path) ->
 
 
 @pytest.mark.usefixtures("no_rehearsal")
+def test_the_heap_keeps_nothing_of_a_step_that_is_one_pass(made: Path) -> None:
+    def kept(tokens: int) -> int:
+        found = plan("sft", settings("sft", made, batch_size=4, memory={"micro_batch_tokens": tokens}))
+        return sum(need.bytes for need in found.needs if need.what == "kept by the allocator")
+
+    assert kept(4 * 64) == 0
+    assert kept(2 * 64) > 0
+
+
+@pytest.mark.usefixtures("no_rehearsal")
 def test_adapters_of_one_base_weigh_what_they_add(made: Path, tmp_path: Path) -> None:
     lora = {"lora_rank": 2}
     total = size(made)[0]

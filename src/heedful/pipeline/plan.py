@@ -33,7 +33,8 @@ SHARE = 0.8
 """Of the memory that is available, how much a stage may take."""
 
 KEPT = {"cpu": 0.65, "cuda": 0.1}
-"""What an allocator keeps, as a share of what comes and goes: on a CPU as measured (docs/memory.md), on a GPU not."""
+"""What an allocator keeps in pieces that fit nobody, as a share of what comes and goes, where a step has several
+passes: on a CPU as measured (docs/memory.md), on a GPU not."""
 
 When = Literal["always", "update", "rollouts", "scoring"]
 PASSING: tuple[When, ...] = ("update", "rollouts", "scoring")
@@ -241,7 +242,9 @@ class Planner:
             Need(f"activations of {rows} x {width} tokens", passes.saved, "update"),
             Need("chunk of logits, and what passes by", passes.work, "update"),
         ]
-        needs = [*self.held, *self._with_kept(update), *self._rollouts(), *self._scoring()]
+        if rows < self.answers * self.batch or len(self.cast.trained) > 1:  # a step that is one pass leaves no pieces
+            update = self._with_kept(update)
+        needs = [*self.held, *update, *self._rollouts(), *self._scoring()]
         return Plan(self.stage, self.device, tokens, chosen, rows, width, tuple(needs), self.available, tuple(remarks))
 
     def _with_kept(self, needs: list[Need]) -> list[Need]:
