@@ -50,7 +50,7 @@ def headline(found: Reliability) -> str:
     main = found.kinds[0] if found.kinds else None
     if main is None:
         return f"{counts} Nothing was judged by two raters, so nobody knows how far they agree: raise the quota to 2."
-    return f"{counts} Two raters say the same of {main.of} in {main.raw.mean:.0%} of cases. {main.do}"
+    return f"{counts} Two raters say the same in {main.raw.mean:.0%} of cases ({main.of}). {main.do}"
 
 
 def _overall(found: Reliability) -> Iterator[Part]:
