@@ -87,6 +87,14 @@ class TestViews:
             [1, 0, 1, np.nan, np.nan], nan_ok=True
         )
 
+    def test_a_rater_who_saw_one_order_alone_tells_no_habit_of_place(self) -> None:
+        """An AI judge who is shown a first each time and likes a may like its content."""
+        rows = [(n, r, {"strength": -1}) for n in range(20) for r in range(2)]
+        first = np.array([0 if r or n % 2 else 1 for n in range(20) for r in range(2)])
+        made = judgment_table.judged(table("pairwise", rows, first=first))
+        assert np.isnan(made.prefers_first[made.rater == 1]).all()
+        assert made.prefers_first[made.rater == 0].tolist() == [0, 1] * 10
+
     def test_outcomes_mean_the_same_whatever_the_item(self) -> None:
         infos = [
             ItemInfo("i0", "pairwise", "p", "b", (10, 20), ("old", "new")),
@@ -227,6 +235,15 @@ class TestReliability:
         compared = reliability(table("pairwise", rows), samples=100).kinds[0]
         assert compared.raw.low < 0.5
         assert compared.do.startswith("Too few items to know it to within 5 points")
+
+    def test_agreement_by_one_sides_winning_alone_is_called_chance(self) -> None:
+        """Each says b of one item in ten, never of the same one: they agree on 80%, and α is below 0."""
+        rows = [(n, r, {"strength": 1 if n % 10 == r else -1}) for n in range(400) for r in range(2)]
+        found = reliability(table("pairwise", rows), samples=100).kinds[0]
+        assert found.raw.mean == 0.8
+        assert found.alpha is not None
+        assert found.alpha.mean == pytest.approx(-0.1097, abs=1e-4)  # 1 - 799 · 160 / (2 · 80 · 720)
+        assert found.do.startswith("Hardly more than chance")
 
     def test_items_of_one_prompt_alone_have_no_bounds(self) -> None:
         infos = [ItemInfo(f"i{n}", "pairwise", "same", "b") for n in range(3)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeAlias
 
-from heedful.core.agreement_advice import DIFFERENT
+from heedful.core.agreement_advice import DIFFERENT, on_batches
 from heedful.core.rater_cards import Measured, RaterCard
 from heedful.core.statistics import Interval
 from heedful.feedback.group_figures import METHOD, GroupFigures
@@ -50,7 +50,7 @@ def headline(found: Reliability) -> str:
     main = found.kinds[0] if found.kinds else None
     if main is None:
         return f"{counts} Nothing was judged by two raters, so nobody knows how far they agree: raise the quota to 2."
-    return f"{counts} Two raters say the same of {main.of} in {main.raw.mean:.0%} of cases. {main.do}"
+    return f"{counts} Two raters say the same in {main.raw.mean:.0%} of cases ({main.of}). {main.do}"
 
 
 def _overall(found: Reliability) -> Iterator[Part]:
@@ -150,8 +150,8 @@ def _batches(found: Reliability) -> Iterator[Part]:
     if len(found.batches) < 2:
         return
     ordered = sorted(found.batches, key=lambda row: row.raw.mean)
-    low = ordered[0]
-    do = f"Read {low.part!r} first, where raters agree least ({low.raw.mean:.0%}): is its question clear?"
+    whole = next((row.raw.mean for row in found.kinds if row.of == ordered[0].of), float("nan"))
+    do = on_batches(ordered[0].raw, ordered[0].part, whole)
     rows = tuple((row.part, row.raw, row.alpha, row.items) for row in ordered[:SHOWN])
     yield Part(
         "batches", "By batch", (do,), ("Batch", "Raw agreement", "α", "Judged twice"),

@@ -15,6 +15,8 @@ from heedful.errors import Sentence
 LOW, HIGH = 0.60, 0.90
 """Raw agreement on comparisons below which the rubric is at fault more often than taste, and above which
 items are easy, or raters copy."""
+CHANCE = 0.1
+"""Krippendorff's alpha whose whole interval lies below it: what raters say of an item tells next to nothing of it."""
 UNSURE = 0.05
 """Half a width of an interval from which more items are asked for."""
 ENOUGH = 60
@@ -23,13 +25,14 @@ DIFFERENT = 0.05
 """Adjusted p-value of a difference between groups."""
 
 
-def on_agreement(raw: Interval, items: int, *, per_item: int = 2) -> str:
+def on_agreement(raw: Interval, items: int, *, per_item: int = 2, alpha: Interval | None = None) -> str:
     """What to do about the agreement on comparisons.
 
     Args:
         raw: raw agreement, with its interval.
         items: judged by two raters or more.
         per_item: judgments of such an item, about.
+        alpha: Krippendorff's, where it was reckoned.
     """
     if raw.high < LOW:
         return Sentence(
@@ -44,10 +47,31 @@ def on_agreement(raw: Interval, items: int, *, per_item: int = 2) -> str:
             more=more,
             raters=max(2, per_item),
         )
+    if alpha is not None and alpha.high < CHANCE:
+        return Sentence(
+            "Hardly more than chance, since one side wins nearly always or the question is unclear (α {alpha:.2f}): "
+            "read the items on which raters differ before you collect more.",
+            alpha=alpha.mean,
+        )
     if raw.low > HIGH:
         return Sentence("Raters hardly ever differ: check that items are not too easy, and that nobody copies.")
     return Sentence(
         "Within what others report: go on, correct what is wrong, and leave honest disagreement in the data."
+    )
+
+
+def on_batches(lowest: Interval, name: str, share: float) -> str:
+    """What to do about the batch on which raters agree least.
+
+    Args:
+        lowest: its raw agreement.
+        name: the batch's.
+        share: raw agreement over all batches.
+    """
+    if not lowest.high < share:
+        return Sentence("No batch stands out beyond chance: nothing to do.")
+    return Sentence(
+        "Read {name!r} first, where raters agree least ({low:.0%}): is its question clear?", name=name, low=lowest.mean
     )
 
 

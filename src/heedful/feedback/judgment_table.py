@@ -199,11 +199,18 @@ def judged(table: JudgmentTable) -> Judged:
     stratum = table.kind[item] * 64 + size[item]
     first = np.full(len(rows), np.nan)
     strength, shown = table.strength[rows], table.first[rows]
-    known = pairwise & (shown >= 0) & (strength != 0)
+    known = pairwise & (shown >= 0) & (strength != 0) & _both_orders(table.rater[rows], shown)
     first[known] = (strength[known] < 0) == (shown[known] == 0)
     answers = np.array([len(one.lengths) if len(one.lengths) > 1 else 5 for one in table.items], dtype=np.int64)
     times = table.when[rows], table.seconds[rows]
     return Judged(item, table.rater[rows], value, *times, stratum, first, answers[item])
+
+
+def _both_orders(rater: Codes, shown: Codes) -> NDArray[np.bool_]:
+    """[rows] whether the rater saw either answer first often enough, one time in ten, to tell place from content."""
+    width = int(rater.max(initial=-1)) + 1
+    orders = np.stack([np.bincount(rater[shown == place], minlength=width) for place in (0, 1)])
+    return (orders.min(0) >= 0.1 * orders.sum(0))[rater]
 
 
 def _choices(table: JudgmentTable, rows: Codes, pairwise: NDArray[np.bool_]) -> Codes:

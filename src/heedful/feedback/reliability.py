@@ -189,7 +189,7 @@ def _told(row: AgreementRow, one: Aspect) -> AgreementRow:
     """A row with what to do about it."""
     if one.name in (views.COMPARED, views.DECIDED, views.RANKED):
         per_item = round(row.judgments / max(1, row.items))
-        return replace(row, do=advice.on_agreement(row.raw, row.items, per_item=min(per_item, 9)))
+        return replace(row, do=advice.on_agreement(row.raw, row.items, per_item=min(per_item, 9), alpha=row.alpha))
     assert row.alpha is not None
     return replace(row, do=advice.on_attribute(row.alpha, row.items))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from heedful.core.agreement_advice import DIFFERENT
+from heedful.core.agreement_advice import DIFFERENT, on_batches
 from heedful.core.groups import Difference
 from heedful.core.statistics import Interval
 from heedful.feedback.group_figures import GroupFigures
@@ -212,8 +212,8 @@ def _batches(found: Reliability) -> Section | None:
     if len(found.batches) < 2:
         return None
     rows = sorted(found.batches, key=lambda row: row.raw.mean)[:MOST]
-    low = {"name": rows[0].part, "share": percent(rows[0].raw.mean)}
-    do = _("Read “%(name)s” first, where raters agree least (%(share)s): is its question clear?") % low
+    whole = next((row.raw.mean for row in found.kinds if row.of == rows[0].of), float("nan"))
+    do = say(on_batches(rows[0].raw, rows[0].part, whole))
     chart = _spread([row.part for row in rows], [row.raw for row in rows], bottom=0, top=100)
     table = tuple(_agreement_row(row.part, row) for row in rows)
     note = _("The lowest first, %(most)d at most.") % {"most": MOST}
