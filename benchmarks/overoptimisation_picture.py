@@ -44,6 +44,9 @@ def pool_panel(axes: Axes, study: Study, crowd: str) -> None:
 
 def ppo_panel(axes: Axes, tracks: Sequence[Track], watched: Sequence[dict[str, Any]], most: float) -> None:
     """One arm of PPO, with where the watch would have stopped each seed."""
+    if not tracks:
+        axes.text(0.5, 0.5, "not run yet", transform=axes.transAxes, ha="center", color="#888")
+        return
     kl = np.linspace(0, most, GRID)
     for of, colour in (("proxy", PROXY), ("gold", GOLD)):
         gains = np.array([t.gain(of, kl) / getattr(t, f"{of}_spread") for t in tracks])
