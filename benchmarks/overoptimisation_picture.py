@@ -44,6 +44,9 @@ def pool_panel(axes: Axes, study: Study, crowd: str) -> None:
 
 def ppo_panel(axes: Axes, tracks: Sequence[Track], watched: Sequence[dict[str, Any]], most: float) -> None:
     """One arm of PPO, with where the watch would have stopped each seed."""
+    if not tracks:
+        axes.text(0.5, 0.5, "not run yet", transform=axes.transAxes, ha="center", color="#888")
+        return
     kl = np.linspace(0, most, GRID)
     for of, colour in (("proxy", PROXY), ("gold", GOLD)):
         gains = np.array([t.gain(of, kl) / getattr(t, f"{of}_spread") for t in tracks])
@@ -62,9 +65,6 @@ def draw(study: Study, watched: Sequence[dict[str, Any]], path: Path) -> None:
     crowds = [crowd for crowd in runs.CROWDS if any(key[0] == crowd for key in study.ppo)]
     figure = Figure(figsize=(13, 3.3 * len(crowds) + 0.6), dpi=110, facecolor="white", layout="constrained")
     grid = figure.subplots(len(crowds), 1 + len(runs.ARMS), sharey=True, squeeze=False)
-    most = max(
-        (sorted(max(t.kl) for t in tracks)[len(tracks) // 2] for tracks in study.ppo.values() if tracks), default=1.0
-    )
     for row, crowd in enumerate(crowds):
         pool_panel(grid[row][0], study, crowd)
         grid[row][0].set_title(f"best of n, {crowd} crowd", fontsize=10)
@@ -72,8 +72,9 @@ def draw(study: Study, watched: Sequence[dict[str, Any]], path: Path) -> None:
         for column, (data, beta) in enumerate(runs.ARMS, 1):
             axes, tracks = grid[row][column], study.ppo.get((crowd, data, beta), [])
             own = [w for w in watched if (w["crowd"], w["data"], w["beta"]) == (crowd, data, beta)]
-            ppo_panel(axes, tracks, own, most)
+            ppo_panel(axes, tracks, own, runs.FAR)
             axes.set_title(f"PPO, {crowd} crowd, {runs.DATA[data]:,} pairs, β {beta:g}", fontsize=10)
+            axes.set_xlim(-0.02 * runs.FAR, runs.FAR)
             if column == 1:
                 axes.legend(frameon=False, fontsize=8, loc="lower left")
         for axes in grid[row]:
@@ -83,8 +84,7 @@ def draw(study: Study, watched: Sequence[dict[str, Any]], path: Path) -> None:
             if row == len(crowds) - 1:
                 axes.set_xlabel("KL to the SFT model, nats", fontsize=9)
     seeds = len(study.worlds)
-    figure.suptitle(
-        f"Proxy and gold against KL: mean of {seeds} seeds, 95% interval shaded, each seed thin", fontsize=11
-    )
+    told = "one seed" if seeds == 1 else f"mean of {seeds} seeds, 95% interval shaded, each seed thin"
+    figure.suptitle(f"Proxy and gold against KL: {told}", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

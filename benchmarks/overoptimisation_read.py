@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from heedful.world.world import World
 
 Floats = np.ndarray
-REPLAYS = 100
+REPLAYS = 40
 
 
 @dataclass(frozen=True)
