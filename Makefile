@@ -51,7 +51,7 @@ $(INSTALLED): | $(BIN)/python
 # Dependency groups need pip 25.1.
 $(READY): $(INSTALLED)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(PIP) install --quiet --editable '.[train,postgres]' --group dev
+	$(PIP) install --quiet --editable '.[train,postgres,serve]' --group dev
 	@rm -f $(VENV)/.ready-* && touch $@
 
 install: $(INSTALLED)

@@ -19,6 +19,7 @@ from heedful.cli.best_of_n import BestOfNConfig
 from heedful.cli.chat import ChatConfig
 from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
+from heedful.cli.deidentify import DeidentifyConfig
 from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
 from heedful.cli.inspect import InspectConfig
@@ -26,6 +27,7 @@ from heedful.cli.judge import JudgeConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
 from heedful.cli.sample import SampleConfig
+from heedful.cli.serve import ServeConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig
 from heedful.studio.config import StudioConfig
 from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
@@ -46,6 +48,7 @@ CONFIGS: dict[str, type] = {
     "best-of-n": BestOfNConfig,
     "chat": ChatConfig,
     "compare": CompareConfig,
+    "deidentify": DeidentifyConfig,
     "dpo": DPOConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
@@ -62,6 +65,7 @@ CONFIGS: dict[str, type] = {
     "reward": RewardConfig,
     "rloo": RLOOConfig,
     "sample": SampleConfig,
+    "serve": ServeConfig,
     "sft": SFTConfig,
     "studio": StudioConfig,
 }

@@ -108,6 +108,9 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command(
         "heedful.cli.inspect:inspect", "What a data file holds, and what training would see of it.", "Look"
     ),
+    "deidentify": Command(
+        "heedful.cli.deidentify:run", "A data file without addresses and numbers that name people.", "People"
+    ),
     "studio": Command("heedful.cli.studio:studio", "People write, compare and rank answers in a browser.", "People"),
     "import": Command(
         "heedful.cli.feedback_io:import_file", "Items for people to judge, from a file into the studio.", "People"
@@ -127,6 +130,7 @@ COMMANDS: dict[str, Command] = {
         "People",
     ),
     "chat": Command("heedful.cli.chat:chat", "Talk with a policy.", "Look"),
+    "serve": Command("heedful.cli.serve:serve", "A policy behind an OpenAI-compatible endpoint.", "Use"),
 }
 
 

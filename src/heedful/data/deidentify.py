@@ -1,8 +1,8 @@
 """Taking what names a person out of a text: e-mail addresses, telephone and card numbers, postal addresses.
 
-By named patterns, each of which says what it finds and what it does not (docs/field.md has the measured shares). Names
-of people, accounts, dates of birth and what only a reader would know are not found: this lowers a risk, and is no proof
-that nobody can be told.
+By named patterns, each of which says what it finds and what it does not (docs/personal-data.md has the measured
+shares). Names of people, accounts, dates of birth and what only a reader would know are not found: this lowers a risk,
+and is no proof that nobody can be told.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STREET = (
     "gardens|grove|highway|hwy|parkway|pkwy|way|circle|cir|row|mews|quay|hill|park"
 )
 _NAMED = r"[^\W\d_][\w'’.-]*"
-_CAPITAL = r"(?:[A-ZÀ-ÖØ-Þ](?:[^\W\d_]|['’.-])*(?!\d)|\d{1,3}(?:st|nd|rd|th))"
+_CAPITAL = r"(?:[A-ZÀ-ÖØ-Þ](?:[^\W\d_]|['’.-])*(?!\w)|\d{1,3}(?:st|nd|rd|th))"
 _POSTCODE = (
     r"(?:[A-Z]{2}\s+)?\d{5}(?:-\d{4})?\b|[A-Za-z]{1,2}\d[A-Za-z\d]?\s?\d[A-Za-z]{2}\b|[A-Z]\d[A-Z]\s?\d[A-Z]\d\b"
 )
