@@ -24,7 +24,7 @@ from heedful.pipeline.gold_checks import GoldChecks, open_judge
 from heedful.pipeline.quickstart_report import watched as saw
 from heedful.pipeline.stages.online import run_online_dpo, run_ppo, run_rloo
 from heedful.pipeline.watching import Watcher
-from heedful.training.config.watch import WatchConfig
+from heedful.training.config.watch import GoldConfig, WatchConfig
 from heedful.training.progress import Display
 from heedful.training.run import Watch
 from heedful.training.state import (
@@ -235,6 +235,61 @@ def test_which_event_follows_which_alarm(tmp_path: Path) -> None:
     assert watched(tmp_path / "f", None, [9.0, 9.0], step_cap=2)[1] == [Stop("step cap: 2 steps")]
     assert watched(tmp_path / "g", Checks({1: stop}), [9.0, 30.0], mode="warn") == [[], []]
     assert len(rows(tmp_path / "g" / "alarms.jsonl")) == 2
+
+
+class Forecasts(Checks):
+    """Fresh checks whose gold falls beyond a KL of 5, one after each step, at a KL of as much as its number."""
+
+    def after(self, step: int, kl: float | None) -> Ruling | None:
+        d = (step / 5) ** 0.5
+        gain = 1.4 * (2 * d - d * d)
+        gold = Interval(gain, gain - 0.1, gain + 0.1)
+        contest = Contest(Interval(0.5, 0.3, 0.7), Interval(1.0, 0.5, 1.5), "undecided", 50, 50, gold)
+        self.checks.append(Check(step, float(step), 0, contest, contest))
+        return Ruling(0, False, False, "no difference")
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        self.checks = []
+        for step in range(1, len(kept["checks"]) + 1):
+            self.after(step, 0.0)
+
+
+def test_a_budget_that_the_checks_predict_is_told_of_and_responded_to(tmp_path: Path) -> None:
+    def steps(state: TrainState, out: Path, first: int, last: int, **given: Any) -> list[list[Event]]:
+        config = WatchConfig(**{"mode": "act", "cooldown": 4, "window": 1, **given})
+        monitor = Monitor({"length": Limits()}, window=1, baseline_steps=1)
+        watcher = Watcher(config, monitor, Forecasts({}), state, out, Display(Console(file=io.StringIO())))
+        return [watcher.intervene(Step(i, {"kl": float(i)})) for i in range(first, last + 1)]
+
+    def begun() -> TrainState:
+        return TrainState({}, {}, 0, scalars={"kl_coefficient": 0.1})
+
+    whole, out = begun(), tmp_path / "whole"
+    out.mkdir()
+    events = steps(whole, out, 1, 20)
+    acted = [i for i, event in enumerate(events, 1) if event]
+    assert acted == list(range(acted[0], 21, 4))
+    assert 5 < acted[0] < 16
+    assert events[acted[0] - 1] == [SetKLCoefficient(pytest.approx(0.15))]
+    alarms = rows(out / "alarms.jsonl")
+    assert [alarm["sign"] for alarm in alarms] == ["budget"]
+    assert "that the fresh checks so far allow" in alarms[0]["sentence"]
+    forecast = json.loads((out / "watch" / "forecast.json").read_text())
+    assert forecast["kl"] == [float(i) for i in range(1, 21)]
+    assert 2 < forecast["budget"]["kl"] < 5
+
+    cut, parts = begun(), tmp_path / "cut"
+    parts.mkdir()
+    first = steps(cut, parts, 1, acted[0] + 1)
+    on = TrainState({}, {}, 0, step=acted[0] + 1, scalars=json.loads(json.dumps(cut.scalars)))
+    assert first + steps(on, parts, acted[0] + 2, 20) == events
+    assert sha256_file(parts / "alarms.jsonl") == sha256_file(out / "alarms.jsonl")
+    assert sha256_file(parts / "watch" / "forecast.json") == sha256_file(out / "watch" / "forecast.json")
+
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    assert not any(steps(begun(), quiet, 1, 20, gold=GoldConfig(judge="world", predict=False)))
+    assert not (quiet / "watch").exists()
 
 
 @pytest.mark.usefixtures("importable")

@@ -25,13 +25,13 @@ JUDGED_BY = {"prompts": "rules", "world": "the world's truth"}
 
 def refusals_of(config: EvaluateConfig, policies: Mapping[str, Policy], display: Display) -> dict[str, RefusalReport]:
     """The refusals of each policy, by rules or the world's truth, and by a judge if one is named."""
-    from heedful.evaluation.refusal_rates import by_rules, by_world, natural_set, refusal_report, world_set
+    from heedful.evaluation.refusal_rates import by_rules, by_world, natural_set, refusal_report, spread, world_set
     from heedful.world.world import World
 
     assert config.refusals is not None
     in_world = config.refusals == "world"
     asked = world_set(World(0)) if in_world else natural_set()
-    asked = asked if config.records.limit is None else _spread(asked, config.records.limit)
+    asked = asked if config.records.limit is None else spread(asked, config.records.limit)
     judges: dict[str, Judge] = {JUDGED_BY[config.refusals]: by_world if in_world else by_rules}
     if config.refusal_judge is not None:
         judges[config.refusal_judge] = _judge(config.refusal_judge)
@@ -41,12 +41,6 @@ def refusals_of(config: EvaluateConfig, policies: Mapping[str, Policy], display:
         answers = answer_all(policy, prompts, config.decoding.params(), config.samples, display, f"refusals {name}")
         found[name] = refusal_report(asked, [[answer.text for answer in own] for own in answers], judges)
     return found
-
-
-def _spread(rows: list[Any], limit: int) -> list[Any]:
-    """As many rows as asked for, from the whole length of the list."""
-    step = max(1, len(rows) // max(limit, 1))
-    return rows[::step][:limit]
 
 
 def _judge(spec: str) -> Judge:

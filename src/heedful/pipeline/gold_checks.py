@@ -23,7 +23,7 @@ from heedful.monitoring.checks import (
     Judge,
     Reply,
     Ruling,
-    by_score,
+    ScoreJudge,
     check_from_json,
     contest,
     rule,
@@ -160,7 +160,7 @@ def open_judge(spec: str, **settings: Any) -> Judge:
     name, _, seed = spec.partition(":")
     if name == "world" and (seed.isdigit() or seed == ""):
         world = World(int(seed or 0))
-        return by_score(
+        return ScoreJudge(
             lambda prompts, replies: world.golds(
                 prompts, [reply.text for reply in replies], [reply.finished for reply in replies]
             ).tolist()
@@ -170,7 +170,7 @@ def open_judge(spec: str, **settings: Any) -> Judge:
     def score(prompts: Sequence[Conversation], replies: Sequence[Reply]) -> list[float]:
         return [float(value) for value in reward(prompts, [reply.text for reply in replies])]
 
-    return by_score(score)
+    return ScoreJudge(score)
 
 
 def enough_prompts(prompts: Sequence[Conversation], where: str) -> None:
