@@ -1,0 +1,95 @@
+"""Pairs of answers that people are to judge blind, through the studio: pushed once, whoever asks again.
+
+They have the purpose `check`, so that none of their judgments ever enters training. Which answer an item has first is a
+coin of the two texts, the studio shows them in an order of its own, and whose they are is told to nobody. A push has a
+key made of its texts: the same pairs again are the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heedful.data.records import Conversation
+from heedful.feedback.client import FeedbackClient
+from heedful.feedback.wire import BatchSpec, BatchStatus, NewCompletion, NewItem
+from heedful.files import sha256_json
+
+CHECK = "check"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Our answer and theirs to one prompt."""
+
+    prompt: Conversation
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """One judgment of a pair: 1 for our answer, 0 for theirs, 1/2 for a tie; who gave it, and what they are."""
+
+    won: float
+    rater: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Pairs in a batch: `rows` are their places among those asked about, in the order of the batch's items."""
+
+    batch: BatchStatus
+    rows: tuple[int, ...]
+
+
+def ask(client: FeedbackClient, programme: str, pairs: Sequence[Pair], *, name: str, votes: int) -> Asked | None:
+    """Have pairs judged: push them and open their batch, or find the batch that holds them already.
+
+    Args:
+        name: of the batch, before a part of its key. votes: judgments for each pair.
+
+    Returns:
+        None where every pair is one of equal texts, which nobody need be asked about; such pairs are left out.
+
+    Raises:
+        HeedfulError: as the store does.
+    """
+    rows = tuple(row for row, pair in enumerate(pairs) if pair.ours != pair.theirs)
+    if not rows:
+        return None
+    items = [_item(pairs[row]) for row in rows]
+    key = sha256_json([[item.messages, [one.text for one in item.completions]] for item in items])
+    spec = BatchSpec(f"{name} {key[:8]}", purpose=CHECK, quota=votes)
+    batch = client.push_items(programme, spec, items, key=f"check-{key}-{votes}")
+    if batch.state == "staged":
+        batch = client.open_batch(programme, batch.id)
+    return Asked(batch, rows)
+
+
+def judgments_of(
+    client: FeedbackClient, programme: str, pairs: Sequence[Pair], asked: Asked | None
+) -> list[list[Given]]:
+    """[n] the judgments of each pair so far; none of pairs that were left out."""
+    found: list[list[Given]] = [[] for _ in pairs]
+    if asked is None:
+        return found
+    places = {item.id: row for item, row in zip(client.items(programme, asked.batch.id), asked.rows, strict=True)}
+    for judgment in client.judgments(programme, batch=asked.batch.id, purpose=CHECK):
+        row = places[judgment.item]
+        strength = int(judgment.payload["strength"])
+        first = 0.5 if strength == 0 else float(strength < 0)
+        won = first if _ours_first(pairs[row]) else 1 - first
+        found[row].append(Given(won, judgment.rater, judgment.rater_kind))
+    return found
+
+
+def _ours_first(pair: Pair) -> bool:
+    return int(sha256_json([pair.ours, pair.theirs])[:2], 16) % 2 == 0
+
+
+def _item(pair: Pair) -> NewItem:
+    texts = (pair.ours, pair.theirs) if _ours_first(pair) else (pair.theirs, pair.ours)
+    messages = [{"role": message.role, "content": message.content} for message in pair.prompt]
+    return NewItem(messages, [NewCompletion(text) for text in texts], "pairwise")
