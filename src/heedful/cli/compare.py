@@ -107,7 +107,7 @@ class CompareConfig:
             raise HeedfulError(
                 "only a store's database tells who its raters say they are.",
                 where="group",
-                mend="Give --people with --store.database, or leave it away.",
+                mend="Give --people and a database, or leave it away.",
             )
         if self.by is not None and (self.data is None or not judges or self.judgments is not None):
             raise HeedfulError(
