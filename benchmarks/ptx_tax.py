@@ -21,7 +21,7 @@ from typing import Any
 
 MIXED, HELD_OUT = 3_000, 500
 SETTINGS: dict[str, Any] = {
-    "steps": 16,
+    "steps": 40,
     "optimiser": {"learning_rate": 5e-4},
     "rollout": {"prompts_per_step": 32},
     "kl": {"coefficient": 0.05},

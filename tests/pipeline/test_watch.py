@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from heedful.core.statistics import Interval
+from heedful.data.records import Message
 from heedful.errors import HeedfulError
 from heedful.files import artifact, read_manifest, sha256_file
-from heedful.monitoring.checks import Check, Contest, Ruling
+from heedful.monitoring.checks import Check, Contest, Reply, Ruling, ScoreJudge
 from heedful.monitoring.monitor import Monitor
 from heedful.monitoring.signs import Limits
 from heedful.pipeline.gold_checks import GoldChecks, open_judge
@@ -235,6 +237,50 @@ def test_which_event_follows_which_alarm(tmp_path: Path) -> None:
     assert watched(tmp_path / "f", None, [9.0, 9.0], step_cap=2)[1] == [Stop("step cap: 2 steps")]
     assert watched(tmp_path / "g", Checks({1: stop}), [9.0, 30.0], mode="warn") == [[], []]
     assert len(rows(tmp_path / "g" / "alarms.jsonl")) == 2
+
+
+def test_a_sign_that_is_back_below_its_tier_asks_for_no_more_responses(tmp_path: Path) -> None:
+    events = watched(tmp_path / "a", None, [9.0, 20.0] + [15.0] * 6, cooldown=2)
+    assert [bool(event) for event in events] == [False, True] + [False] * 6
+
+
+def gold_checks(folder: Path, answered: list[int]) -> GoldChecks:
+    """Checks on 20 prompts by length; a policy that is clearly better from step 2 on, and says when it is asked."""
+
+    def policy(seed: int) -> list[Reply]:
+        answered.append(seed)
+        return [Reply("long " * 9 + str(seed), True, 1.0)] * 20
+
+    def start(seed: int) -> list[Reply]:
+        return [Reply("short", True, 0.0)] * 20
+
+    judge = ScoreJudge(lambda prompts, replies: [len(reply.text.split()) for reply in replies])
+    prompts: list[Any] = [((Message("user", f"q {i}"),)) for i in range(20)]
+    return GoldChecks(GoldConfig(judge="world", every_kl=2.0, pairs=20), judge, prompts, policy, start, folder, 5)
+
+
+def test_a_check_is_due_when_the_kl_has_moved_either_way(tmp_path: Path) -> None:
+    checks = gold_checks(tmp_path, [])
+    assert not checks.due(1, 1.9)
+    assert checks.after(3, 6.0) is not None
+    assert not checks.due(4, 7.9)
+    assert not checks.due(4, 4.1)
+    assert checks.due(4, 3.9)  # a response has taken it back
+
+
+def test_a_new_best_answers_anew_for_the_checks_to_come_and_only_once(tmp_path: Path) -> None:
+    answered: list[int] = []
+    checks = gold_checks(tmp_path, answered)
+    ruling = checks.after(2, 3.0)
+    assert ruling is not None
+    assert ruling.best_step == 2
+    assert len(set(answered)) == 2
+    kept = json.loads((tmp_path / "check-00000002.json").read_text())
+    assert kept["replies"] != kept["opponent"]
+    again = gold_checks(tmp_path, answered)
+    assert again.after(2, 3.0) == ruling
+    assert len(answered) == 2  # after a kill neither is asked for again
+    assert [asdict(reply) for reply in again._replies(2)] == kept["opponent"]
 
 
 class Forecasts(Checks):
