@@ -36,7 +36,7 @@ def text() -> tuple[Base, tuple[Contrast, ...], frozenset[str]]:
 
     records = [Preference((Message("user", f"What happened in village {i}?"),), answer(), answer()) for i in range(60)]
     base = ordinary(records, "here")
-    words = frozenset(word for one in base.texts for word in re.findall(r"[A-Za-z']+", one))
+    words = frozenset(word for one in base.texts for word in re.findall(r"[a-z']+", one.lower()))
     return base, tuple(natural_probes(base)), words
 
 
@@ -45,11 +45,11 @@ def holds(*phrases: str) -> Callable[[Conversation, str], bool]:
 
 
 def misspelt(prompt: Conversation, answer: str) -> bool:
-    """A word with the letters of a known one in another order."""
+    """A word of four letters or more, with the letters of a known one in another order."""
     known = text()[2]
-    sorted_known = {"".join(sorted(word.lower())) for word in known}
-    new = [word for word in re.findall(r"[A-Za-z']+", answer) if word not in known]
-    return any("".join(sorted(word.lower())) in sorted_known for word in new)
+    letters = {"".join(sorted(word)) for word in known}
+    new = [word for word in re.findall(r"[a-z']{4,}", answer.lower()) if word not in known]
+    return any("".join(sorted(word)) in letters for word in new)
 
 
 def asked_by(phrase: str) -> Callable[[Conversation, str], bool]:

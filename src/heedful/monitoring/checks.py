@@ -28,7 +28,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Vote:
-    """How one rater decided a pair: 1 for our answer, 0 for theirs, 1/2 for a tie."""
+    """How one rater decided a pair: 1 for our answer, 0 for theirs, 1/2 for a tie. No name is nobody in particular: a
+    judge that has none, or a pair that decided itself."""
 
     won: float
     rater: str = ""
@@ -150,7 +151,7 @@ def contest(
         for row, given in zip(rows, votes, strict=True):
             won += [vote.won for vote in given]
             where += [row] * len(given)
-            raters += [vote.rater for vote in given]
+            raters += [vote.rater or None for vote in given]
         looked = test.look(won, where, raters if any(raters) else None) if won else None
         if looked is not None and looked.stop:
             break

@@ -137,7 +137,7 @@ class Monitor:
         for own, name in ((self._recent, "recent"), (self._first, "first")):
             own.update({metric: list(values) for metric, values in kept[name].items() if metric in own})
         for tiers, name in ((self._tier, "tier"), (self._now, "now"), (self._quiet, "quiet")):
-            tiers.update({sign: int(value) for sign, value in kept[name].items() if sign in tiers})
+            tiers.update({sign: int(value) for sign, value in kept.get(name, {}).items() if sign in tiers})
 
 
 def sentence(sign: Sign, value: float, baseline: float, statistic: float, threshold: float) -> str:

@@ -15,9 +15,6 @@ from heedful.feedback.wire import BatchStatus
 from heedful.monitoring.checks import Reply, Vote
 from heedful.pipeline.blind_pairs import Pair, ask, judgments_of
 
-SAME = "(the same text)"
-"""Stands for the rater of a pair whose answers do not differ: a tie that nobody need be asked about."""
-
 
 class PeopleJudge:
     """Has raters of a programme decide pairs: the studio shows two answers in an order of its own, and no names.
@@ -50,7 +47,7 @@ class PeopleJudge:
     def __call__(
         self, prompts: Sequence[Conversation], ours: Sequence[Reply], theirs: Sequence[Reply]
     ) -> list[list[Vote]]:
-        """The votes on each pair, as `monitoring.checks.Judge`.
+        """The votes on each pair, as `monitoring.checks.Judge`; a tie of nobody where both texts are the same.
 
         Raises:
             HeedfulError: nobody judged for as long as `patience`, or the store refuses.
@@ -61,7 +58,7 @@ class PeopleJudge:
             self._wait(asked.batch)
         given = judgments_of(self.client, self.programme, pairs, asked)
         found = [
-            [Vote(0.5, SAME)] if pair.ours == pair.theirs else [Vote(one.won, one.rater) for one in own]
+            [Vote(0.5)] if pair.ours == pair.theirs else [Vote(one.won, one.rater) for one in own]
             for pair, own in zip(pairs, given, strict=True)
         ]
         self._say_who({vote.rater for votes in found for vote in votes})
@@ -87,7 +84,7 @@ class PeopleJudge:
 
     def _say_who(self, raters: set[str]) -> None:
         """Say it once of each rater who judged a check and training pairs too: such checks are not quite fresh."""
-        new = raters - self._said - {SAME}
+        new = raters - self._said - {""}
         if not new:
             return
         self._said |= new

@@ -74,7 +74,7 @@ class Watcher:
             self.responded = kept["responded"]
             if checks is not None:
                 checks.restore(kept["gold"])
-            if checks is not None and self.budget is not None:
+            if checks is not None and self.budget is not None and kept.get("budget"):
                 self.budget.restore(checks.checks, kept["budget"])
         if (out / ALARMS).exists():
             rewind(out / ALARMS, state.step)
