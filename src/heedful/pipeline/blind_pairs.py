@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from heedful.data.records import Conversation
 from heedful.feedback.client import FeedbackClient
-from heedful.feedback.wire import BatchSpec, BatchStatus, NewCompletion, NewItem
+from heedful.feedback.wire import BatchSpec, BatchStatus
 from heedful.files import sha256_json
-
-CHECK = "check"
+from heedful.pipeline.people_judge import CHECK, _item, _ours_first
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def ask(client: FeedbackClient, programme: str, pairs: Sequence[Pair], *, name: 
     rows = tuple(row for row, pair in enumerate(pairs) if pair.ours != pair.theirs)
     if not rows:
         return None
-    items = [_item(pairs[row]) for row in rows]
+    items = [_item(pairs[row].prompt, pairs[row].ours, pairs[row].theirs) for row in rows]
     key = sha256_json([[item.messages, [one.text for one in item.completions]] for item in items])
     spec = BatchSpec(f"{name} {key[:8]}", purpose=CHECK, quota=votes)
     batch = client.push_items(programme, spec, items, key=f"check-{key}-{votes}")
@@ -80,16 +79,6 @@ def judgments_of(
         row = places[judgment.item]
         strength = int(judgment.payload["strength"])
         first = 0.5 if strength == 0 else float(strength < 0)
-        won = first if _ours_first(pairs[row]) else 1 - first
+        won = first if _ours_first(pairs[row].ours, pairs[row].theirs) else 1 - first
         found[row].append(Given(won, judgment.rater, judgment.rater_kind))
     return found
-
-
-def _ours_first(pair: Pair) -> bool:
-    return int(sha256_json([pair.ours, pair.theirs])[:2], 16) % 2 == 0
-
-
-def _item(pair: Pair) -> NewItem:
-    texts = (pair.ours, pair.theirs) if _ours_first(pair) else (pair.theirs, pair.ours)
-    messages = [{"role": message.role, "content": message.content} for message in pair.prompt]
-    return NewItem(messages, [NewCompletion(text) for text in texts], "pairwise")

@@ -1,6 +1,7 @@
 """People as the judge of fresh checks: pairs go to raters through the studio, and the run waits for what they say.
 
-A run that was killed while it waited asks nobody twice (`pipeline.blind_pairs`).
+Pairs are pushed for the purpose `check`, so that none of their judgments ever enters training. A push has a key made of
+its texts: a run that was killed while it waited asks nobody twice.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from collections.abc import Callable, Sequence
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.feedback.client import FeedbackClient
-from heedful.feedback.wire import BatchStatus
+from heedful.feedback.wire import BatchSpec, BatchStatus, NewCompletion, NewItem
+from heedful.files import sha256_json
 from heedful.monitoring.checks import Reply, Vote
-from heedful.pipeline.blind_pairs import Pair, ask, judgments_of
+
+CHECK = "check"
+SAME = ""
+"""The rater of a pair whose answers do not differ: nobody, since it is a tie that nobody need be asked about."""
 
 
 class PeopleJudge:
@@ -47,20 +52,36 @@ class PeopleJudge:
     def __call__(
         self, prompts: Sequence[Conversation], ours: Sequence[Reply], theirs: Sequence[Reply]
     ) -> list[list[Vote]]:
-        """The votes on each pair, as `monitoring.checks.Judge`; a tie of nobody where both texts are the same.
+        """The votes on each pair, as `monitoring.checks.Judge`.
 
         Raises:
             HeedfulError: nobody judged for as long as `patience`, or the store refuses.
         """
-        pairs = [Pair(p, own.text, other.text) for p, own, other in zip(prompts, ours, theirs, strict=True)]
-        asked = ask(self.client, self.programme, pairs, name="fresh check", votes=self.votes)
-        if asked is not None:
-            self._wait(asked.batch)
-        given = judgments_of(self.client, self.programme, pairs, asked)
-        found = [
-            [Vote(0.5)] if pair.ours == pair.theirs else [Vote(one.won, one.rater) for one in own]
-            for pair, own in zip(pairs, given, strict=True)
-        ]
+        found: list[list[Vote]] = [[] for _ in prompts]
+        differing = []
+        for row, (own, other) in enumerate(zip(ours, theirs, strict=True)):
+            if own.text == other.text:
+                found[row] = [Vote(0.5, SAME)]
+            else:
+                differing.append(row)
+        if not differing:
+            return found
+        items = [_item(prompts[row], ours[row].text, theirs[row].text) for row in differing]
+        key = sha256_json([[item.messages, [one.text for one in item.completions]] for item in items])
+        spec = BatchSpec(f"fresh check {key[:8]}", purpose=CHECK, quota=self.votes)
+        batch = self.client.push_items(self.programme, spec, items, key=f"check-{key}-{self.votes}")
+        if batch.state == "staged":
+            batch = self.client.open_batch(self.programme, batch.id)
+        self._wait(batch)
+        places = {
+            item.id: row for item, row in zip(self.client.items(self.programme, batch.id), differing, strict=True)
+        }
+        for judgment in self.client.judgments(self.programme, batch=batch.id, purpose=CHECK):
+            row = places[judgment.item]
+            strength = int(judgment.payload["strength"])
+            first = 0.5 if strength == 0 else float(strength < 0)
+            won = first if _ours_first(ours[row].text, theirs[row].text) else 1 - first
+            found[row].append(Vote(won, judgment.rater))
         self._say_who({vote.rater for votes in found for vote in votes})
         return found
 
@@ -84,7 +105,7 @@ class PeopleJudge:
 
     def _say_who(self, raters: set[str]) -> None:
         """Say it once of each rater who judged a check and training pairs too: such checks are not quite fresh."""
-        new = raters - self._said - {""}
+        new = raters - self._said - {SAME}
         if not new:
             return
         self._said |= new
@@ -92,3 +113,15 @@ class PeopleJudge:
         both = len(new & trained)
         if both:
             self.say(f"watch: {both} of {len(new)} raters of this check also gave training judgments")
+
+
+def _ours_first(ours: str, theirs: str) -> bool:
+    """Which answer is the item's first: a coin of the two texts, the same after a kill."""
+    return int(sha256_json([ours, theirs])[:2], 16) % 2 == 0
+
+
+def _item(prompt: Conversation, ours: str, theirs: str) -> NewItem:
+    """A pair as an item; who wrote which is told to nobody, since a policy's name is kept beside its text."""
+    texts = (ours, theirs) if _ours_first(ours, theirs) else (theirs, ours)
+    messages = [{"role": message.role, "content": message.content} for message in prompt]
+    return NewItem(messages, [NewCompletion(text) for text in texts], "pairwise")
