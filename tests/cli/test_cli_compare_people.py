@@ -115,6 +115,23 @@ def test_without_a_question_sorts_of_raters_are_told_apart_and_other_judges_stan
     assert "https:" not in page.replace("http://www.w3.org", "")
 
 
+def test_nobody_is_asked_twice_about_the_same_two_texts(
+    of: Programme, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "copy.jsonl").write_text((here / "poor.jsonl").read_text())
+    words = ["compare", "good.jsonl", "poor.jsonl", "copy.jsonl", "--people", of.slug]
+    words += ["--database", url_of_default(), "--json"]
+    assert main(words) == 0
+    items = list(Item.objects.order_by("pk"))
+    assert len(items) == 5
+    judge(rater(of), "right", items)
+    capsys.readouterr()
+    assert main(words) == 0
+    duels = {(row["a"], row["b"]): row for row in json.loads(capsys.readouterr().out)["duels"]}
+    assert duels["good.jsonl", "poor.jsonl"]["wins"] == duels["good.jsonl", "copy.jsonl"]["wins"] == 5
+    assert duels["poor.jsonl", "copy.jsonl"]["ties"] == 6
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

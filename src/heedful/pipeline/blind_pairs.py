@@ -14,7 +14,7 @@ from heedful.data.records import Conversation
 from heedful.feedback.client import FeedbackClient
 from heedful.feedback.wire import BatchSpec, BatchStatus
 from heedful.files import sha256_json
-from heedful.pipeline.people_judge import CHECK, _item, _ours_first
+from heedful.pipeline.people_judge import CHECK, _item
 
 
 @dataclass(frozen=True)
@@ -37,48 +37,56 @@ class Given:
 
 @dataclass(frozen=True)
 class Asked:
-    """Pairs in a batch: `rows` are their places among those asked about, in the order of the batch's items."""
+    """Pairs in a batch, an item for each two texts: `rows` are the places of those that it answers, by item."""
 
     batch: BatchStatus
-    rows: tuple[int, ...]
+    rows: tuple[tuple[int, ...], ...]
 
 
 def ask(client: FeedbackClient, programme: str, pairs: Sequence[Pair], *, name: str, votes: int) -> Asked | None:
     """Have pairs judged: push them and open their batch, or find the batch that holds them already.
 
+    Nobody is asked about two equal texts, nor twice about the same two.
+
     Args:
         name: of the batch, before a part of its key. votes: judgments for each pair.
 
     Returns:
-        None where every pair is one of equal texts, which nobody need be asked about; such pairs are left out.
+        None where every pair is one of equal texts.
 
     Raises:
         HeedfulError: as the store does.
     """
-    rows = tuple(row for row, pair in enumerate(pairs) if pair.ours != pair.theirs)
-    if not rows:
+    same: dict[tuple[Conversation, str, str], list[int]] = {}
+    for row, pair in enumerate(pairs):
+        if pair.ours != pair.theirs:
+            first, second = sorted((pair.ours, pair.theirs))
+            same.setdefault((pair.prompt, first, second), []).append(row)
+    if not same:
         return None
-    items = [_item(pairs[row].prompt, pairs[row].ours, pairs[row].theirs) for row in rows]
+    items = [_item(*key) for key in same]
     key = sha256_json([[item.messages, [one.text for one in item.completions]] for item in items])
     spec = BatchSpec(f"{name} {key[:8]}", purpose=CHECK, quota=votes)
     batch = client.push_items(programme, spec, items, key=f"check-{key}-{votes}")
     if batch.state == "staged":
         batch = client.open_batch(programme, batch.id)
-    return Asked(batch, rows)
+    return Asked(batch, tuple(tuple(rows) for rows in same.values()))
 
 
 def judgments_of(
     client: FeedbackClient, programme: str, pairs: Sequence[Pair], asked: Asked | None
 ) -> list[list[Given]]:
-    """[n] the judgments of each pair so far; none of pairs that were left out."""
+    """[n] the judgments of each pair so far; none of pairs of equal texts."""
     found: list[list[Given]] = [[] for _ in pairs]
     if asked is None:
         return found
-    places = {item.id: row for item, row in zip(client.items(programme, asked.batch.id), asked.rows, strict=True)}
+    items = client.items(programme, asked.batch.id)
+    places = {item.id: (rows, item.completions[0].text) for item, rows in zip(items, asked.rows, strict=True)}
     for judgment in client.judgments(programme, batch=asked.batch.id, purpose=CHECK):
-        row = places[judgment.item]
+        rows, first = places[judgment.item]
         strength = int(judgment.payload["strength"])
-        first = 0.5 if strength == 0 else float(strength < 0)
-        won = first if _ours_first(pairs[row].ours, pairs[row].theirs) else 1 - first
-        found[row].append(Given(won, judgment.rater, judgment.rater_kind))
+        won = 0.5 if strength == 0 else float(strength < 0)
+        for row in rows:
+            own = won if pairs[row].ours == first else 1 - won
+            found[row].append(Given(own, judgment.rater, judgment.rater_kind))
     return found
