@@ -103,8 +103,8 @@ def _strengths(found: Mapping[str, Contest]) -> list[Forest]:
     for name, one in found.items():
         rows = []
         for row in one.models:
-            mood = "good" if row.strength.low > 0 else "bad" if row.strength.high < 0 else "even"
-            rows.append(ForestRow(_short(row.model), row.strength, mood, {"in equal style": row.in_equal_style.mean}))
+            rows.append(ForestRow(_short(row.model), row.strength, _mood(row.strength, 0.0)))
+            rows.append(ForestRow("in equal style", row.in_equal_style, _mood(row.in_equal_style, 0.0)))
         apart = "" if one.connected else " Some models were never compared with the rest: theirs is another scale."
         note = f"Logits; a lead of 1 is odds of e to 1, and 0 is the mean of all.{apart}"
         forests.append(Forest(f"Strength, by {name}", "strength (Bradley and Terry)", tuple(rows), note))
