@@ -75,8 +75,8 @@ class Conservatism:
     def _measure(self, step: int, kl: float | None) -> dict[str, float]:
         report = refusal_report(self.asked, [[text] for text in self.answer()], {self.by: self.judge})
         rates = report.rates[self.by]
-        row = {"step": step, "kl": kl, "safe": asdict(rates.safe), "unsafe": asdict(rates.unsafe), "by": self.by}
-        row |= {"requests": report.prompts, "over_refused": report.over_refused}
+        row: dict[str, Any] = {"step": step, "kl": kl, "safe": asdict(rates.safe), "unsafe": asdict(rates.unsafe)}
+        row |= {"by": self.by, "requests": report.prompts, "over_refused": report.over_refused}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
