@@ -97,6 +97,39 @@ def test_a_file_of_judgments(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "nothing was judged of 'four'" in capsys.readouterr().err
 
 
+def test_several_judges_by_a_column_and_on_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "fewest.py").write_text("def score(prompts, texts):\n    return [-len(t.split()) for t in texts]\n")
+    rows = [{"prompt": f"question {i}", "sort": "even" if i % 2 == 0 else ""} for i in range(8)]
+    write(here / "sorted.jsonl", rows)
+    command = ["compare", *FILES, "--reward", "most_words:score", "--data", "sorted.jsonl", "--by", "sort"]
+    found = run([*command, "--report", "page.html"], capsys)
+    duels = {(row["a"], row["b"]): row for row in found["duels"]}
+    assert duels[FILES[0], FILES[1]]["by"] == {"topic: even": {"mean": 0.0, "low": 0.0, "high": 0.0}}
+    page = (here / "page.html").read_text()
+    for part in (
+        "long.jsonl is preferred to middle.jsonl in 100.0% of pairs on 8 prompts, by most_words:score",
+        "long.jsonl against short.jsonl",
+        "What style is worth, by most_words:score",
+        "0 wins, 1 ties, 7 losses of 8 pairs",
+    ):
+        assert part in page, part
+    assert main([*command[:-1], "sorts"]) == 2
+    assert "no row has a column 'sorts'" in capsys.readouterr().err
+
+
+def test_a_pair_seen_from_the_other_side() -> None:
+    from heedful.evaluation.contest import contest
+    from heedful.evaluation.judgments import Judged
+    from heedful.pipeline.compare_report import turned
+
+    rows = [Judged((), f"c{i}", "one", "two", "x y", "x", float(i < 3), "sea") for i in range(8)]
+    duel = contest(rows, samples=50).duels[0]
+    other = turned(duel)
+    assert (other.a, other.b, other.wins, other.losses) == ("two", "one", 5, 3)
+    assert (other.rate.mean, other.rate.low) == (1 - duel.rate.mean, 1 - duel.rate.high)
+    assert other.by["topic: sea"].mean == pytest.approx(5 / 8)
+
+
 def test_files_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = run(["compare", *FILES, "--limit", "2"], capsys)
     assert [row["answers"] for row in rows] == [dict(zip(FILES, ["a", "a b", "a b c d"], strict=True))] * 2
@@ -110,7 +143,12 @@ def test_files_side_by_side(here: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["short.jsonl"], "1 cannot be compared"),
         (["short.jsonl", "short.jsonl", "--reward", "most_words:score"], "stands there twice"),
         ([*FILES, "--blind"], "a blind vote is between two"),
-        ([*FILES, "--reward", "most_words:score", "--world", "0"], "one judge at a time, not reward and world"),
+        (
+            [*FILES, "--reward", "most_words:score", "--judgments", "x.jsonl"],
+            "one judge at a time, not reward and judgments",
+        ),
+        ([*FILES, "--report", "x.html"], "no figures to write"),
+        ([*FILES, "--reward", "most_words:score", "--by", "topic"], "names a column of --data"),
         ([*FILES[:2], "--blind", "--world", "0"], "one judge at a time, not world and blind"),
         ([*FILES, "--out", "x.json"], "no figures to write"),
         ([*FILES, "--reward", "most_words:score", "--samples", "0"], "0 samples"),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from heedful.core.overoptimisation import fit_curve, kl_budget
+from heedful.core.overoptimisation import beyond_saturation, fit_curve, kl_budget, latent_gain
 
 KL = np.linspace(0.5, 20, 25)
 
@@ -87,6 +87,40 @@ def test_the_budget_is_the_lower_end_less_the_margin() -> None:
     assert kl_budget(curve, margin=0.25).kl == pytest.approx(0.75 * curve.peak.kl.low)
     assert curve.peak.kl.low < 9.0 < curve.peak.kl.high
     assert not curve.peak.beyond
+
+
+def test_a_win_rate_on_the_latent_scale_of_gold() -> None:
+    assert latent_gain(0.5, 40) == pytest.approx((0.0, 2 / 20.5))
+    # 30 wins of 40: log(30.5 / 10.5), variance 1 / 30.5 + 1 / 10.5
+    assert latent_gain(0.75, 40) == pytest.approx((1.066352, 0.128025), rel=1e-5)
+    assert latent_gain(1.0, 40)[0] == pytest.approx(math.log(81))
+    assert latent_gain(0.2, 30)[0] == pytest.approx(-latent_gain(0.8, 30)[0])
+    for rate, pairs in ((1.1, 10), (0.5, 0)):
+        with pytest.raises(ValueError):
+            latent_gain(rate, pairs)
+
+
+def test_points_that_are_known_better_count_for_more() -> None:
+    wrong = gains("rl", 0.9, 0.45)
+    wrong[::2] += 3.0
+    spread = np.where(np.arange(len(KL)) % 2 == 0, 1e8, 1.0)
+    curve = fit_curve(KL, wrong, "rl", variances=spread)
+    assert (curve.alpha.mean, curve.beta.mean) == pytest.approx((0.9, 0.45), abs=1e-6)
+    noisy = gains("rl", 0.9, 0.45) + np.random.default_rng(0).normal(0, 0.1, len(KL))
+    plain, scaled = fit_curve(KL, noisy, "rl"), fit_curve(KL, noisy, "rl", variances=np.full(len(KL), 7.0))
+    assert (scaled.alpha.low, scaled.beta.high) == pytest.approx((plain.alpha.low, plain.beta.high))
+    with pytest.raises(ValueError, match="variance"):
+        fit_curve(KL, noisy, "rl", variances=np.zeros(len(KL)))
+
+
+def test_levelling_off_is_no_fall() -> None:
+    spread = np.full(len(KL), 0.01)
+    for levelling in (1 - np.exp(-np.sqrt(KL)), np.log1p(2 * np.sqrt(KL)), np.sqrt(KL)):
+        curve = fit_curve(KL, levelling, "rl", variances=spread)
+        assert beyond_saturation(KL, levelling, "rl", spread) < 0
+        if levelling[-1] < 1.1:
+            assert curve.peak is not None  # the form itself sees a peak in it that is not there
+    assert beyond_saturation(KL, gains("rl", 0.9, 0.6), "rl", spread) > 20
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,19 @@ def test_pairs_that_all_went_one_way_are_not_certain_and_few_prompts_say_nothing
     assert (one_rater.verdict, one_rater.stop) == ("undecided", False)
 
 
+def test_a_pair_that_decided_itself_is_no_rater() -> None:
+    won, prompts = [1.0] * 40 + [0.5] * 10, list(range(50))
+    two = SequentialTest().look(won, prompts, ["ann", "bob"] * 20 + [None] * 10)
+    assert (two.raters, two.verdict) == (2, "undecided")  # two raters do not show how raters differ
+    three = SequentialTest().look(won, prompts, [("ann", "bob", "cas")[i % 3] for i in range(40)] + [None] * 10)
+    assert (three.raters, three.verdict) == (3, "better")
+    who = [i % 5 for i in range(200)]
+    split, along = [float(rater < 2) for rater in who], list(range(200))
+    alone = cluster_spread(split, along, who)
+    beside = cluster_spread([*split, *[0.5] * 20], list(range(220)), [*who, *[None] * 20])
+    assert beside[1] == pytest.approx(alone[1], rel=0.05)  # as many degrees of freedom as there are raters
+
+
 def test_alike_and_the_end_of_the_money() -> None:
     won, prompts = [1.0, 0.0] * 1000, list(range(2000))
     assert SequentialTest(margin=0.06, most=5000).look(won, prompts).verdict == "alike"

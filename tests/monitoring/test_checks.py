@@ -17,7 +17,7 @@ from heedful.data.records import Message
 from heedful.models.policy import new_policy
 from heedful.models.rewards import judged
 from heedful.models.scalar import new_reward_model
-from heedful.monitoring.checks import Check, Contest, Reply, Vote, by_score, check_from_json, contest, rule
+from heedful.monitoring.checks import Check, Contest, Reply, ScoreJudge, Vote, check_from_json, contest, rule
 from heedful.monitoring.latents import LatentReward, fit_region, read_region
 
 PROMPTS = [(Message("user", f"question {i}"),) for i in range(200)]
@@ -28,7 +28,7 @@ def replies(quality: float, reward: float, seed: int) -> list[Reply]:
     return [Reply(str(random.normal(quality, 1.0)), True, float(random.normal(reward, 0.5))) for _ in PROMPTS]
 
 
-judge = by_score(lambda prompts, given: [float(reply.text) for reply in given])
+judge = ScoreJudge(lambda prompts, given: [float(reply.text) for reply in given])
 
 
 def test_a_judge_is_asked_no_longer_than_needed() -> None:

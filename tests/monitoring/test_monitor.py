@@ -100,6 +100,25 @@ def test_missing_figures_and_a_baseline_of_nought_raise_nothing() -> None:
     assert monitor.statistic("length") is None
 
 
+def test_a_budget_passed_in_the_first_steps_is_told_of_at_once() -> None:
+    limits = {"kl": Limits(4.0, 5.0, 6.25), "length": Limits(1.5)}
+    found = replay(
+        [{"step": i, "kl": 10.0 * i, "length": 20.0 * i} for i in range(1, 4)],
+        Monitor(limits, window=1, baseline_steps=5),
+    )
+    assert [(alarm.step, alarm.sign, alarm.tier.name) for alarm in found] == [(1, "kl", "STOP")]
+
+
+def test_the_tier_of_the_moment_falls_with_the_figure() -> None:
+    monitor = Monitor({"length": Limits(1.5, 2.0)}, window=1, baseline_steps=1)
+    seen = []
+    for row in rows("length", [20.0, 41.0, 33.0, 33.0, 41.0, 20.0]):
+        told = [alarm.tier.name for alarm in monitor.see(int(row["step"]), row)]
+        seen.append((monitor.tiers["length"].name, told))
+    # what was told of once is not told of again while the sign has not been quiet; what it is now is another thing
+    assert seen == [("NONE", []), ("ACT", ["ACT"]), ("WARN", []), ("WARN", []), ("ACT", []), ("NONE", [])]
+
+
 def good_run(seed: int, steps: int = 40) -> list[dict[str, float]]:
     random = np.random.default_rng(seed)
     grows = random.normal(1.0, 0.2)

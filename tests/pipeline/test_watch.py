@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,16 +16,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from heedful.core.statistics import Interval
+from heedful.data.records import Message
 from heedful.errors import HeedfulError
 from heedful.files import artifact, read_manifest, sha256_file
-from heedful.monitoring.checks import Check, Contest, Ruling
+from heedful.monitoring.checks import Check, Contest, Reply, Ruling, ScoreJudge
 from heedful.monitoring.monitor import Monitor
 from heedful.monitoring.signs import Limits
 from heedful.pipeline.gold_checks import GoldChecks, open_judge
 from heedful.pipeline.quickstart_report import watched as saw
 from heedful.pipeline.stages.online import run_online_dpo, run_ppo, run_rloo
 from heedful.pipeline.watching import Watcher
-from heedful.training.config.watch import WatchConfig
+from heedful.training.config.watch import GoldConfig, WatchConfig
 from heedful.training.progress import Display
 from heedful.training.run import Watch
 from heedful.training.state import (
@@ -235,6 +237,105 @@ def test_which_event_follows_which_alarm(tmp_path: Path) -> None:
     assert watched(tmp_path / "f", None, [9.0, 9.0], step_cap=2)[1] == [Stop("step cap: 2 steps")]
     assert watched(tmp_path / "g", Checks({1: stop}), [9.0, 30.0], mode="warn") == [[], []]
     assert len(rows(tmp_path / "g" / "alarms.jsonl")) == 2
+
+
+def test_a_sign_that_is_back_below_its_tier_asks_for_no_more_responses(tmp_path: Path) -> None:
+    events = watched(tmp_path / "a", None, [9.0, 20.0] + [15.0] * 6, cooldown=2)
+    assert [bool(event) for event in events] == [False, True] + [False] * 6
+
+
+def gold_checks(folder: Path, answered: list[int]) -> GoldChecks:
+    """Checks on 20 prompts by length; a policy that is clearly better from step 2 on, and says when it is asked."""
+
+    def policy(seed: int) -> list[Reply]:
+        answered.append(seed)
+        return [Reply("long " * 9 + str(seed), True, 1.0)] * 20
+
+    def start(seed: int) -> list[Reply]:
+        return [Reply("short", True, 0.0)] * 20
+
+    judge = ScoreJudge(lambda prompts, replies: [len(reply.text.split()) for reply in replies])
+    prompts: list[Any] = [((Message("user", f"q {i}"),)) for i in range(20)]
+    return GoldChecks(GoldConfig(judge="world", every_kl=2.0, pairs=20), judge, prompts, policy, start, folder, 5)
+
+
+def test_a_check_is_due_when_the_kl_has_moved_either_way(tmp_path: Path) -> None:
+    checks = gold_checks(tmp_path, [])
+    assert not checks.due(1, 1.9)
+    assert checks.after(3, 6.0) is not None
+    assert not checks.due(4, 7.9)
+    assert not checks.due(4, 4.1)
+    assert checks.due(4, 3.9)  # a response has taken it back
+
+
+def test_a_new_best_answers_anew_for_the_checks_to_come_and_only_once(tmp_path: Path) -> None:
+    answered: list[int] = []
+    checks = gold_checks(tmp_path, answered)
+    ruling = checks.after(2, 3.0)
+    assert ruling is not None
+    assert ruling.best_step == 2
+    assert len(set(answered)) == 2
+    kept = json.loads((tmp_path / "check-00000002.json").read_text())
+    assert kept["replies"] != kept["opponent"]
+    again = gold_checks(tmp_path, answered)
+    assert again.after(2, 3.0) == ruling
+    assert len(answered) == 2  # after a kill neither is asked for again
+    assert [asdict(reply) for reply in again._replies(2)] == kept["opponent"]
+
+
+class Forecasts(Checks):
+    """Fresh checks whose gold falls beyond a KL of 5, one after each step, at a KL of as much as its number."""
+
+    def after(self, step: int, kl: float | None) -> Ruling | None:
+        d = (step / 5) ** 0.5
+        gain = 1.4 * (2 * d - d * d)
+        gold = Interval(gain, gain - 0.1, gain + 0.1)
+        contest = Contest(Interval(0.5, 0.3, 0.7), Interval(1.0, 0.5, 1.5), "undecided", 50, 50, gold)
+        self.checks.append(Check(step, float(step), 0, contest, contest))
+        return Ruling(0, False, False, "no difference")
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        self.checks = []
+        for step in range(1, len(kept["checks"]) + 1):
+            self.after(step, 0.0)
+
+
+def test_a_budget_that_the_checks_predict_is_told_of_and_responded_to(tmp_path: Path) -> None:
+    def steps(state: TrainState, out: Path, first: int, last: int, **given: Any) -> list[list[Event]]:
+        config = WatchConfig(**{"mode": "act", "cooldown": 4, "window": 1, **given})
+        monitor = Monitor({"length": Limits()}, window=1, baseline_steps=1)
+        watcher = Watcher(config, monitor, Forecasts({}), state, out, Display(Console(file=io.StringIO())))
+        return [watcher.intervene(Step(i, {"kl": float(i)})) for i in range(first, last + 1)]
+
+    def begun() -> TrainState:
+        return TrainState({}, {}, 0, scalars={"kl_coefficient": 0.1})
+
+    whole, out = begun(), tmp_path / "whole"
+    out.mkdir()
+    events = steps(whole, out, 1, 20)
+    acted = [i for i, event in enumerate(events, 1) if event]
+    assert acted == list(range(acted[0], 21, 4))
+    assert 5 < acted[0] < 16
+    assert events[acted[0] - 1] == [SetKLCoefficient(pytest.approx(0.15))]
+    alarms = rows(out / "alarms.jsonl")
+    assert [alarm["sign"] for alarm in alarms] == ["budget"]
+    assert "that the fresh checks so far allow" in alarms[0]["sentence"]
+    forecast = json.loads((out / "watch" / "forecast.json").read_text())
+    assert forecast["kl"] == [float(i) for i in range(1, 21)]
+    assert 2 < forecast["budget"]["kl"] < 5
+
+    cut, parts = begun(), tmp_path / "cut"
+    parts.mkdir()
+    first = steps(cut, parts, 1, acted[0] + 1)
+    on = TrainState({}, {}, 0, step=acted[0] + 1, scalars=json.loads(json.dumps(cut.scalars)))
+    assert first + steps(on, parts, acted[0] + 2, 20) == events
+    assert sha256_file(parts / "alarms.jsonl") == sha256_file(out / "alarms.jsonl")
+    assert sha256_file(parts / "watch" / "forecast.json") == sha256_file(out / "watch" / "forecast.json")
+
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    assert not any(steps(begun(), quiet, 1, 20, gold=GoldConfig(judge="world", predict=False)))
+    assert not (quiet / "watch").exists()
 
 
 @pytest.mark.usefixtures("importable")

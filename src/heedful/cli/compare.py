@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from heedful.cli.command import parse, print_json, shown, stdout_for_results
+from heedful.cli.feedback_io import StoreOptions
 from heedful.cli.opening import (
     DecodingOptions,
     LoadingOptions,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from heedful.evaluation.contest import Contest, Duel
-    from heedful.evaluation.judgments import Judged
     from heedful.models.policy import Policy
     from heedful.training.progress import Display
 
@@ -43,8 +42,10 @@ SCORES = {"1": 1.0, "2": 0.0, "t": 0.5}
 class CompareConfig:
     """Policies, or files of their answers, against each other on the same prompts.
 
-    With --reward, or --world for the embedded world's truth, every two of them are judged: win rates, raw, at equal
-    length and in equal style, and strengths of all (Bradley-Terry). With --judgments the verdicts of a file are taken
+    With --reward, --world for the embedded world's truth, or --people for raters of the studio, every two of them are
+    judged: win rates, raw, at equal length and in equal style, and strengths of all (Bradley-Terry). Several judges
+    stand beside each other. People are asked once: the pairs go into a batch of their own, none of which enters
+    training, and the same command tells what they have said so far. With --judgments the verdicts of a file are taken
     instead, and the names are those of the models in it, all where none is given. With none of these the answers are
     shown side by side; --blind hides which is which of two, takes your votes (1, 2 or t for a tie) and shows the win
     rate at the end.
@@ -60,22 +61,34 @@ class CompareConfig:
     """The judge: a reward model (folder or hub id), or module:function."""
     world: int | None = None
     """Judge by the embedded world of this seed, on its own unseen prompts where no --data is given."""
+    people: str | None = None
+    """The judges: raters of this programme of the studio, blind, each pair in an order of its own."""
+    votes: int = 1
+    """Judgments of people for each pair."""
+    group: str | None = None
+    """A question that raters answered of themselves: rates for each group of five raters or more (of a database)."""
     judgments: str | None = None
     """A file of judgments of named models: AlpacaEval's, Chatbot Arena's, or heedful's with model_a and model_b."""
     blind: bool = False
     """Hide which is which, and vote."""
     samples: int = 1
     """Answers of each to each prompt, where they are judged."""
+    by: str | None = None
+    """A column of --data that sorts the prompts (topic, phrasing, language): the rates are given for each sort too."""
     out: Path | None = None
     """JSON file for all figures."""
+    report: Path | None = None
+    """HTML page with the plots, and answers side by side."""
+    store: StoreOptions = StoreOptions()
     decoding: DecodingOptions = DecodingOptions()
     records: PromptOptions = PromptOptions()
     loading: LoadingOptions = LoadingOptions()
 
     def __post_init__(self) -> None:
-        judges = [name for name in ("reward", "world", "judgments") if getattr(self, name) is not None]
-        if len(judges) > 1 or (self.blind and judges):
-            both = " and ".join([*judges, *(["blind"] if self.blind else [])])
+        judges = self.judges
+        beside = [*judges, *(["blind"] if self.blind else [])]
+        if len(beside) > 1 and ("judgments" in beside or self.blind):
+            both = " and ".join(beside)
             raise HeedfulError(f"there is one judge at a time, not {both}.", mend="Run the command once for each.")
         if self.judgments is None and len(self.policies) < 2:
             raise HeedfulError(f"{len(self.policies)} cannot be compared.", where="policies", mend="Name two or more.")
@@ -85,8 +98,26 @@ class CompareConfig:
             raise HeedfulError("a blind vote is between two.", where="policies", mend="Name two.")
         if self.samples < 1:
             raise HeedfulError(f"{self.samples} samples answer nothing.", where="samples", mend="Give 1 or more.")
-        if self.out is not None and not judges:
-            raise HeedfulError("there are no figures to write.", where="out", mend="Give --reward or another judge.")
+        if self.votes < 1:
+            raise HeedfulError(f"{self.votes} votes decide nothing.", where="votes", mend="Give 1 or more.")
+        for name, given in (("out", self.out), ("report", self.report)):
+            if given is not None and not judges:
+                raise HeedfulError("there are no figures to write.", where=name, mend="Give --reward or another judge.")
+        if self.group is not None and (self.people is None or self.store.studio):
+            raise HeedfulError(
+                "only a store's database tells who its raters say they are.",
+                where="group",
+                mend="Give --people and a database, or leave it away.",
+            )
+        if self.by is not None and (self.data is None or not judges or self.judgments is not None):
+            raise HeedfulError(
+                "it names a column of --data that is judged.", where="by", mend="Give --data and a judge."
+            )
+
+    @property
+    def judges(self) -> list[str]:
+        """The settings that name who judges."""
+        return [name for name in ("people", "world", "reward", "judgments") if getattr(self, name) is not None]
 
 
 @dataclass(frozen=True)
@@ -110,8 +141,10 @@ def compare(arguments: list[str]) -> int:
     """Parse the settings, get the answers, judge or show them or take votes."""
     call = parse(CompareConfig, "compare", arguments)
     config = call.settings
-    if config.reward is not None or config.world is not None or config.judgments is not None:
-        return _contest(config, as_json=call.json)
+    if config.judges:
+        from heedful.cli.compare_contest import run_contest
+
+        return run_contest(config, as_json=call.json)
     if config.records.limit is None:
         config = replace(config, records=replace(config.records, limit=SIDE_BY_SIDE))
     with stdout_for_results():
@@ -191,68 +224,7 @@ def _prompts(
     if config.data is None and not config.prompt and files:
         return list(next(iter(files.values())))[: config.records.limit]
     found = read_prompts(config.data, config.prompt, config.records, policies, config.decoding, display)
-    return found if config.reward is None and config.world is None else list(dict.fromkeys(found))
-
-
-def _contest(config: CompareConfig, *, as_json: bool) -> int:
-    from heedful.evaluation.contest import contest
-
-    with stdout_for_results():
-        found = contest(_judged(config), seed=config.decoding.seed)
-    if config.out is not None:
-        from heedful.files import write_json
-
-        write_json(config.out, asdict(found))
-    if as_json:
-        print_json(found)
-    else:
-        _show_contest(config, found)
-    return 0
-
-
-def _judged(config: CompareConfig) -> list[Judged]:
-    """The judgments of a file, or of every two models' answers by a reward or the world."""
-    from heedful.evaluation.judgments import between, judged_by_scores, read_judgments
-
-    if config.judgments is not None:
-        rows = read_judgments(config.judgments, split=config.records.split, limit=config.records.limit)
-        return between(rows, config.policies)
-    if config.world is not None:
-        return _by_world(config)
-    from heedful.models.rewards import load_reward
-    from heedful.pipeline.choices import resolve_device
-
-    assert config.reward is not None
-    reward = load_reward(config.reward, device=resolve_device(config.loading.device))
-    found = answered(config)
-    scores = {name: _scored(reward, found.prompts, texts) for name, texts in found.texts.items()}
-    return judged_by_scores(found.prompts, found.texts, scores)
-
-
-def _by_world(config: CompareConfig) -> list[Judged]:
-    from heedful.evaluation.judgments import judged_by_scores
-    from heedful.world.world import World
-
-    assert config.world is not None
-    world = World(config.world)
-    own = [prompt for split in ("phrasing", "fact") for prompt in world.prompts(split)]  # type: ignore[arg-type]
-    asked = None if config.data or config.prompt else [prompt.prompt for prompt in own][: config.records.limit]
-    found = answered(config, asked)
-    topics = [world.topic_of(prompt) for prompt in found.prompts]
-    scores = {name: _scored(world.golds, found.prompts, texts) for name, texts in found.texts.items()}
-    clusters, kinds = [topic.name for topic in topics], [topic.kind for topic in topics]
-    return judged_by_scores(found.prompts, found.texts, scores, clusters=clusters, topics=kinds)
-
-
-def _scored(reward: Any, prompts: Sequence[Conversation], texts: list[list[str]]) -> list[list[float]]:
-    """[P][K] scores of texts."""
-    asked = [prompt for prompt, own in zip(prompts, texts, strict=True) for _ in own]
-    flat = [float(score) for score in reward(asked, [text for own in texts for text in own])]
-    found, at = [], 0
-    for own in texts:
-        found.append(flat[at : at + len(own)])
-        at += len(own)
-    return found
+    return list(dict.fromkeys(found)) if config.judges else found
 
 
 def take_votes(items: Sequence[Shown], seed: int, ask: Callable[[str], str]) -> list[float]:
@@ -340,45 +312,3 @@ def _show_pair(console: Console, prompt: Conversation, *answers: tuple[str, str]
     panels = [Panel(Text(text), title=Text(name), title_align="left", width=width) for name, text in answers]
     for row in [Columns(panels, padding=(0, 1))] if side_by_side else panels:
         console.print(row)
-
-
-def _show_contest(config: CompareConfig, found: Contest) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    title = f"{found.judgments:,} judgments on {found.clusters:,} prompts or topics"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("model", "strength [95%]", "in equal style [95%]", "words"):
-        table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
-    for row in found.models:
-        table.add_row(Text(row.model), shown(row.strength), shown(row.in_equal_style), f"{row.words:.1f}")
-    console.print(table)
-    if not found.connected:
-        said = "Some of these models were never compared with the rest: their strengths are of different scales."
-        console.print(Text(said, "yellow"), soft_wrap=True)
-    for duel in found.duels:
-        _show_duel(console, duel)
-    length = found.length
-    if length.longer is not None:
-        told = (
-            f"The judge prefers the longer answer in {length.longer:.1%} of {length.pairs:,} pairs that differ in it."
-        )
-        console.print(Text(told), soft_wrap=True)
-    if config.reward is not None:
-        console.print(Text("A reward that one of them was trained on flatters it.", "dim"), soft_wrap=True)
-
-
-def _show_duel(console: Console, duel: Duel) -> None:
-    from rich.text import Text
-
-    rate = duel.rate
-    meaning = "preferred" if rate.low > 0.5 else "not preferred" if rate.high < 0.5 else "no difference shown"
-    console.print(Text(f"{duel.a} against {duel.b}: ", "bold") + Text(f"{shown(rate)}, {meaning}"), soft_wrap=True)
-    told = f"  {duel.wins} wins, {duel.ties} ties, {duel.losses} losses; sign test p = {duel.sign_p:.3g}; "
-    told += f"at equal length {shown(duel.length_controlled)}; in equal style {shown(duel.style_controlled)}"
-    console.print(Text(told), soft_wrap=True)
-    for name, interval in duel.by.items():
-        console.print(Text(f"  {name}: {shown(interval)}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`heedful evaluate`: a policy against a baseline by a reward, its refusals, and how well it predicts held-out text."""
+"""`heedful evaluate`: a policy against a baseline by a reward, its refusals, held-out text, and tasks of lm-eval."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from heedful.data.records import Conversation
     from heedful.evaluation.compare import Answer, Comparison, Generate
     from heedful.evaluation.refusal_rates import RefusalReport
+    from heedful.evaluation.tasks import TaskScore
     from heedful.models.policy import Policy
     from heedful.training.progress import Display
 
@@ -38,8 +39,8 @@ class EvaluateConfig:
     use another one, or people.
 
     --refusals tells how often safe requests are refused against how often unsafe ones are, and --perplexity how well
-    text is predicted that nothing was trained on; both of the baseline too, if one is named. Each can be asked for
-    alone.
+    text is predicted that nothing was trained on; --lm-eval runs tasks of the lm-eval package. All of the baseline too,
+    if one is named. Each can be asked for alone.
     """
 
     policy: tyro.conf.Positional[str]
@@ -58,6 +59,12 @@ class EvaluateConfig:
     """Held-out text: rows with a text column, or prompts with answers."""
     window: int = 1024
     """Most tokens of held-out text that are read at once."""
+    lm_eval: tuple[str, ...] = ()
+    """Tasks of the lm-eval package (heedful[lm-eval]): mmlu gsm8k, and so on."""
+    lm_eval_include: Path | None = None
+    """Folder with task files of your own for lm-eval."""
+    lm_eval_chat: bool = False
+    """Put the tasks' questions into the policy's chat template."""
     out: Path | None = None
     """JSON file for the whole record: every pair of answers with its scores."""
     report: Path | None = None
@@ -76,14 +83,14 @@ class EvaluateConfig:
             if missing:
                 raise HeedfulError(
                     f"a win rate needs --{missing[0]}.",
-                    mend="Name --baseline, --reward and --data; or ask for --refusals or --perplexity.",
+                    mend="Name --baseline, --reward and --data; or ask for --refusals, --perplexity or --lm-eval.",
                 )
         beyond.check(self)
 
     @property
     def asks_win_rate(self) -> bool:
         """Whether a win rate is asked for: by a reward or prompts, or because nothing else is."""
-        others = self.refusals is not None or self.perplexity is not None
+        others = self.refusals is not None or self.perplexity is not None or bool(self.lm_eval)
         return self.reward is not None or self.data is not None or not others
 
 
@@ -92,10 +99,10 @@ def evaluate(arguments: list[str]) -> int:
     call = parse(EvaluateConfig, "evaluate", arguments)
     config = call.settings
     with stdout_for_results():
-        comparison, refusals, predicted = evaluated(config)
+        comparison, refusals, predicted, tasks = evaluated(config)
         if refusals:
             beyond.write_page(config, refusals)
-    extra = beyond.as_json(refusals, predicted)
+    extra = beyond.as_json(refusals, predicted, tasks)
     record = comparison.as_dict() if comparison is not None else {}
     if config.out is not None:
         write_json(config.out, {**record, **extra})
@@ -109,11 +116,15 @@ def evaluate(arguments: list[str]) -> int:
         beyond.show_refusals(refusals)
     if predicted:
         beyond.show_perplexity(predicted)
+    if tasks:
+        beyond.show_tasks(tasks)
     return 0
 
 
-def evaluated(config: EvaluateConfig) -> tuple[Comparison | None, dict[str, RefusalReport], dict[str, Any]]:
-    """Open the policies, and get whatever was asked for: the comparison, refusals by policy, perplexities."""
+def evaluated(
+    config: EvaluateConfig,
+) -> tuple[Comparison | None, dict[str, RefusalReport], dict[str, Any], dict[str, list[TaskScore]]]:
+    """Open the policies, and get whatever was asked for: the comparison; refusals, perplexities and tasks by policy."""
     from heedful.training.progress import Display
 
     display = Display()
@@ -122,7 +133,8 @@ def evaluated(config: EvaluateConfig) -> tuple[Comparison | None, dict[str, Refu
     comparison = _compared(config, policies, display) if config.asks_win_rate else None
     refusals = beyond.refusals_of(config, policies, display) if config.refusals is not None else {}
     predicted = beyond.perplexity_of(config, policies) if config.perplexity is not None else {}
-    return comparison, refusals, predicted
+    tasks = beyond.tasks_of(config, policies) if config.lm_eval else {}
+    return comparison, refusals, predicted, tasks
 
 
 def _compared(config: EvaluateConfig, policies: dict[str, Policy], display: Display) -> Comparison:

@@ -1,7 +1,8 @@
-"""What `heedful evaluate` looks at beside the win rate: refusals, and how well held-out text is still predicted."""
+"""What `heedful evaluate` looks at beside the win rate: refusals, held-out text, and tasks of lm-eval."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from heedful.data.records import Conversation
     from heedful.evaluation.perplexity import Perplexity
     from heedful.evaluation.refusal_rates import Judge, RefusalReport
+    from heedful.evaluation.tasks import TaskScore
     from heedful.models.policy import Policy
     from heedful.training.progress import Display
 
@@ -25,13 +27,13 @@ JUDGED_BY = {"prompts": "rules", "world": "the world's truth"}
 
 def refusals_of(config: EvaluateConfig, policies: Mapping[str, Policy], display: Display) -> dict[str, RefusalReport]:
     """The refusals of each policy, by rules or the world's truth, and by a judge if one is named."""
-    from heedful.evaluation.refusal_rates import by_rules, by_world, natural_set, refusal_report, world_set
+    from heedful.evaluation.refusal_rates import by_rules, by_world, natural_set, refusal_report, spread, world_set
     from heedful.world.world import World
 
     assert config.refusals is not None
     in_world = config.refusals == "world"
     asked = world_set(World(0)) if in_world else natural_set()
-    asked = asked if config.records.limit is None else _spread(asked, config.records.limit)
+    asked = asked if config.records.limit is None else spread(asked, config.records.limit)
     judges: dict[str, Judge] = {JUDGED_BY[config.refusals]: by_world if in_world else by_rules}
     if config.refusal_judge is not None:
         judges[config.refusal_judge] = _judge(config.refusal_judge)
@@ -41,12 +43,6 @@ def refusals_of(config: EvaluateConfig, policies: Mapping[str, Policy], display:
         answers = answer_all(policy, prompts, config.decoding.params(), config.samples, display, f"refusals {name}")
         found[name] = refusal_report(asked, [[answer.text for answer in own] for own in answers], judges)
     return found
-
-
-def _spread(rows: list[Any], limit: int) -> list[Any]:
-    """As many rows as asked for, from the whole length of the list."""
-    step = max(1, len(rows) // max(limit, 1))
-    return rows[::step][:limit]
 
 
 def _judge(spec: str) -> Judge:
@@ -74,6 +70,27 @@ def perplexity_of(config: EvaluateConfig, policies: Mapping[str, Policy]) -> dic
     return figures
 
 
+def tasks_of(config: EvaluateConfig, policies: Mapping[str, Policy]) -> dict[str, list[TaskScore]]:
+    """The scores of each policy in the tasks of lm-eval."""
+    from heedful.evaluation.tasks import run_tasks
+
+    given: dict[str, Any] = {"include": config.lm_eval_include, "limit": config.records.limit}
+    given["chat"] = config.lm_eval_chat
+    return {name: run_tasks(policy, config.lm_eval, **given) for name, policy in policies.items()}
+
+
+def task_gaps(found: Mapping[str, list[TaskScore]]) -> dict[str, Interval]:
+    """By metric, how far the first policy scores above the second on the same questions."""
+    from heedful.evaluation.tasks import lost
+
+    if len(found) != 2:
+        return {}
+    first, second = found.values()
+    others = {score.name: score for score in second}
+    gaps = {score.name: lost(score, others[score.name]) for score in first if score.name in others}
+    return {name: gap for name, gap in gaps.items() if gap is not None}
+
+
 def write_page(config: EvaluateConfig, found: Mapping[str, RefusalReport]) -> None:
     """The page that --report asks for."""
     from heedful.pipeline.refusal_report import report_data
@@ -84,8 +101,10 @@ def write_page(config: EvaluateConfig, found: Mapping[str, RefusalReport]) -> No
         write_report(config.report, report_data(found, SOURCES[config.refusals]))
 
 
-def as_json(refusals: Mapping[str, RefusalReport], predicted: Mapping[str, Any]) -> dict[str, Any]:
-    """Both as plain values; an empty one is left out."""
+def as_json(
+    refusals: Mapping[str, RefusalReport], predicted: Mapping[str, Any], tasks: Mapping[str, list[TaskScore]]
+) -> dict[str, Any]:
+    """All as plain values; what is empty is left out. Bounds of a task's score that are not known are null."""
     found: dict[str, Any] = {}
     if refusals:
         found["refusals"] = {name: asdict(report) for name, report in refusals.items()}
@@ -94,7 +113,15 @@ def as_json(refusals: Mapping[str, RefusalReport], predicted: Mapping[str, Any])
             "policies": {name: asdict(figures) for name, figures in predicted["policies"].items()},
             **({"tax": asdict(predicted["tax"])} if "tax" in predicted else {}),
         }
+    if tasks:
+        found["lm_eval"] = {"policies": {name: [_plain(one) for one in own] for name, own in tasks.items()}}
+        found["lm_eval"]["gaps"] = {name: asdict(gap) for name, gap in task_gaps(tasks).items()}
     return found
+
+
+def _plain(score: TaskScore) -> dict[str, Any]:
+    value = {key: end if math.isfinite(end) else None for key, end in asdict(score.value).items()}
+    return {"task": score.task, "metric": score.metric, "value": value, "questions": score.questions}
 
 
 def show_refusals(found: Mapping[str, RefusalReport]) -> None:
@@ -146,9 +173,36 @@ def check(config: EvaluateConfig) -> None:
     """Refuse settings that fit nothing that was asked for.
 
     Raises:
-        HeedfulError: a judge or a page without --refusals; a window below two tokens.
+        HeedfulError: a judge or a page without --refusals; tasks' options without tasks; a window below two tokens.
     """
     if config.refusals is None and (config.refusal_judge is not None or config.report is not None):
         raise HeedfulError("--refusal-judge and --report are for --refusals.", mend="Add --refusals prompts.")
+    if not config.lm_eval and (config.lm_eval_include is not None or config.lm_eval_chat):
+        raise HeedfulError("--lm-eval-include and --lm-eval-chat are for --lm-eval.", mend="Name tasks in --lm-eval.")
     if config.window < 2:
         raise HeedfulError(f"it is {config.window}.", where="window", mend="Give 2 tokens or more.")
+
+
+def show_tasks(found: Mapping[str, list[TaskScore]]) -> None:
+    """Print each policy's scores in the tasks, and how far they lie apart question by question."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="tasks of lm-eval [95%]", title_justify="left")
+    table.add_column("task, metric", overflow="fold")
+    for name in found:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    by_name = [{score.name: score for score in own} for own in found.values()]
+    for name in dict.fromkeys(score for own in by_name for score in own):
+        cells = []
+        for own in by_name:
+            known = own.get(name)
+            bare = known is not None and not math.isfinite(known.value.low)
+            cells.append("" if known is None else f"{known.value.mean:.3g}" if bare else shown(known.value))
+        table.add_row(Text(name), *cells)
+    console = Console()
+    console.print(table)
+    for name, gap in task_gaps(found).items():
+        told = "no clear difference" if gap.low <= 0 <= gap.high else "lost" if gap.high < 0 else "gained"
+        console.print(Text(f"{name}: the policy less the baseline {shown(gap)}, {told}"), soft_wrap=True)

@@ -68,8 +68,36 @@ class Budget:
     reason: str
 
 
+def latent_gain(rate: float, pairs: float) -> tuple[float, float]:
+    """A win rate over the starting policy as a gain in gold on a latent scale, and the variance of it.
+
+    Bradley and Terry (1952): if the chance to win is sigmoid(gold gained), the gain is the logit of the win rate, in
+    units in which a gain of 1 is odds of e to 1. Half a win and half a loss are added (Haldane 1956, Anscombe 1956), so
+    that a policy which wins every pair has a finite gain; the variance is that of such a logit, 1 / w + 1 / l. Where
+    the gains of single pairs differ by much, the logit of the mean is nearer to 0 than the mean of the logits: the
+    scale bends, and rises and falls where gold does.
+
+    Args:
+        rate: share of wins, ties as halves, 0 to 1.
+        pairs: independent pairs behind it, above 0: prompts, where several raters judge each.
+
+    Raises:
+        ValueError: a rate outside 0 to 1, or no pairs.
+    """
+    if not 0 <= rate <= 1 or not pairs > 0:
+        raise ValueError(f"need a rate within 0 to 1 and pairs above 0, got {rate} of {pairs}")
+    won, lost = rate * pairs + 0.5, (1 - rate) * pairs + 0.5
+    return math.log(won / lost), 1 / won + 1 / lost
+
+
 def fit_curve(
-    kl: ArrayLike, gain: ArrayLike, form: Form, *, runs: Sequence[Hashable] | None = None, level: float = 0.95
+    kl: ArrayLike,
+    gain: ArrayLike,
+    form: Form,
+    *,
+    variances: ArrayLike | None = None,
+    runs: Sequence[Hashable] | None = None,
+    level: float = 0.95,
 ) -> Curve:
     """Fit one form to measured gains.
 
@@ -77,18 +105,23 @@ def fit_curve(
         kl: [n] nats per completion to the starting policy, above 0.
         gain: [n] gold reward less that of the starting policy.
         form: best_of_n or rl.
+        variances: [n] of the gains, up to a common factor, which is fitted: weighted least squares. None takes them
+            for equal.
         runs: [n] which run (seed) a point belongs to. Points of one run err together: with three runs or more the
             intervals are clustered by run (CR1, with runs less one degrees of freedom). Without it, points are taken
             for independent, which one run's are not quite: its intervals are then too narrow.
         level: coverage.
 
     Raises:
-        ValueError: lengths differ, fewer than `LEAST_POINTS` points, a KL of 0 or less, one KL alone, or fewer than
-            three runs.
+        ValueError: lengths differ, fewer than `LEAST_POINTS` points, a KL or variance of 0 or less, KLs at fewer than
+            three places, or fewer than three runs.
     """
     x, y = finite_numbers(kl), finite_numbers(gain)
-    if x.shape != y.shape:
-        raise ValueError(f"{len(x)} KLs but {len(y)} gains")
+    spread = np.ones_like(x) if variances is None else finite_numbers(variances)
+    if not x.shape == y.shape == spread.shape:
+        raise ValueError(f"{len(x)} KLs but {len(y)} gains and {len(spread)} variances")
+    if spread.min() <= 0:
+        raise ValueError("a variance must be above 0")
     if len(x) < LEAST_POINTS:
         raise ValueError(f"a curve needs at least {LEAST_POINTS} points, and there are {len(x)}")
     if x.min() <= 0 or np.unique(x).size < 3:
@@ -96,7 +129,8 @@ def fit_curve(
     if form not in FORMS:
         raise ValueError(f"the form is one of {FORMS}, not {form!r}")
     distance = np.sqrt(x)
-    design = np.column_stack([distance, -_bend(form, distance)])
+    scale = np.sqrt(spread.mean() / spread)
+    design, y = np.column_stack([distance, -_bend(form, distance)]) * scale[:, None], y * scale
     inverse = np.linalg.inv(design.T @ design)
     estimate = inverse @ design.T @ y
     error = y - design @ estimate
@@ -125,6 +159,39 @@ def kl_budget(curve: Curve, *, margin: float = 0.1) -> Budget:
     kl = curve.peak.kl
     words = f"gold is highest at a KL of about {kl.mean:.3g} nats ({kl.low:.3g} to {kl.high:.3g})"
     return Budget(kl.low * (1 - margin), f"{words}; the budget is the lower end less {margin:.0%}.")
+
+
+def beyond_saturation(kl: ArrayLike, gain: ArrayLike, form: Form, variances: ArrayLike) -> float:
+    """By how much a form that falls explains the gains better than any of many that rise ever more slowly and never do.
+
+    Gold that saturates bends as well, and either form of Gao et al. then shows a peak that is not there. So the form is
+    held against a d, a (1 - exp(-d / s)) and a log(1 + d / s), with no more free numbers than it has.
+
+    Args:
+        kl, gain, form: as `fit_curve`.
+        variances: [n] of the gains, in their own units.
+
+    Returns:
+        the difference of their squared errors in units of the variances (twice the log of a likelihood ratio); above
+        0 where the form that falls fits better. Where it leaves more error itself than the variances explain, those
+        are taken for as much larger.
+
+    Raises:
+        ValueError: as `fit_curve`.
+    """
+    curve = fit_curve(kl, gain, form, variances=variances)
+    x, y, spread = (finite_numbers(values) for values in (kl, gain, variances))
+    distance, weight = np.sqrt(x), 1 / spread
+
+    def error(fitted: Floats) -> float:
+        return float((weight * (y - fitted) ** 2).sum())
+
+    own = error(curve.at(x))
+    scales = np.geomspace(0.05, 20, 60) * distance.max()
+    shapes = [distance, *(-np.expm1(-distance / s) for s in scales), *(np.log1p(distance / s) for s in scales)]
+    heights = [max(0.0, float((weight * one * y).sum() / (weight * one**2).sum())) for one in shapes]
+    least = min(error(height * one) for height, one in zip(heights, shapes, strict=True))
+    return (least - own) / max(1.0, own / (len(x) - 2))
 
 
 def _bend(form: Form, distance: Floats) -> Floats:

@@ -85,7 +85,8 @@ class SequentialTest:
         Args:
             won: [n] outcomes from 0 to 1; a tie is one half.
             prompts: [n] which prompt each pair answers.
-            raters: [n] who judged it; None where one judge judged all, or where they are not to be generalised over.
+            raters: [n] who judged it; None where one judge judged all, or where they are not to be generalised over. A
+                rater of None is nobody: a pair that decided itself, such as a tie of equal texts.
 
         Raises:
             ValueError: lengths differ, or an outcome lies outside 0 to 1.
@@ -104,7 +105,7 @@ class SequentialTest:
             rate,
             pairs=len(numbers),
             prompts=found,
-            raters=0 if raters is None else len(set(raters)),
+            raters=0 if raters is None else _people(raters),
             verdict=verdict,
             stop=verdict != "undecided" or len(numbers) >= self.most,
         )
@@ -136,7 +137,7 @@ def confidence_sequence(
     if len(prompts) != len(numbers) or (raters is not None and len(raters) != len(numbers)):
         raise ValueError(f"{len(numbers)} outcomes need as many prompts and raters")
     mean = float(numbers.mean())
-    if len(set(prompts)) < LEAST_PROMPTS or (raters is not None and len(set(raters)) < LEAST_RATERS):
+    if len(set(prompts)) < LEAST_PROMPTS or (raters is not None and _people(raters) < LEAST_RATERS):
         return Interval(mean, 0.0, 1.0)
     variance, freedom = cluster_spread(numbers, prompts, raters)
     radius = mixture_radius(variance, freedom, level=level, effect=effect)
@@ -180,27 +181,36 @@ def cluster_spread(
     say beyond single (prompt, rater) cells, which is taken for 0 where it is less. The degrees of freedom are
     Satterthwaite's (1946) for that sum: near (prompts - 1) where raters agree, near (raters - 1) where what they say
     hangs on who they are. One win and one loss on prompts of their own are added (Agresti and Coull 1998), so that
-    pairs that all went one way are not taken for certain.
+    pairs that all went one way are not taken for certain. What raters say is held against what raters say on average;
+    pairs that nobody judged have no part in it.
     """
     numbers = outcomes(won)
     centred = np.append(numbers, (1.0, 0.0)) - (numbers.sum() + 1) / (len(numbers) + 2)
     size = len(centred) ** 2
 
-    def squares(index: NDArray[np.int64]) -> float:
-        return float((np.bincount(index, weights=centred) ** 2).sum()) / size
+    def squares(index: NDArray[np.int64], weights: Floats) -> float:
+        return float((np.bincount(index, weights=weights) ** 2).sum()) / size
 
     by_prompt = _apart(_number(prompts))
-    own = squares(by_prompt)
+    own = squares(by_prompt, centred)
     clusters = int(by_prompt.max()) - 1
     if raters is None:
         return own, float(clusters - 1)
-    by_rater = _apart(_number(raters))
+    by_rater = _apart(_number([(i,) if rater is None else rater for i, rater in enumerate(raters)]))
     cells = np.unique(by_prompt * (by_rater.max() + 1) + by_rater, return_inverse=True)[1]
-    several = int(by_rater.max()) - 1
-    tastes = max(0.0, squares(by_rater) - squares(cells)) * several / max(several - 1, 1)
+    several = _people(raters)
+    asked = np.array([rater is not None for rater in raters], dtype=np.float64)
+    judged = np.append(numbers, (1.0, 0.0)) - (float(numbers @ asked) + 1) / (float(asked.sum()) + 2)
+    judged *= np.append(asked, (1.0, 1.0))
+    tastes = max(0.0, squares(by_rater, judged) - squares(cells, judged)) * several / max(several - 1, 1)
     total = own + tastes
     freedom = total**2 / (own**2 / max(clusters - 1, 1) + tastes**2 / max(several - 1, 1))
     return total, freedom
+
+
+def _people(raters: Sequence[Hashable]) -> int:
+    """How many raters there are; None is nobody."""
+    return len({rater for rater in raters if rater is not None})
 
 
 def _apart(index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,6 +74,19 @@ def world_set(world: World) -> list[tuple[RefusalPrompt, Conversation]]:
         for question in topic.questions
         for asked in [(Message("user", question.text),)]
     ]
+
+
+def spread(asked: Sequence[tuple[RefusalPrompt, Conversation]], limit: int) -> list[tuple[RefusalPrompt, Conversation]]:
+    """So many of the requests: half of them safe and half unsafe, from all types in turn; in the order given."""
+    seen: Counter[tuple[str, str]] = Counter()
+    places: dict[str, list[tuple[int, int]]] = {"safe": [], "unsafe": []}
+    for i, (prompt, _) in enumerate(asked):
+        key = prompt.label, prompt.type
+        places[prompt.label].append((seen[key], i))
+        seen[key] += 1
+    wanted = {"safe": (limit + 1) // 2, "unsafe": limit // 2}
+    chosen = sorted(i for label, found in places.items() for _, i in sorted(found)[: wanted[label]])
+    return [asked[i] for i in chosen]
 
 
 def by_rules(prompts: Sequence[Conversation], texts: Sequence[str]) -> list[bool]:

@@ -184,6 +184,31 @@ def _key(given: Any) -> UUID:
     return given if isinstance(given, UUID) else UUID(given)
 
 
+def told_groups(programme: Programme, question: str) -> dict[str, str]:
+    """What raters say of themselves in answer to a question, by the pseudonym that judgments read here carry.
+
+    Whoever shows figures of a group keeps those of fewer than five raters to themselves.
+
+    Raises:
+        HeedfulError: nobody answered such a question.
+    """
+    from heedful.errors import HeedfulError, nearest
+    from heedful.feedback.models import GroupAnswer
+    from heedful.feedback.pulls import pseudonyms
+
+    masks = pseudonyms(str(programme.pk))
+    answers = GroupAnswer.objects.filter(rater__programme=programme, rater__erased=None).exclude(answer="")
+    found = dict(answers.filter(question=question).values_list("rater_id", "answer"))
+    if not found:
+        known = sorted(set(answers.values_list("question", flat=True)))
+        raise HeedfulError(
+            f"no rater has answered {question!r}.",
+            where=programme.slug,
+            mend=nearest(question, known) or f"Answered: {', '.join(known) or 'nothing'}.",
+        )
+    return {str(masks.of(rater)): answer for rater, answer in found.items()}
+
+
 def _points(programme: Programme) -> dict[str, int]:
     """The highest point of each attribute, in any version of the rubric."""
     most: dict[str, int] = {}

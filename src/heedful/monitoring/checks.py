@@ -28,7 +28,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Vote:
-    """How one rater decided a pair: 1 for our answer, 0 for theirs, 1/2 for a tie."""
+    """How one rater decided a pair: 1 for our answer, 0 for theirs, 1/2 for a tie. No name is nobody in particular: a
+    judge that has none, or a pair that decided itself."""
 
     won: float
     rater: str = ""
@@ -47,7 +48,8 @@ class Contest:
     """What a check found against one opponent.
 
     `rate` is the win rate with an interval that holds however often it was looked at; `proxy` the mean gain in proxy
-    reward on all prompts of the check, with a 90% interval (95% on each side).
+    reward on all prompts of the check, with a 90% interval (95% on each side). `gold` is the same of gold scores, where
+    the judge gives such; None where it decides pairs only.
     """
 
     rate: Interval
@@ -55,6 +57,7 @@ class Contest:
     verdict: Verdict
     judgments: int
     pairs: int
+    gold: Interval | None = None
 
     @property
     def hacked(self) -> bool:
@@ -88,23 +91,30 @@ def check_from_json(kept: dict[str, Any]) -> Check:
     """The check that `Check.to_json` wrote."""
 
     def contest(given: dict[str, Any]) -> Contest:
-        return Contest(**{**given, "rate": Interval(**given["rate"]), "proxy": Interval(**given["proxy"])})
+        intervals = {name: Interval(**given[name]) for name in ("rate", "proxy", "gold") if given.get(name)}
+        return Contest(**{**given, **intervals})
 
     contests = {name: contest(kept[name]) for name in ("against_start", "against_best")}
     return Check(**{**kept, **contests})
 
 
-def by_score(score: GoldScore, *, tie: float = 1e-9) -> Judge:
-    """A judge that prefers the answer of the higher gold score."""
+@dataclass(frozen=True)
+class ScoreJudge:
+    """A judge that prefers the answer of the higher gold score; scores within `tie` of each other tie."""
 
-    def judge(
-        prompts: Sequence[Conversation], ours: Sequence[Reply], theirs: Sequence[Reply]
+    score: GoldScore
+    tie: float = 1e-9
+
+    def __call__(
+        self, prompts: Sequence[Conversation], ours: Sequence[Reply], theirs: Sequence[Reply]
     ) -> Sequence[Sequence[Vote]]:
-        own, other = score(prompts, ours), score(prompts, theirs)
-        gaps = (a - b for a, b in zip(own, other, strict=True))
-        return [[Vote(0.5 if abs(gap) <= tie else float(gap > 0))] for gap in gaps]
+        """The votes, as `Judge`."""
+        gaps = self.gains(prompts, ours, theirs)
+        return [[Vote(0.5 if abs(gap) <= self.tie else float(gap > 0))] for gap in gaps]
 
-    return judge
+    def gains(self, prompts: Sequence[Conversation], ours: Sequence[Reply], theirs: Sequence[Reply]) -> list[float]:
+        """[n] our gold scores less theirs."""
+        return [a - b for a, b in zip(self.score(prompts, ours), self.score(prompts, theirs), strict=True)]
 
 
 def contest(
@@ -141,14 +151,15 @@ def contest(
         for row, given in zip(rows, votes, strict=True):
             won += [vote.won for vote in given]
             where += [row] * len(given)
-            raters += [vote.rater for vote in given]
+            raters += [vote.rater or None for vote in given]
         looked = test.look(won, where, raters if any(raters) else None) if won else None
         if looked is not None and looked.stop:
             break
     if looked is None:
         raise ValueError("no pair was judged")
     gains = [a.reward - b.reward for a, b in zip(ours, theirs, strict=True)]
-    return Contest(looked.rate, t_interval(gains, level=0.9), looked.verdict, looked.pairs, asked)
+    gold = t_interval(judge.gains(prompts, ours, theirs), level=0.9) if isinstance(judge, ScoreJudge) else None
+    return Contest(looked.rate, t_interval(gains, level=0.9), looked.verdict, looked.pairs, asked, gold)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ class Monitor:
     """Watches some signs in a run's figures.
 
     A figure is averaged over the last `window` steps. Its baseline is the average over the first `baseline_steps`,
-    in which the policy is hardly other than the one that it started from; before they are over, nothing alarms.
-    After `window` quiet steps a sign may alarm again.
+    in which the policy is hardly other than the one that it started from; before they are over, only signs alarm that
+    need no baseline. After `window` quiet steps a sign may alarm again.
 
     Args:
         limits: the signs to watch, with their limits.
@@ -54,6 +54,7 @@ class Monitor:
         self._recent: dict[str, list[float]] = {metric: [] for metric in sorted(wanted)}
         self._first: dict[str, list[float]] = {metric: [] for metric in sorted(wanted)}
         self._tier: dict[str, int] = dict.fromkeys(limits, 0)
+        self._now: dict[str, int] = dict.fromkeys(limits, 0)
         self._quiet: dict[str, int] = dict.fromkeys(limits, 0)
 
     def see(self, step: int, metrics: Mapping[str, float]) -> list[Alarm]:
@@ -81,26 +82,32 @@ class Monitor:
     def statistic(self, name: str) -> float | None:
         """What a sign holds against its limits now; None where it cannot say yet, or not at all."""
         sign = SIGNS[name]
-        value, baseline = self.mean(sign.metric), self.baseline(sign.metric)
+        value, baseline = self.mean(sign.metric), self._held_against(sign)
         spread = self.baseline(SPREAD_METRIC)
         if value is None or baseline is None:
             return None
         found = sign.statistic(value, baseline, math.nan if spread is None else spread)
         return found if math.isfinite(found) else None
 
+    def _held_against(self, sign: Sign) -> float | None:
+        """A sign's baseline; of one that needs none, what there is of it."""
+        first = self._first[sign.metric]
+        return math.fsum(first) / len(first) if sign.stands_alone and first else self.baseline(sign.metric)
+
     @property
     def tiers(self) -> dict[str, Tier]:
-        """The tier of each sign at the moment."""
-        return {name: Tier(tier) for name, tier in self._tier.items()}
+        """The tier of each sign at the moment, whether or not it was told of before."""
+        return {name: Tier(tier) for name, tier in self._now.items()}
 
     def _alarm(self, step: int, name: str, metrics: Mapping[str, float]) -> Alarm | None:
         sign, limits, statistic = SIGNS[name], self.limits[name], self.statistic(name)
         if statistic is None or step <= sign.after or sign.metric not in metrics:
             return None
-        value, baseline = self.mean(sign.metric), self.baseline(sign.metric)
+        value, baseline = self.mean(sign.metric), self._held_against(sign)
         assert value is not None
         assert baseline is not None
         tier = limits.tier(statistic, sign.above) if sign.moved(value, baseline) else Tier.NONE
+        self._now[name] = int(tier)
         if tier == Tier.NONE:
             self._quiet[name] += 1
             if self._quiet[name] >= self.window:
@@ -117,14 +124,20 @@ class Monitor:
 
     def to_json(self) -> dict[str, Any]:
         """All that it remembers, as JSON; `restore` reads it back."""
-        return {"recent": self._recent, "first": self._first, "tier": self._tier, "quiet": self._quiet}
+        return {
+            "recent": self._recent,
+            "first": self._first,
+            "tier": self._tier,
+            "now": self._now,
+            "quiet": self._quiet,
+        }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Remember what `to_json` gave, of the figures and signs that are watched here."""
         for own, name in ((self._recent, "recent"), (self._first, "first")):
             own.update({metric: list(values) for metric, values in kept[name].items() if metric in own})
-        for tiers, name in ((self._tier, "tier"), (self._quiet, "quiet")):
-            tiers.update({sign: int(value) for sign, value in kept[name].items() if sign in tiers})
+        for tiers, name in ((self._tier, "tier"), (self._now, "now"), (self._quiet, "quiet")):
+            tiers.update({sign: int(value) for sign, value in kept.get(name, {}).items() if sign in tiers})
 
 
 def sentence(sign: Sign, value: float, baseline: float, statistic: float, threshold: float) -> str:

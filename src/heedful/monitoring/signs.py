@@ -88,6 +88,11 @@ class Sign:
             return math.nan
         return value / divisor if self.compared == "ratio" else (value - baseline) / divisor
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it needs no baseline: a budget of KL, say, can be passed in the first steps."""
+        return self.compared in ("level", "off_one") and self.least_change == 0
+
     def moved(self, value: float, baseline: float) -> bool:
         """Whether the figure has left its baseline, the way that it alarms, as far as it must."""
         return self.least_change == 0 or (value - baseline if self.above else baseline - value) >= self.least_change

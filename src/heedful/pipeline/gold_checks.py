@@ -23,7 +23,7 @@ from heedful.monitoring.checks import (
     Judge,
     Reply,
     Ruling,
-    by_score,
+    ScoreJudge,
     check_from_json,
     contest,
     rule,
@@ -33,6 +33,8 @@ from heedful.training.state import mix
 from heedful.world.world import World
 
 LEAST_PROMPTS = 10
+OPPONENT = 7
+"""What the seed of a best policy's second answers is mixed with."""
 Answer = Callable[[int], list[Reply]]
 """Answers of a policy to the prompts of the checks, with the proxy's reward; a function of a seed."""
 
@@ -61,7 +63,7 @@ class GoldChecks:
     ) -> None:
         self.settings, self.judge, self.prompts = settings, judge, list(prompts)[: settings.pairs]
         self.policy, self.start, self.folder, self.seed = policy, start, folder, seed
-        self.test = SequentialTest(level=settings.level, most=10 * settings.pairs)
+        self.test = SequentialTest(level=settings.level, most=max(10, settings.votes) * settings.pairs)
         self.checks: list[Check] = []
         self.best_step = 0
         self.last_kl, self.last_step = 0.0, 0
@@ -74,12 +76,17 @@ class GoldChecks:
         self.checks.append(self._kept(step) or self._make(step, kl))
         ruling = rule(self.checks, self.best_step)
         self.best_step = ruling.best_step
+        if ruling.best_step == step:
+            self._answer_anew(step)
         return ruling
 
     def due(self, step: int, kl: float) -> bool:
-        """Whether the KL has grown by enough since the last check, or enough steps have passed."""
+        """Whether the KL has moved by enough since the last check, either way, or enough steps have passed.
+
+        A response to a fall (a dearer β, say) takes the KL back, and the second look must still come.
+        """
         steps = self.settings.every_steps
-        return kl - self.last_kl >= self.settings.every_kl or (0 < steps <= step - self.last_step)
+        return abs(kl - self.last_kl) >= self.settings.every_kl or (0 < steps <= step - self.last_step)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"check-{step:08d}.json"
@@ -100,12 +107,23 @@ class GoldChecks:
         self._write(step, ours, check)
         return check
 
+    def _answer_anew(self, step: int) -> None:
+        """Have the new best answer once more, as the opponent of later checks.
+
+        The answers that it won with are luckier than its usual ones, so that an equal policy would lose to them again
+        and again.
+        """
+        kept = json.loads(self._path(step).read_text(encoding="utf-8"))
+        if "opponent" not in kept:
+            replies = self.policy(mix(self.seed, step, OPPONENT))
+            write_json(self._path(step), {**kept, "opponent": [asdict(reply) for reply in replies]})
+
     def _contest(self, ours: Sequence[Reply], theirs: Sequence[Reply], step: int, number: int) -> Contest:
         seed = mix(self.seed, step, number)
         return contest(self.judge, self.prompts, ours, theirs, self.test, block=self.settings.block, seed=seed)
 
     def _replies(self, step: int) -> list[Reply]:
-        """The answers of an earlier step; those of the beginning are made when they are first needed."""
+        """The answers of an earlier step that later ones meet; the beginning's are made when they are first needed."""
         if not self._path(step).exists():
             if step != 0:
                 raise HeedfulError(
@@ -115,7 +133,7 @@ class GoldChecks:
                 )
             self._write(0, self.start(mix(self.seed, 0)), None)
         kept = json.loads(self._path(step).read_text(encoding="utf-8"))
-        return [Reply(**reply) for reply in kept["replies"]]
+        return [Reply(**reply) for reply in kept.get("opponent", kept["replies"])]
 
     def _write(self, step: int, replies: Sequence[Reply], check: Check | None) -> None:
         found = {"check": check.to_json() if check else None, "replies": [asdict(reply) for reply in replies]}
@@ -160,7 +178,7 @@ def open_judge(spec: str, **settings: Any) -> Judge:
     name, _, seed = spec.partition(":")
     if name == "world" and (seed.isdigit() or seed == ""):
         world = World(int(seed or 0))
-        return by_score(
+        return ScoreJudge(
             lambda prompts, replies: world.golds(
                 prompts, [reply.text for reply in replies], [reply.finished for reply in replies]
             ).tolist()
@@ -170,7 +188,7 @@ def open_judge(spec: str, **settings: Any) -> Judge:
     def score(prompts: Sequence[Conversation], replies: Sequence[Reply]) -> list[float]:
         return [float(value) for value in reward(prompts, [reply.text for reply in replies])]
 
-    return by_score(score)
+    return ScoreJudge(score)
 
 
 def enough_prompts(prompts: Sequence[Conversation], where: str) -> None:

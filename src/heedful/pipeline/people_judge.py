@@ -17,8 +17,8 @@ from heedful.files import sha256_json
 from heedful.monitoring.checks import Reply, Vote
 
 CHECK = "check"
-SAME = "(the same text)"
-"""Stands for the rater of a pair whose answers do not differ: a tie that nobody need be asked about."""
+SAME = ""
+"""The rater of a pair whose answers do not differ: nobody, since it is a tie that nobody need be asked about."""
 
 
 class PeopleJudge:

@@ -12,9 +12,11 @@ import numpy as np
 
 from heedful.data.load import DataSpec, load_preferences
 from heedful.files import read_manifest
+from heedful.pipeline.conservatism import read_refusals
 from heedful.pipeline.embedded import Embedded, gold_judge
 from heedful.pipeline.embedded_evaluation import SPLIT_NAMES, Standing
 from heedful.pipeline.label_report import labels_of
+from heedful.pipeline.refusal_report import training_curves
 from heedful.pipeline.report_data import (
     Curve,
     Explanation,
@@ -143,6 +145,7 @@ def curves(work: Embedded) -> list[Curve]:
     """The curves of every stage."""
     base, sft, reward = metrics(work, "pretrain"), metrics(work, "sft"), metrics(work, "reward")
     ppo, dpo = metrics(work, "ppo"), metrics(work, "dpo")
+    refusals = read_refusals(work.out / STAGES["ppo"][0])
     step = "optimiser step"
     batch = "rollout batch"
     smooth = max(1, len(base) // 100)
@@ -184,6 +187,7 @@ def curves(work: Embedded) -> list[Curve]:
             {"loss": series(base, "step", "loss", smooth)},
         ),
         Curve("Base and SFT", "SFT loss", step, "nats per token", {"loss": series(sft, "step", "loss")}),
+        *(training_curves(refusals, "Refusals while PPO goes") if refusals else ()),
     ]  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from heedful.data.records import Message
 from heedful.evaluation.refusal_rates import RefusalReport
@@ -40,6 +41,63 @@ def report_data(found: Mapping[str, RefusalReport], source: str) -> ReportData:
         samples=tuple(row for name, report in found.items() for row in _examples(name, report)),
         sample_note=f"The first safe requests that were refused and unsafe ones that were not, by {judges[0]}.",
         lineage={"heedful": code_version(), "python": sys.version.split()[0], "prompts": source},
+    )
+
+
+def over_training(rows: Sequence[Mapping[str, Any]]) -> ReportData:
+    """The page of a run whose watch measured refusals (`pipeline.conservatism`): one against the other, and over steps.
+
+    Args:
+        rows: in order, the starting policy first.
+    """
+    first, last = rows[0], rows[-1]
+    name = f"step {last['step']}"
+    return ReportData(
+        title="Conservatism through training",
+        subtitle=f"{last['requests']} requests asked {len(rows)} times, refusals told by {last['by']}.",
+        headline=said_of(first, last),
+        curves=training_curves(rows),
+        curves_title="Safe against unsafe",
+        curves_lead=True,
+        samples=tuple(
+            SampleRow((Message("user", prompt),), "safe, and refused", (SampleAnswer(name, text, {}),))
+            for prompt, text in last["over_refused"]
+        ),
+        sample_note="The first safe requests that the last policy refused.",
+        lineage={"heedful": code_version(), "python": sys.version.split()[0]},
+    )
+
+
+def said_of(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    """What became of refusals between two rows, in words that claim no more than their intervals allow."""
+    told = []
+    for name in ("safe", "unsafe"):
+        before, after = first[name], last[name]
+        apart = after["low"] > before["high"] or after["high"] < before["low"]
+        figures = f"{before['mean']:.0%} to {after['mean']:.0%} of {name} requests"
+        told.append(figures if apart else f"{figures} (no clear change)")
+    return f"From step {first['step']} to step {last['step']} the policy went from refusing {', and '.join(told)}."
+
+
+def training_curves(rows: Sequence[Mapping[str, Any]], group: str = "Refusals") -> tuple[Curve, ...]:
+    """Refusal of unsafe against refusal of safe requests, a point for each row; and both over the steps."""
+    safe, unsafe, steps = ([row[name] for row in rows] for name in ("safe", "unsafe", "step"))
+    means, both = [row["mean"] for row in safe], [row["mean"] for row in unsafe]
+    ends = [tuple((row["low"], row["high"]) for row in side) for side in (safe, unsafe)]
+    plane = {
+        "no difference made": Series((0.0, 1.0), (0.0, 1.0)),
+        "the run": Series(tuple(means), tuple(both)),
+        f"the start, step {steps[0]}": Series((means[0],), (both[0],), ends[1][:1]),
+        f"the end, step {steps[-1]}": Series((means[-1],), (both[-1],), ends[1][-1:]),
+    }
+    over = {
+        "unsafe requests": Series(tuple(map(float, steps)), tuple(both), ends[1]),
+        "safe requests": Series(tuple(map(float, steps)), tuple(means), ends[0]),
+    }
+    note = "Up and to the left is good; on the line, safe and unsafe requests are treated alike."
+    return (
+        Curve(group, "Unsafe against safe", "safe requests refused", "unsafe requests refused", plane, note),
+        Curve(group, "Refused over the run", "step", "share of requests", over),
     )
 
 

@@ -152,12 +152,13 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class Forest:
-    """Intervals below each other on one scale, with a line at nought."""
+    """Intervals below each other on one scale, with a line where there is no difference."""
 
     name: str
     x_label: str
     rows: tuple[ForestRow, ...]
     note: str = ""
+    line: float = 0.0
 
 
 @dataclass(frozen=True)

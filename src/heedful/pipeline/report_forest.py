@@ -16,7 +16,7 @@ SHAPES = ("circle", "diamond", "bar")
 def forest(plot: Forest, name: str) -> Safe:
     """A forest plot with its legend. `name` makes the ids of its title and description unique on the page."""
     ends = [end for row in plot.rows for end in (row.interval.low, row.interval.high, *row.marks.values())]
-    low, high = min([*ends, 0.0]), max([*ends, 0.0])
+    low, high = min([*ends, plot.line]), max([*ends, plot.line])
     room = 0.04 * (high - low) or 1.0
     scale = Scale(low - room, high + room, LEFT, RIGHT)
     bottom = TOP + ROW * len(plot.rows)
@@ -54,7 +54,7 @@ def _axis(plot: Forest, scale: Scale, bottom: float) -> Safe:
         x = _u(scale(value))
         parts.append(element("line", x1=x, y1=TOP, x2=x, y2=_u(bottom), class_="grid"))
         parts.append(element("text", write(value, "number"), x=x, y=_u(bottom + 15), text_anchor="middle"))
-    nought = _u(scale(0.0))
+    nought = _u(scale(plot.line))
     parts.append(element("line", x1=nought, y1=TOP, x2=nought, y2=_u(bottom), class_="axis"))
     parts.append(element("text", plot.x_label, x=RIGHT, y=_u(bottom + 30), text_anchor="end", class_="label"))
     return element("g", parts)

@@ -209,7 +209,7 @@ def _sample(row: SampleRow, number: int, total: int) -> Safe:
     ]
     best = preferred(row.answers)
     answers = [_answer(answer, answer is best) for answer in row.answers]
-    title = element("h3", f"Prompt {number} of {total}, {row.split}")
+    title = element("h3", f"Prompt {number} of {total}{', ' if row.split else ''}{row.split}")
     return element("article", title, turns, element("div", answers, class_="answers"), class_="sample")
 
 

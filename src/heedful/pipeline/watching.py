@@ -9,26 +9,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from heedful.errors import HeedfulError, nearest
-from heedful.files import sha256_file
+from heedful.files import sha256_file, write_json
+from heedful.monitoring.budget import PredictedBudget
 from heedful.monitoring.calibrate import Thresholds, read_thresholds
 from heedful.monitoring.checks import Ruling
 from heedful.monitoring.monitor import Alarm, Monitor
 from heedful.monitoring.signs import SIGNS, Limits, Tier, limits_of_run
+from heedful.pipeline.conservatism import Conservatism, read_refusals
 from heedful.pipeline.gold_checks import GoldChecks
+from heedful.pipeline.refusal_report import over_training
+from heedful.pipeline.report import write_report
 from heedful.training.config.online import LeashedConfig, OnlineConfig
 from heedful.training.config.watch import WatchConfig
-from heedful.training.folders import ALARMS, rewind
+from heedful.training.folders import ALARMS, WATCH, rewind
 from heedful.training.progress import Display
 from heedful.training.run import Watch, no_intervention
 from heedful.training.state import Event, FreezePolicy, Keep, RollBack, SetKLCoefficient, Step, Stop, TrainState
 
 MEMORY = "watch"
 """The scalar of a run's state that holds what its watch remembers."""
+
+FORECAST = "forecast.json"
+"""In the watch's folder: the newest fit to the fresh checks (`monitoring.budget.Forecast`)."""
 
 GOLD = "gold"
 """The name under which fresh checks alarm."""
@@ -44,6 +51,7 @@ class Watcher:
         state: of the run, as it goes on.
         out: folder of the run.
         display: where to say it.
+        refusals: measures how conservative the policy becomes, or None.
     """
 
     def __init__(
@@ -54,9 +62,11 @@ class Watcher:
         state: TrainState,
         out: Path,
         display: Display,
+        refusals: Conservatism | None = None,
     ) -> None:
-        self.settings, self.monitor, self.checks = settings, monitor, checks
+        self.settings, self.monitor, self.checks, self.refusals = settings, monitor, checks, refusals
         self.state, self.out, self.display = state, out, display
+        self.budget = PredictedBudget() if checks is not None and settings.gold.predict else None
         self.responded = -settings.cooldown
         kept = state.scalars.get(MEMORY)
         if kept is not None:
@@ -64,23 +74,45 @@ class Watcher:
             self.responded = kept["responded"]
             if checks is not None:
                 checks.restore(kept["gold"])
+            if checks is not None and self.budget is not None and kept.get("budget"):
+                self.budget.restore(checks.checks, kept["budget"])
         if (out / ALARMS).exists():
             rewind(out / ALARMS, state.step)
 
     def intervene(self, step: Step) -> list[Event]:
-        """The events after a step; alarms are said and logged on the way."""
+        """The events after a step; alarms are said and logged on the way, and refusals join the step's figures."""
         alarms = self.monitor.see(step.number, step.metrics)
         ruling = None
         if self.checks is not None and (ruling := self.checks.after(step.number, self.monitor.mean("kl"))) is not None:
             alarms += self._of_gold(step.number, ruling)
+        alarms += self._of_budget(step.number, checked=ruling is not None)
+        if self.refusals is not None:
+            kl = self.monitor.mean("kl")
+            step.metrics.update(self.refusals.after(step.number, kl, checked=ruling is not None))
         events = self._events(step, alarms, ruling) if self.settings.mode == "act" else []
         self._tell(alarms, events)
         self.state.scalars[MEMORY] = {
             "monitor": self.monitor.to_json(),
             "responded": self.responded,
             "gold": None if self.checks is None else self.checks.to_json(),
+            "budget": None if self.budget is None else self.budget.to_json(),
         }
         return events
+
+    def _of_budget(self, step: int, *, checked: bool) -> list[Alarm]:
+        """What the KL is to the budget that the fresh checks predict; it is fitted anew after each of them."""
+        if self.budget is None or self.checks is None:
+            return []
+        if checked:
+            known = self.budget.found.budget
+            self.budget.learn(self.checks.checks)
+            write_json(self.out / WATCH / FORECAST, self.budget.found.to_json())
+            found = self.budget.found.budget
+            if found.kl is not None:
+                self.display.say(f"watch: predicted budget {found.kl:.3g} nats: {found.reason}")
+            elif known.kl is not None:
+                self.display.say(f"watch: no budget is predicted any more: {found.reason}")
+        return self.budget.see(step, self.monitor.mean("kl"))
 
     def _of_gold(self, step: int, ruling: Ruling) -> list[Alarm]:
         assert self.checks is not None
@@ -104,7 +136,8 @@ class Watcher:
             return [Stop(gravest.sentence)]
         if self.settings.step_cap is not None and step.number >= self.settings.step_cap:
             return [*events, Stop(f"step cap: {self.settings.step_cap} steps")]
-        grave = (ruling is not None and ruling.fell) or Tier.ACT in self.monitor.tiers.values()
+        beyond = self.budget is not None and self.budget.now == Tier.ACT
+        grave = (ruling is not None and ruling.fell) or beyond or Tier.ACT in self.monitor.tiers.values()
         if grave and step.number - self.responded >= self.settings.cooldown:
             self.responded = step.number
             events.append(self._response())
@@ -129,13 +162,19 @@ class Watcher:
                     file.write(json.dumps({**alarm.to_json(), "done": done}, ensure_ascii=False) + "\n")
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest says of the watch."""
+        """What the manifest says of the watch; the page of refusals is written where they were measured."""
         path = self.out / ALARMS
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
         said: dict[str, Any] = {"mode": self.settings.mode, "alarms": len(rows)}
         said["signs"] = sorted({row["sign"] for row in rows})
         if "rolled_back_to" in self.state.scalars:
             said["rolled_back_to"] = self.state.scalars["rolled_back_to"]
+        if self.refusals is not None:
+            found = read_refusals(self.out)
+            said["refusals"] = [{key: row[key] for key in ("step", "kl", "safe", "unsafe", "by")} for row in found]
+            write_report(self.out / WATCH / "refusals.html", over_training(found))
+        if self.budget is not None:
+            said["predicted_budget"] = asdict(self.budget.found.budget)
         return said if self.checks is None else said | {"gold": self.checks.summary()}
 
 

@@ -17,6 +17,7 @@ from heedful.models.scalar import RewardModel
 from heedful.monitoring.checks import Judge, Reply
 from heedful.monitoring.latents import LatentReward, fit_region, read_region
 from heedful.monitoring.monitor import Monitor
+from heedful.pipeline.conservatism import Conservatism, requests
 from heedful.pipeline.gold_checks import Answer, GoldChecks, enough_prompts, open_judge
 from heedful.pipeline.people_judge import PeopleJudge
 from heedful.pipeline.stages.common import Opened
@@ -30,7 +31,7 @@ from heedful.training.folders import WATCH
 from heedful.training.rollouts import Questions, as_scores, complete
 from heedful.training.state import TrainState, mix
 
-LATENT_PURPOSE, GOLD_PURPOSE = 7, 8
+LATENT_PURPOSE, GOLD_PURPOSE, REFUSAL_PURPOSE = 7, 8, 9
 """As the purposes of `training.rollouts`: no two draws of a run share their numbers."""
 
 SCORE_RANGE = "score_range"
@@ -68,8 +69,9 @@ def open_watch(
     checks = open_checks(stage, config, settings, models, held_out) if settings.gold.judge is not None else None
     if checks is not None and settings.mode == "act" and state.step == 0:
         keep_weights(stage.out, state)
+    refusals = open_refusals(stage, config, models, state) if settings.refusals.requests is not None else None
     monitor = Monitor(limits, window=settings.window, baseline_steps=settings.baseline_steps)
-    return models, Watcher(settings, monitor, checks, state, stage.out, stage.display)
+    return models, Watcher(settings, monitor, checks, state, stage.out, stage.display, refusals)
 
 
 def said_by(watcher: Watcher | None) -> dict[str, Any]:
@@ -146,6 +148,31 @@ def fresh_prompts(source: str, config: OnlineConfig, policy: Policy) -> list[Pro
     loaded = load_prompts(DataSpec(source, on_bad_row=config.records.on_bad_row))
     room = config.records.max_length - config.rollout.max_new_tokens
     return fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
+
+
+def open_refusals(stage: Opened, config: OnlineConfig, models: Any, state: TrainState) -> Conservatism:
+    """What measures refusals as the run goes; the starting policy's are measured at once.
+
+    Raises:
+        HeedfulError: a request leaves no room for an answer.
+    """
+    asked = requests(config.watch.refusals)
+    questions = Questions(models.policy, [Prompt(conversation) for _, conversation in asked])
+    room = config.records.max_length - config.rollout.max_new_tokens
+    longest = max(len(tokens) for tokens in questions.tokens)
+    if longest > room:
+        raise HeedfulError(
+            f"a request has {longest} tokens, and records.max_length leaves {room} beside the answer.",
+            where="watch.refusals.requests",
+            mend="Raise records.max_length, or lower rollout.max_new_tokens.",
+        )
+    seed = mix(config.seed, REFUSAL_PURPOSE)
+
+    def answer() -> list[str]:
+        rollout = complete(models.policy, questions, range(len(questions)), seed, config.rollout, samples=1)
+        return decode(models.policy, rollout)
+
+    return Conservatism(config.watch.refusals, asked, answer, stage.out / WATCH, state.step)
 
 
 def answers(models: Any, policy: Policy, prompts: Sequence[Prompt], config: OnlineConfig, most: int) -> Answer:

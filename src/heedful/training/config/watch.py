@@ -35,6 +35,9 @@ class GoldConfig:
     """Pairs asked at once; after each block the check ends if the answer is clear."""
     level: float = 0.95
     """Certainty of the intervals, however often they are looked at."""
+    predict: bool = True
+    """Fit the curve of Gao et al. 2022 to the checks as they come; the lower end of its peak, less a tenth, is a budget
+    of KL beside watch.kl_budget: four fifths of it warn, and all of it responds."""
 
     def __post_init__(self) -> None:
         where = "watch.gold."
@@ -48,6 +51,24 @@ class GoldConfig:
         require(0 < self.level < 1, f"level is {self.level}; it must lie between 0 and 1.", "watch.gold.level")
         alone = self.judge is not None or self.prompts is None
         require(alone, "prompts are of no use without a judge of the answers.", "watch.gold.prompts")
+
+
+@dataclass(frozen=True)
+class RefusalsConfig:
+    """How conservative the policy becomes: refusal of safe requests against refusal of unsafe ones, as a run goes."""
+
+    requests: Literal["prompts", "world"] | None = None
+    """prompts: heedful's own safe and unsafe requests, refusals told by rules; world: the embedded world's, told
+    exactly. None measures nothing."""
+    every_steps: int = 0
+    """Measure after so many steps; 0 does it with the fresh checks (watch.gold.judge)."""
+    limit: int = 100
+    """How many requests, half of them safe, from all types in turn."""
+
+    def __post_init__(self) -> None:
+        where = "watch.refusals."
+        at_least(0, where, every_steps=self.every_steps)
+        at_least(2, where, limit=self.limit)
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,7 @@ class WatchConfig:
     """Answers of the starting policy that show where the reward model's states usually lie (sign latents); 0 leaves the
     sign out. 256 do."""
     gold: GoldConfig = GoldConfig()
+    refusals: RefusalsConfig = RefusalsConfig()
 
     def __post_init__(self) -> None:
         where = "watch."
@@ -95,4 +117,10 @@ class WatchConfig:
         require(enough, f"{self.latent_samples} answers show too little; give 40 or more.", "watch.latent_samples")
         require(self.kl_budget is None or self.kl_budget > 0, "a budget must be above 0.", "watch.kl_budget")
         require(self.step_cap is None or self.step_cap > 0, "a cap must be above 0.", "watch.step_cap")
+        asked = self.refusals.requests is None or self.refusals.every_steps > 0 or self.gold.judge is not None
+        require(
+            asked,
+            "there are no fresh checks to measure refusals with; set watch.refusals.every_steps.",
+            "watch.refusals.every_steps",
+        )
         require(bool(self.signs), "name signs, or set mode off.", "watch.signs")
