@@ -194,10 +194,11 @@ class Checks(GoldChecks):
     """Fresh checks whose outcome is known beforehand: step -> ruling."""
 
     def __init__(self, rulings: dict[int, Ruling]) -> None:
-        self.rulings, self.checks, self.best_step = rulings, [], 0
+        self.rulings, self.checks, self.best_step, self.people = rulings, [], 0, None
+        self.open = None
         self.last_kl, self.last_step = 0.0, 0
 
-    def after(self, step: int, kl: float | None) -> Ruling | None:
+    def after(self, step: int, kl: float | None, *, last: bool = False) -> Ruling | None:
         ruling = self.rulings.get(step)
         if ruling is not None:
             self.best_step = ruling.best_step
@@ -296,6 +297,7 @@ def test_what_cannot_be_watched_is_refused_before_anything_is_written(
         {"gold": {"judge": "world", "every_kl": 0.0}},
         {"gold": {"judge": "world", "studio": "https://studio.example.org"}},
         {"gold": {"judge": "people:shop", "votes": 0}},
+        {"gold": {"judge": "world", "meanwhile": "train"}},
         {"gold": {"judge": "people:shop", "patience": 0.0}},
     ],
 )

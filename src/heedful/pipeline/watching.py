@@ -22,10 +22,21 @@ from heedful.monitoring.signs import SIGNS, Limits, Tier, limits_of_run
 from heedful.pipeline.gold_checks import GoldChecks
 from heedful.training.config.online import LeashedConfig, OnlineConfig
 from heedful.training.config.watch import WatchConfig
-from heedful.training.folders import ALARMS, rewind
+from heedful.training.folders import ALARMS, EVENTS, rewind, whole_lines
 from heedful.training.progress import Display
 from heedful.training.run import Watch, no_intervention
-from heedful.training.state import Event, FreezePolicy, Keep, RollBack, SetKLCoefficient, Step, Stop, TrainState
+from heedful.training.state import (
+    Event,
+    FreezePolicy,
+    Keep,
+    RollBack,
+    SetAside,
+    SetKLCoefficient,
+    Settle,
+    Step,
+    Stop,
+    TrainState,
+)
 
 MEMORY = "watch"
 """The scalar of a run's state that holds what its watch remembers."""
@@ -44,6 +55,7 @@ class Watcher:
         state: of the run, as it goes on.
         out: folder of the run.
         display: where to say it.
+        last: the step with which the run ends, unless something ends it before; None for one that is not known.
     """
 
     def __init__(
@@ -54,9 +66,10 @@ class Watcher:
         state: TrainState,
         out: Path,
         display: Display,
+        last: int | None = None,
     ) -> None:
         self.settings, self.monitor, self.checks = settings, monitor, checks
-        self.state, self.out, self.display = state, out, display
+        self.state, self.out, self.display, self.last = state, out, display, last
         self.responded = -settings.cooldown
         kept = state.scalars.get(MEMORY)
         if kept is not None:
@@ -64,6 +77,8 @@ class Watcher:
             self.responded = kept["responded"]
             if checks is not None:
                 checks.restore(kept["gold"])
+        if checks is not None:
+            checks.journalled = max((row["step"] for _, row in whole_lines(out / EVENTS)), default=0)
         if (out / ALARMS).exists():
             rewind(out / ALARMS, state.step)
 
@@ -71,8 +86,9 @@ class Watcher:
         """The events after a step; alarms are said and logged on the way."""
         alarms = self.monitor.see(step.number, step.metrics)
         ruling = None
-        if self.checks is not None and (ruling := self.checks.after(step.number, self.monitor.mean("kl"))) is not None:
-            alarms += self._of_gold(step.number, ruling)
+        if self.checks is not None:
+            ruling = self.checks.after(step.number, self.monitor.mean("kl"), last=step.number == self.last)
+            alarms += [] if ruling is None else self._of_gold(step.number, ruling)
         events = self._events(step, alarms, ruling) if self.settings.mode == "act" else []
         self._tell(alarms, events)
         self.state.scalars[MEMORY] = {
@@ -92,9 +108,7 @@ class Watcher:
         return [Alarm(step, GOLD, tier, rate.mean, 0.5, rate.high, 0.5, ruling.sentence)]
 
     def _events(self, step: Step, alarms: Sequence[Alarm], ruling: Ruling | None) -> list[Event]:
-        events: list[Event] = []
-        if ruling is not None and self.checks is not None and ruling.best_step == step.number:
-            events.append(Keep(ruling.sentence))
+        events = self._weights(step.number, ruling)
         if ruling is not None and ruling.stop:
             return [RollBack(ruling.best_step, ruling.sentence)]
         gravest = max((alarm for alarm in alarms if alarm.tier == Tier.STOP), key=lambda a: a.sign, default=None)
@@ -109,6 +123,16 @@ class Watcher:
             self.responded = step.number
             events.append(self._response())
         return events
+
+    def _weights(self, step: int, ruling: Ruling | None) -> list[Event]:
+        """Which weights are kept after a step for a run that may have to go back to them."""
+        if self.checks is None:
+            return []
+        if not self.checks.goes_on:
+            return [Keep(ruling.sentence)] if ruling is not None and ruling.best_step == step else []
+        begun = self.checks.last_step == step
+        events: list[Event] = [SetAside("people judge the answers of this step")] if begun else []
+        return events if ruling is None else [*events, Settle(ruling.best_step, ruling.sentence)]
 
     def _response(self) -> Event:
         settings = self.settings
@@ -127,6 +151,12 @@ class Watcher:
             with open(self.out / ALARMS, "a", encoding="utf-8") as file:
                 for alarm in alarms:
                     file.write(json.dumps({**alarm.to_json(), "done": done}, ensure_ascii=False) + "\n")
+
+    def conclude(self) -> None:
+        """The run has ended: say what of a check is still open."""
+        left = "" if self.checks is None else self.checks.conclude()
+        if left:
+            self.display.say(f"watch: {left}")
 
     def summary(self) -> dict[str, Any]:
         """What the manifest says of the watch."""
@@ -147,6 +177,10 @@ def said_of(event: Event) -> str:
         return f"the policy rests for {event.steps} steps"
     if isinstance(event, Keep):
         return "these weights are kept as the best so far"
+    if isinstance(event, SetAside):
+        return "these weights are set aside while people judge"
+    if isinstance(event, Settle):
+        return f"the best so far are the weights of step {event.best_step}"
     if isinstance(event, RollBack):
         where = "the starting policy" if event.to_step == 0 else f"the weights of step {event.to_step}"
         return f"stopped, and back to {where}"
