@@ -18,7 +18,9 @@ from heedful.core.sequential import (
 REPLAYS, LOOKS, BLOCK = 160, 10, 30
 
 
-def simulated(rate_shift: float, raters: int, seed: int, tastes: float = 0.25) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def simulated(
+    rate_shift: float, raters: int, seed: int, tastes: float = 0.25
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outcomes of LOOKS * BLOCK pairs: three raters judge each prompt, who have tastes and prompts have leanings."""
     random = np.random.default_rng(seed)
     n = LOOKS * BLOCK

@@ -51,7 +51,7 @@ class PeopleJudge:
         patience: seconds without a new judgment after which the waiting ends.
         say: is told what goes on.
         asking: file that says what is being asked, for the studio's page; None writes none.
-        every: seconds between two looks.
+        every: seconds between two looks, at most: while people are at work it looks again sooner.
         sleep: waits so many seconds.
     """
 
@@ -187,8 +187,9 @@ class PeopleJudge:
                     where=f"watch.gold.judge (people:{self.programme})",
                     mend="Run the same command again once they are judged: it goes on, and nobody is asked twice.",
                 )
-            self.sleep(self.every)
-            waited += self.every
+            pause = min(self.every, max(1.0, waited / 10), self.patience - waited)
+            self.sleep(pause)
+            waited += pause
             batch = self.client.batch(self.programme, batch.id)
             self._note(batch)
 
