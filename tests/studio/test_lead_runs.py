@@ -285,7 +285,7 @@ def test_curves_keep_their_ends_and_their_ticks_lie_inside() -> None:
     picture = curves.line([(5, -1.0), (15, 3.0)], marks=[4, 10])
     assert picture.path == f"M{curves.LEFT}.0 {curves.BOTTOM}.0L{curves.RIGHT}.0 {curves.TOP}.0"
     assert picture.marks == ((curves.LEFT + curves.RIGHT) / 2,)
-    assert [tick.label for tick in picture.ticks] == ["0", "2"]
+    assert [tick.label for tick in picture.ticks] == ["-1", "0", "1", "2", "3"]
     assert all(curves.TOP <= tick.place <= curves.BOTTOM for tick in picture.ticks)
     assert curves.line([(3, 1.0)]).last is not None
     assert [curves.words(value) for value in (0.0, 0.12345, 123.4, 12_345.0, 0.00012)] == [

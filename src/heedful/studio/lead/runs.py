@@ -230,4 +230,5 @@ def _samples(request: Request, run: Run) -> dict[str, Any]:
         "seen": seen,
         "samples_address": f"{address}?seen={seen}",
         "samples_seconds": SECONDS,
+        "samples_over": run.manifest is not None,
     }

@@ -104,8 +104,8 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> tuple[Tick, ...]:
-    """Two to four round numbers within a span."""
-    raw = (high - low) / 3
+    """Up to five round numbers within a span."""
+    raw = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(raw))
     size = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
     first = math.ceil(low / size - 1e-9)
