@@ -313,6 +313,19 @@ def test_the_report_says_what_the_watch_saw(tmp_path: Path) -> None:
     with artifact(folder, {"kind": "ppo", "watch": {"alarms": 0}}):
         pass
     assert saw(work)[0].paragraphs == ("No sign of reward hacking alarmed.",)
+    rate = {"mean": 0.7, "low": 0.55, "high": 0.85}
+    panel = {"raters": 4, "trained": 1, "fresh_only": False}
+    left = {"step": 20, "batch": "b", "places": 60, "filled": 7, "held": 2}
+    check = {"step": 10, "kl": 1.25, "against_start": rate, "panel": panel}
+    with artifact(folder, {"kind": "ppo", "watch": {"gold": {"checks": [check], "left_open": left}}}):
+        pass
+    assert saw(work)[0].paragraphs[1:] == (
+        "Step 10, KL 1.25: wins 70% of fresh pairs against the start (55% to 85%); 4 raters, 1 of whom gave training "
+        "judgments.",
+        "Step 20: the run ended while people judged; 7 of 60 judgments are kept, and 2 pairs lay before raters.",
+    )
+    with artifact(folder, {"kind": "ppo", "watch": {"alarms": 0}}):
+        pass
     (folder / "alarms.jsonl").write_text('{"step": 7, "sign": "length", "tier": "warn", "sentence": "Long."}\n')
     assert saw(work)[0].paragraphs == ("Step 7, length (warn): Long.",)
 
