@@ -140,9 +140,10 @@ def others_judge(of: World, root: Path, *, likes_start: bool) -> None:
 def open_run(page: Any, of: World, run: Going) -> None:
     """From the list to the run, once it is there."""
     page.goto(of.at("runs/"))
-    run.until(page, "text=rounds/1/policy")
-    page.click("text=rounds/1/policy")
-    page.wait_for_selector("#run")
+    link = "a:text-is('rounds/1/policy')"
+    run.until(page, link)
+    page.goto(page.get_attribute(link, "href"))  # a click may meet a list that is just being put in its place
+    run.until(page, "#run")
 
 
 def test_people_say_that_it_got_worse_and_it_stops(

@@ -104,7 +104,7 @@ def needed(request: Request, asking: Asking | None) -> Needed | None:
     rater, rules = request.rater, rules_of(request.programme.settings)
     may = Role.RATER in request.roles and (rater is None or freshness.may_check(rater, batch, rules))
     return Needed(
-        status.items - status.done - status.parked,
+        min(status.items - status.done - status.parked, status.places - status.filled),
         status.places,
         status.filled,
         status.held,
