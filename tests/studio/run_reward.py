@@ -1,4 +1,4 @@
-"""A reward for runs in processes of their own: it pays for words, whatever they are."""
+"""A reward for runs in processes of their own, which a policy soon learns to exploit: it pays for saying words again."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Any
 
 
 def proxy(prompts: Sequence[Any], completions: Sequence[str]) -> list[float]:
-    """The number of words of each completion."""
-    return [float(len(text.split())) for text in completions]
+    """How many words of each completion it has said before."""
+    return [float(len(text.split()) - len(set(text.split()))) for text in completions]

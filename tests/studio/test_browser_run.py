@@ -151,7 +151,7 @@ def test_people_say_that_it_got_worse_and_it_stops(
 ) -> None:
     of = world(items=0, raters=3)
     of.batch.delete()
-    run = start(of, 40, "wait", every=6)
+    run = start(of, 40, "wait", every=4)
     page = visit(of.manager)
     open_run(page, of, run)
     rater = visit(of.raters[0].account)
