@@ -1,4 +1,4 @@
-"""A reward for runs in processes of their own, which a policy soon learns to exploit: it pays for saying words again."""
+"""A reward for runs in processes of their own, which a policy soon exploits: it pays for saying words again."""
 
 from __future__ import annotations
 
