@@ -18,23 +18,25 @@ from heedful.core.sequential import (
 REPLAYS, LOOKS, BLOCK = 160, 10, 30
 
 
-def simulated(rate_shift: float, raters: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def simulated(
+    rate_shift: float, raters: int, seed: int, tastes: float = 0.25
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outcomes of LOOKS * BLOCK pairs: three raters judge each prompt, who have tastes and prompts have leanings."""
     random = np.random.default_rng(seed)
     n = LOOKS * BLOCK
     prompts = np.arange(n) // 3
     who = np.array([random.choice(raters, 3, replace=False) for _ in range(n // 3)]).ravel()
     leaning = random.normal(0, 0.8, n // 3)[prompts]
-    taste = random.normal(0, 0.25, raters)[who]
+    taste = random.normal(0, tastes, raters)[who]
     chance = 1 / (1 + np.exp(-(leaning + taste + rate_shift)))
     return (random.random(n) < chance).astype(float), prompts, who
 
 
-def verdicts(rate_shift: float, raters: int, seed: int) -> list[tuple[str, int]]:
+def verdicts(rate_shift: float, raters: int, seed: int, tastes: float = 0.25) -> list[tuple[str, int]]:
     """What the test says in each replay, and after how many pairs."""
     test, said = SequentialTest(most=LOOKS * BLOCK), []
     for replay in range(REPLAYS):
-        won, prompts, who = simulated(rate_shift, raters, seed * 10_000 + replay)
+        won, prompts, who = simulated(rate_shift, raters, seed * 10_000 + replay, tastes)
         for stop in range(BLOCK, len(won) + 1, BLOCK):
             looked = test.look(won[:stop], prompts[:stop].tolist(), who[:stop].tolist())
             if looked.stop:
@@ -47,6 +49,30 @@ def verdicts(rate_shift: float, raters: int, seed: int) -> list[tuple[str, int]]
 def test_a_tie_is_seldom_called_at_any_of_ten_looks(raters: int) -> None:
     wrong = sum(verdict != "undecided" for verdict, _ in verdicts(0.0, raters=raters, seed=1))
     assert wrong / REPLAYS <= 0.05
+
+
+@pytest.mark.parametrize("raters", [3, 4])
+def test_a_tie_is_seldom_called_where_few_raters_have_strong_tastes(
+    raters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = sum(verdict != "undecided" for verdict, _ in verdicts(0.0, raters=raters, seed=5, tastes=0.6))
+    assert wrong / REPLAYS <= 0.05
+    monkeypatch.setattr("heedful.core.sequential.FEW_RATERS", 0)
+    alone = sum(verdict != "undecided" for verdict, _ in verdicts(0.0, raters=raters, seed=5, tastes=0.6))
+    assert alone > 1.5 * wrong  # what the others' say without each of them is there for
+
+
+def test_what_few_raters_say_has_to_hold_without_any_one_of_them() -> None:
+    who = [i % 3 for i in range(90)]
+    prompts = [i // 3 for i in range(90)]
+    one_alone = [1.0 if rater == 0 else float(i % 2) for i, rater in enumerate(who)]
+    found = confidence_sequence(one_alone, prompts, who)
+    others = [i for i in range(90) if who[i] != 0]
+    alone = confidence_sequence([one_alone[i] for i in others], [prompts[i] for i in others])
+    assert found.low <= alone.low < 0.5
+    assert found.mean == pytest.approx(2 / 3)
+    together = confidence_sequence([1.0] * 90, prompts, who)
+    assert together.low > 0.5  # where all say the same nobody is missed
 
 
 def test_degrees_of_freedom_follow_whatever_varies() -> None:

@@ -196,10 +196,11 @@ class Checks(GoldChecks):
     """Fresh checks whose outcome is known beforehand: step -> ruling."""
 
     def __init__(self, rulings: dict[int, Ruling]) -> None:
-        self.rulings, self.checks, self.best_step = rulings, [], 0
+        self.rulings, self.checks, self.best_step, self.people = rulings, [], 0, None
+        self.open = None
         self.last_kl, self.last_step = 0.0, 0
 
-    def after(self, step: int, kl: float | None) -> Ruling | None:
+    def after(self, step: int, kl: float | None, *, last: bool = False) -> Ruling | None:
         ruling = self.rulings.get(step)
         if ruling is not None:
             self.best_step = ruling.best_step
@@ -397,6 +398,7 @@ def test_what_cannot_be_watched_is_refused_before_anything_is_written(
         {"gold": {"judge": "world", "every_kl": 0.0}},
         {"gold": {"judge": "world", "studio": "https://studio.example.org"}},
         {"gold": {"judge": "people:shop", "votes": 0}},
+        {"gold": {"judge": "world", "meanwhile": "train"}},
         {"gold": {"judge": "people:shop", "patience": 0.0}},
     ],
 )
@@ -412,6 +414,19 @@ def test_the_report_says_what_the_watch_saw(tmp_path: Path) -> None:
     with artifact(folder, {"kind": "ppo", "watch": {"alarms": 0}}):
         pass
     assert saw(work)[0].paragraphs == ("No sign of reward hacking alarmed.",)
+    rate = {"mean": 0.7, "low": 0.55, "high": 0.85}
+    panel = {"raters": 4, "trained": 1, "fresh_only": False}
+    left = {"step": 20, "batch": "b", "places": 60, "filled": 7, "held": 2}
+    check = {"step": 10, "kl": 1.25, "against_start": rate, "panel": panel}
+    with artifact(folder, {"kind": "ppo", "watch": {"gold": {"checks": [check], "left_open": left}}}):
+        pass
+    assert saw(work)[0].paragraphs[1:] == (
+        "Step 10, KL 1.25: wins 70% of fresh pairs against the start (55% to 85%); 4 raters, 1 of whom gave training "
+        "judgments.",
+        "Step 20: the run ended while people judged; 7 of 60 judgments are kept, and 2 pairs lay before raters.",
+    )
+    with artifact(folder, {"kind": "ppo", "watch": {"alarms": 0}}):
+        pass
     (folder / "alarms.jsonl").write_text('{"step": 7, "sign": "length", "tier": "warn", "sentence": "Long."}\n')
     assert saw(work)[0].paragraphs == ("Step 7, length (warn): Long.",)
 

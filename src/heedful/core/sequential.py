@@ -30,6 +30,10 @@ LEAST_PROMPTS = 10
 LEAST_RATERS = 3
 """Where raters are told apart, fewer give no verdict: two do not show how raters differ."""
 
+FEW_RATERS = 8
+"""Where raters are told apart and are fewer than this, what they say has to hold without any one of them: the spread
+between so few is known too badly for the interval alone to keep its level."""
+
 TYPICAL_EFFECT = 0.1
 """The effect that the mixture is tuned to, as a distance from one half. It moves how soon the test ends, not its
 error rate."""
@@ -121,6 +125,9 @@ def confidence_sequence(
 ) -> Interval:
     """An interval for a win rate that holds at all looks together, pairs clustered by prompt and by rater.
 
+    With fewer than `FEW_RATERS` raters it reaches over the intervals, clustered by prompt, of what the others said
+    without each of them in turn. That only widens it, so its error rate can only fall.
+
     Args:
         won, prompts, raters: as `SequentialTest.look`.
         level: coverage over all looks.
@@ -141,7 +148,19 @@ def confidence_sequence(
         return Interval(mean, 0.0, 1.0)
     variance, freedom = cluster_spread(numbers, prompts, raters)
     radius = mixture_radius(variance, freedom, level=level, effect=effect)
-    return Interval(mean, max(0.0, mean - radius), min(1.0, mean + radius))
+    low, high = max(0.0, mean - radius), min(1.0, mean + radius)
+    for others in _without_each(raters):
+        some = confidence_sequence(numbers[others], [prompts[i] for i in others], level=level, effect=effect)
+        low, high = min(low, some.low), max(high, some.high)
+    return Interval(mean, low, high)
+
+
+def _without_each(raters: Sequence[Hashable] | None) -> list[list[int]]:
+    """Of few raters, the places of what the others said, for each of them; none where they are many, or one."""
+    known = [] if raters is None else list(dict.fromkeys(raters))
+    if raters is None or len(known) >= FEW_RATERS:
+        return []
+    return [[i for i, rater in enumerate(raters) if rater != one] for one in known]
 
 
 def mixture_radius(variance: float, freedom: float, *, level: float = 0.95, effect: float = TYPICAL_EFFECT) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from heedful.feedback import clock, qualification, queue_rows, queues, share, slots, special, statements
+from heedful.feedback import clock, freshness, qualification, queue_rows, queues, share, slots, special, statements
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.leases import (
     SKIP_REASONS,
@@ -301,7 +301,8 @@ def _open(rater: Rater, batch: Batch | None) -> list[tuple[Batch, bool]]:
 
 
 def _allowed(rater: Rater, batch: Batch, rules: Rules, tests: Sequence[Qualification]) -> bool:
-    return qualification.may_work(rater, batch, tests) and not share.reached(rater, batch, rules.max_share)
+    fits = qualification.may_work(rater, batch, tests) and freshness.may_check(rater, batch, rules)
+    return fits and not share.reached(rater, batch, rules.max_share)
 
 
 def _overlooked(look: Look) -> bool:
@@ -313,8 +314,9 @@ def why_none(rater: Rater) -> str:
     """Why a rater gets nothing just now.
 
     Returns:
-        "consent", "paused", "qualification" (work waits for who passed a test), "share" (they have done their
-        largest share), "busy" (others are at work on what they could judge; it may come back) or "done".
+        "consent", "paused", "qualification" (work waits for who passed a test), "fresh" (what is left is for raters
+        who gave no judgments for training), "share" (they have done their largest share), "busy" (others are at work
+        on what they could judge; it may come back) or "done".
     """
     rater = Rater.objects.select_related("programme").get(pk=rater.pk)
     barred = _barred(rater)
@@ -326,8 +328,12 @@ def why_none(rater: Rater) -> str:
     untested = [one for one in batches if not qualification.may_work(rater, one, tests)]
     if any(queues.waits(rater, one) for one in untested):
         return "qualification"
-    full = [one for one in batches if one not in untested and share.reached(rater, one, rules.max_share)]
+    batches = [one for one in batches if one not in untested]
+    reserved = [one for one in batches if not freshness.may_check(rater, one, rules)]
+    if any(queues.waits(rater, one) for one in reserved):
+        return "fresh"
+    full = [one for one in batches if one not in reserved and share.reached(rater, one, rules.max_share)]
     if any(queues.waits(rater, one) for one in full):
         return "share"
-    busy = any(queues.in_work(rater, one) for one in batches if one not in untested and one not in full)
+    busy = any(queues.in_work(rater, one) for one in batches if one not in reserved and one not in full)
     return "busy" if busy else "done"

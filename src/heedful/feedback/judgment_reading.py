@@ -192,7 +192,7 @@ def told_groups(programme: Programme, question: str) -> dict[str, str]:
     Raises:
         HeedfulError: nobody answered such a question.
     """
-    from heedful.errors import HeedfulError, nearest
+    from heedful.errors import HeedfulError, Sentence, nearest
     from heedful.feedback.models import GroupAnswer
     from heedful.feedback.pulls import pseudonyms
 
@@ -202,9 +202,10 @@ def told_groups(programme: Programme, question: str) -> dict[str, str]:
     if not found:
         known = sorted(set(answers.values_list("question", flat=True)))
         raise HeedfulError(
-            f"no rater has answered {question!r}.",
+            "no rater has answered {question!r}.",
             where=programme.slug,
-            mend=nearest(question, known) or f"Answered: {', '.join(known) or 'nothing'}.",
+            mend=nearest(question, known) or Sentence("Answered: {known}.", known=", ".join(known)),
+            question=question,
         )
     return {str(masks.of(rater)): answer for rater, answer in found.items()}
 

@@ -37,6 +37,8 @@ class Rules:
     """Gold accuracy over the last `gold_window` below which a rater is paused for re-calibration; 0 never pauses."""
     gold_window: int = 20
     """Fewer pause only where they leave no doubt: see `heedful.feedback.gold.below`."""
+    fresh_checks: bool = True
+    """Items for checking go only to raters who gave no judgments for training, where there are enough of them."""
     require_rationale: bool = False
     consent_text: str = ""
     """Markdown; empty asks for none."""

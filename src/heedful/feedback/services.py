@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count
 
 from heedful.errors import HeedfulError
-from heedful.feedback import content, programmes, snapshots, submission
+from heedful.feedback import content, freshness, programmes, snapshots, submission
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.models import (
     Account,
@@ -21,6 +21,7 @@ from heedful.feedback.models import (
     Item,
     ItemState,
     Programme,
+    Purpose,
     Push,
     Rater,
     RaterKind,
@@ -176,10 +177,11 @@ def batch_status(batch: Batch) -> BatchStatus:
 
 def batch_statuses(programme: Programme) -> tuple[BatchStatus, ...]:
     """Every batch of a programme, the oldest first."""
-    return tuple(_statuses(list(Batch.objects.filter(programme=programme).order_by("pk"))))
+    return tuple(_statuses(list(Batch.objects.filter(programme=programme).select_related("programme").order_by("pk"))))
 
 
 def _statuses(batches: Sequence[Batch]) -> list[BatchStatus]:
+    """How far some batches of one programme are."""
     keys = [batch.pk for batch in batches]
     states = Item.objects.filter(batch__in=keys).values("batch", "state").annotate(n=Count("pk"))
     items = {(row["batch"], row["state"]): row["n"] for row in states}
@@ -187,6 +189,8 @@ def _statuses(batches: Sequence[Batch]) -> list[BatchStatus]:
     places = {
         (row["batch"], row["state"]): row["n"] for row in open_places.values("batch", "state").annotate(n=Count("pk"))
     }
+    checked = next((batch for batch in batches if batch.purpose == Purpose.CHECK), None)
+    who = None if checked is None else freshness.look(checked.programme)
     return [
         BatchStatus(
             id=str(batch.pk),
@@ -201,6 +205,9 @@ def _statuses(batches: Sequence[Batch]) -> list[BatchStatus]:
             parked=items.get((batch.pk, ItemState.PARKED), 0),
             places=sum(places.get((batch.pk, state), 0) for state in SlotState.values),
             filled=places.get((batch.pk, SlotState.DONE), 0),
+            held=places.get((batch.pk, SlotState.LEASED), 0),
+            fresh_raters=who.fresh if who is not None and batch.purpose == Purpose.CHECK else None,
+            fresh_only=who is not None and batch.purpose == Purpose.CHECK and who.only(batch.quota),
         )
         for batch in batches
     ]

@@ -92,6 +92,12 @@ class BatchStatus:
     """Judgments wanted."""
     filled: int
     """Judgments that count."""
+    held: int = 0
+    """Judgments that somebody is at work on."""
+    fresh_raters: int | None = None
+    """Of a batch for checking: raters who may work and gave no judgments for training; none where it was not told."""
+    fresh_only: bool = False
+    """Of a batch for checking: whether it is handed to those alone, since there are enough of them."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ Judge: TypeAlias = Callable[[Sequence[Conversation], Sequence[Reply], Sequence[R
 """Decides pairs: prompts, our answers, their answers -> the votes on each pair; none where a pair could not be judged.
 It is to be blind: nothing may tell it which answer is whose."""
 
+
+class NotYetJudged(Exception):  # noqa: N818 - an answer, and no fault
+    """Raised by a judge that is not to be waited for: ask again later."""
+
+
 GoldScore: TypeAlias = Callable[[Sequence[Conversation], Sequence[Reply]], Sequence[float]]
 """Gold scores of answers, where such are known."""
 
@@ -66,6 +71,17 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """Who judged a check, where people did."""
+
+    raters: int
+    trained: int
+    """How many of them also gave judgments that the reward was trained on."""
+    fresh_only: bool
+    """Whether it was handed to raters alone who gave none."""
+
+
+@dataclass(frozen=True)
 class Check:
     """A fresh check of a policy."""
 
@@ -75,6 +91,8 @@ class Check:
     """Which step's answers it was held against as the best so far; 0 is the starting policy."""
     against_start: Contest
     against_best: Contest
+    panel: Panel | None = None
+    """None where no people judged."""
 
     @property
     def judgments(self) -> int:
@@ -95,7 +113,8 @@ def check_from_json(kept: dict[str, Any]) -> Check:
         return Contest(**{**given, **intervals})
 
     contests = {name: contest(kept[name]) for name in ("against_start", "against_best")}
-    return Check(**{**kept, **contests})
+    panel = kept.get("panel")
+    return Check(**{**kept, **contests, "panel": None if panel is None else Panel(**panel)})
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,7 @@ def contest(
 
     Raises:
         ValueError: fewer than two prompts, or a judge that left pairs out, or all of them.
+        NotYetJudged: by a judge that is not to be waited for. Called again with the same arguments it goes on.
     """
     order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
     won: list[float] = []

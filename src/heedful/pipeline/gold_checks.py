@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from heedful.monitoring.checks import (
     Check,
     Contest,
     Judge,
+    NotYetJudged,
     Reply,
     Ruling,
     ScoreJudge,
@@ -28,7 +30,9 @@ from heedful.monitoring.checks import (
     contest,
     rule,
 )
+from heedful.pipeline.people_judge import PeopleJudge
 from heedful.training.config.watch import GoldConfig
+from heedful.training.folders import PROMPTS
 from heedful.training.state import mix
 from heedful.world.world import World
 
@@ -42,6 +46,10 @@ Answer = Callable[[int], list[Reply]]
 class GoldChecks:
     """The fresh checks of a run.
 
+    Where people judge and the run trains on meanwhile, a check is open from the step whose answers it is about until
+    the step after which it is known what they found; its file says which that was. A run that is killed and goes over
+    those steps again learns it after the same step, and not before.
+
     Args:
         settings: when, how many, how sure.
         judge: decides the pairs.
@@ -49,6 +57,7 @@ class GoldChecks:
         policy, start: answer them as the policy does now, and as it did when it began.
         folder: where finished checks lie.
         seed: of the run.
+        people: the judge, where people decide.
     """
 
     def __init__(
@@ -60,24 +69,46 @@ class GoldChecks:
         start: Answer,
         folder: Path,
         seed: int,
+        people: PeopleJudge | None = None,
     ) -> None:
         self.settings, self.judge, self.prompts = settings, judge, list(prompts)[: settings.pairs]
-        self.policy, self.start, self.folder, self.seed = policy, start, folder, seed
+        self.policy, self.start, self.folder, self.seed, self.people = policy, start, folder, seed, people
         self.test = SequentialTest(level=settings.level, most=max(10, settings.votes) * settings.pairs)
         self.checks: list[Check] = []
+        self.open: tuple[int, float] | None = None
+        """Step and KL of the check that people still judge."""
+        self.left: dict[str, Any] | None = None
+        """What was still open when the run ended."""
         self.best_step = 0
         self.last_kl, self.last_step = 0.0, 0
+        self.journalled = 0
+        """The last step whose events are known from before a kill: nothing new is found out up to it."""
 
-    def after(self, step: int, kl: float | None) -> Ruling | None:
-        """Make a check after a step if one is due, and rule on it."""
-        if kl is None or not self.due(step, kl):
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run trains on while people judge."""
+        return self.people is not None and self.settings.meanwhile == "train"
+
+    def after(self, step: int, kl: float | None, *, last: bool = False) -> Ruling | None:
+        """Begin a check after a step if one is due, and rule on one that is done.
+
+        Args:
+            last: the run ends here, so that what is open is waited for.
+        """
+        if self.open is None:
+            if kl is None or not self.due(step, kl):
+                return None
+            self.last_kl, self.last_step = kl, step
+            self.open = (step, kl)
+        check = self._done(step, last)
+        if check is None:
             return None
-        self.last_kl, self.last_step = kl, step
-        self.checks.append(self._kept(step) or self._make(step, kl))
+        self.open = None
+        self.checks.append(check)
         ruling = rule(self.checks, self.best_step)
         self.best_step = ruling.best_step
-        if ruling.best_step == step:
-            self._answer_anew(step)
+        if ruling.best_step == check.step:
+            self._answer_anew(check.step)
         return ruling
 
     def due(self, step: int, kl: float) -> bool:
@@ -88,69 +119,119 @@ class GoldChecks:
         steps = self.settings.every_steps
         return abs(kl - self.last_kl) >= self.settings.every_kl or (0 < steps <= step - self.last_step)
 
+    def conclude(self) -> str:
+        """The run has ended: ask nobody about an open check any longer. What is left of it in words; empty for none."""
+        if self.people is None or self.open is None:
+            return ""
+        if not self.people.asks:  # begun before a kill, and not looked at since
+            with suppress(NotYetJudged):
+                self._make(self.people.glance, *self.open)
+        left = self.people.leave()
+        if left is None:
+            return ""
+        self.left = {"step": self.open[0], **asdict(left)}
+        return (
+            f"the run ended while people judged the check of step {self.open[0]}: {left.filled} of {left.places} "
+            f"judgments of {left.batch!r} are in and are kept; {left.held} pairs lie before raters, who may finish "
+            "them; the rest is handed to nobody"
+        )
+
     def _path(self, step: int) -> Path:
         return self.folder / f"check-{step:08d}.json"
 
-    def _kept(self, step: int) -> Check | None:
-        if not self._path(step).exists():
-            return None
-        kept = json.loads(self._path(step).read_text(encoding="utf-8"))["check"]
-        return None if kept is None else check_from_json(kept)
+    def _read(self, step: int) -> dict[str, Any] | None:
+        path = self._path(step)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    def _make(self, step: int, kl: float) -> Check:
-        ours = self.policy(mix(self.seed, step))
-        start = self._replies(0)
-        against_start = self._contest(ours, start, step, 0)
-        best = self.best_step
-        against_best = against_start if best == 0 else self._contest(ours, self._replies(best), step, 1)
-        check = Check(step, kl, best, against_start, against_best)
-        self._write(step, ours, check)
+    def _done(self, step: int, last: bool) -> Check | None:
+        """The open check, if after this step it is known what it found."""
+        assert self.open is not None
+        number, kl = self.open
+        kept = self._read(number)
+        if kept is not None and kept["check"] is not None:
+            return None if step < kept.get("known_after", number) else check_from_json(kept["check"])
+        if kept is None:
+            again = {"opponent": self._answers(mix(self.seed, number, OPPONENT))} if self.goes_on else {}
+            self._write(number, replies=self._answers(mix(self.seed, number)), **again)
+        if self.goes_on and step <= self.journalled:
+            return None
+        glances = self.people is not None and self.goes_on and not last
+        judge = self.people.glance if self.people is not None and glances else self.judge
+        try:
+            check = self._make(judge, number, kl)
+        except NotYetJudged:
+            return None
+        self._write(number, check=check.to_json(), known_after=step)
         return check
+
+    def _answers(self, seed: int) -> list[dict[str, Any]]:
+        return [asdict(reply) for reply in self.policy(seed)]
 
     def _answer_anew(self, step: int) -> None:
         """Have the new best answer once more, as the opponent of later checks.
 
         The answers that it won with are luckier than its usual ones, so that an equal policy would lose to them again
-        and again.
+        and again. A run that goes on while people judge has them answer when the check begins: later it is another.
         """
-        kept = json.loads(self._path(step).read_text(encoding="utf-8"))
-        if "opponent" not in kept:
-            replies = self.policy(mix(self.seed, step, OPPONENT))
-            write_json(self._path(step), {**kept, "opponent": [asdict(reply) for reply in replies]})
+        kept = self._read(step)
+        if kept is not None and "opponent" not in kept:
+            self._write(step, opponent=self._answers(mix(self.seed, step, OPPONENT)))
 
-    def _contest(self, ours: Sequence[Reply], theirs: Sequence[Reply], step: int, number: int) -> Contest:
+    def _make(self, judge: Judge, step: int, kl: float) -> Check:
+        ours = self._replies(step)
+        against_start = self._contest(judge, ours, self._opponents(0), step, 0)
+        best = self.best_step
+        theirs = against_start if best == 0 else self._contest(judge, ours, self._opponents(best), step, 1)
+        panel = None if self.people is None else self.people.take_panel()
+        return Check(step, kl, best, against_start, theirs, panel)
+
+    def _contest(self, judge: Judge, ours: Sequence[Reply], theirs: Sequence[Reply], step: int, number: int) -> Contest:
         seed = mix(self.seed, step, number)
-        return contest(self.judge, self.prompts, ours, theirs, self.test, block=self.settings.block, seed=seed)
+        return contest(judge, self.prompts, ours, theirs, self.test, block=self.settings.block, seed=seed)
 
     def _replies(self, step: int) -> list[Reply]:
-        """The answers of an earlier step that later ones meet; the beginning's are made when they are first needed."""
-        if not self._path(step).exists():
+        """The answers of an earlier step; those of the beginning are made when they are first needed."""
+        kept = self._read(step)
+        if kept is None:
             if step != 0:
                 raise HeedfulError(
                     f"the answers of the check at step {step} are gone.",
                     where=str(self._path(step)),
                     mend="Choose another --out to run anew.",
                 )
-            self._write(0, self.start(mix(self.seed, 0)), None)
-        kept = json.loads(self._path(step).read_text(encoding="utf-8"))
-        return [Reply(**reply) for reply in kept.get("opponent", kept["replies"])]
+            replies = self.start(mix(self.seed, 0))
+            asked = [[{"role": one.role, "content": one.content} for one in prompt] for prompt in self.prompts]
+            write_json(self.folder / PROMPTS, asked)
+            self._write(0, replies=[asdict(reply) for reply in replies])
+            return replies
+        return [Reply(**reply) for reply in kept["replies"]]
 
-    def _write(self, step: int, replies: Sequence[Reply], check: Check | None) -> None:
-        found = {"check": check.to_json() if check else None, "replies": [asdict(reply) for reply in replies]}
-        write_json(self._path(step), found)
+    def _opponents(self, step: int) -> list[Reply]:
+        """The answers of an earlier step that later ones meet."""
+        kept = self._read(step)
+        if kept is not None and "opponent" in kept:
+            return [Reply(**reply) for reply in kept["opponent"]]
+        return self._replies(step)
+
+    def _write(self, step: int, **found: Any) -> None:
+        """Keep the answers of a step, and once it is known what a check found, that and after which step it was."""
+        write_json(self._path(step), {"check": None, **(self._read(step) or {}), **found})
 
     def to_json(self) -> dict[str, Any]:
         """What it remembers, as JSON."""
         checks = [check.to_json() for check in self.checks]
-        return {"checks": checks, "best": self.best_step, "kl": self.last_kl, "step": self.last_step}
+        kept = {"checks": checks, "best": self.best_step, "kl": self.last_kl, "step": self.last_step}
+        return kept | {"open": None if self.open is None else list(self.open)}
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Remember what `to_json` gave."""
         self.checks = [check_from_json(check) for check in kept["checks"]]
         self.best_step, self.last_kl, self.last_step = kept["best"], kept["kl"], kept["step"]
+        step_and_kl = kept.get("open")
+        self.open = None if step_and_kl is None else (int(step_and_kl[0]), float(step_and_kl[1]))
 
     def summary(self) -> dict[str, Any]:
-        """For the manifest: each check's win rates, the best step, and what all of it cost."""
+        """For the manifest: each check's win rates and raters, the best step, and what all of it cost."""
         rows = [
             {
                 "step": check.step,
@@ -158,11 +239,13 @@ class GoldChecks:
                 "against_start": asdict(check.against_start.rate),
                 "against_best": asdict(check.against_best.rate),
                 "best": check.best_step,
+                **({} if check.panel is None else {"panel": asdict(check.panel)}),
             }
             for check in self.checks
         ]
         judgments = sum(check.judgments for check in self.checks)
-        return {"checks": rows, "best_step": self.best_step, "judgments": judgments}
+        found = {"checks": rows, "best_step": self.best_step, "judgments": judgments}
+        return found if self.left is None else found | {"left_open": self.left}
 
 
 def open_judge(spec: str, **settings: Any) -> Judge:

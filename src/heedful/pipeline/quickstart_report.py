@@ -34,6 +34,7 @@ from heedful.pipeline.report_data import (
 )
 from heedful.pipeline.run_folder import code_version
 from heedful.pipeline.stages.common import peak_memory
+from heedful.pipeline.watching import checks_in_words
 from heedful.training.folders import ALARMS
 
 if TYPE_CHECKING:
@@ -233,7 +234,8 @@ def watched(work: Embedded) -> tuple[Explanation, ...]:
     path = folder / ALARMS
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     said = tuple(f"Step {row['step']}, {row['sign']} ({row['tier']}): {row['sentence']}" for row in rows)
-    return (Explanation("What the watch saw while PPO went", said or ("No sign of reward hacking alarmed.",)),)
+    said = said or ("No sign of reward hacking alarmed.",)
+    return (Explanation("What the watch saw while PPO went", (*said, *checks_in_words(watch))),)
 
 
 def stage_rows(work: Embedded) -> list[StageRow]:

@@ -8,7 +8,7 @@ so that a run that was killed goes on to the same alarms and the same events.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,21 @@ from heedful.pipeline.refusal_report import over_training
 from heedful.pipeline.report import write_report
 from heedful.training.config.online import LeashedConfig, OnlineConfig
 from heedful.training.config.watch import WatchConfig
-from heedful.training.folders import ALARMS, WATCH, rewind
+from heedful.training.folders import ALARMS, EVENTS, WATCH, rewind, whole_lines
 from heedful.training.progress import Display
 from heedful.training.run import Watch, no_intervention
-from heedful.training.state import Event, FreezePolicy, Keep, RollBack, SetKLCoefficient, Step, Stop, TrainState
+from heedful.training.state import (
+    Event,
+    FreezePolicy,
+    Keep,
+    RollBack,
+    SetAside,
+    SetKLCoefficient,
+    Settle,
+    Step,
+    Stop,
+    TrainState,
+)
 
 MEMORY = "watch"
 """The scalar of a run's state that holds what its watch remembers."""
@@ -52,6 +63,7 @@ class Watcher:
         out: folder of the run.
         display: where to say it.
         refusals: measures how conservative the policy becomes, or None.
+        last: the step with which the run ends, unless something ends it before; None for one that is not known.
     """
 
     def __init__(
@@ -63,9 +75,10 @@ class Watcher:
         out: Path,
         display: Display,
         refusals: Conservatism | None = None,
+        last: int | None = None,
     ) -> None:
         self.settings, self.monitor, self.checks, self.refusals = settings, monitor, checks, refusals
-        self.state, self.out, self.display = state, out, display
+        self.state, self.out, self.display, self.last = state, out, display, last
         self.budget = PredictedBudget() if checks is not None and settings.gold.predict else None
         self.responded = -settings.cooldown
         kept = state.scalars.get(MEMORY)
@@ -76,6 +89,8 @@ class Watcher:
                 checks.restore(kept["gold"])
             if checks is not None and self.budget is not None and kept.get("budget"):
                 self.budget.restore(checks.checks, kept["budget"])
+        if checks is not None:
+            checks.journalled = max((row["step"] for _, row in whole_lines(out / EVENTS)), default=0)
         if (out / ALARMS).exists():
             rewind(out / ALARMS, state.step)
 
@@ -83,8 +98,9 @@ class Watcher:
         """The events after a step; alarms are said and logged on the way, and refusals join the step's figures."""
         alarms = self.monitor.see(step.number, step.metrics)
         ruling = None
-        if self.checks is not None and (ruling := self.checks.after(step.number, self.monitor.mean("kl"))) is not None:
-            alarms += self._of_gold(step.number, ruling)
+        if self.checks is not None:
+            ruling = self.checks.after(step.number, self.monitor.mean("kl"), last=step.number == self.last)
+            alarms += [] if ruling is None else self._of_gold(step.number, ruling)
         alarms += self._of_budget(step.number, checked=ruling is not None)
         if self.refusals is not None:
             kl = self.monitor.mean("kl")
@@ -124,9 +140,7 @@ class Watcher:
         return [Alarm(step, GOLD, tier, rate.mean, 0.5, rate.high, 0.5, ruling.sentence)]
 
     def _events(self, step: Step, alarms: Sequence[Alarm], ruling: Ruling | None) -> list[Event]:
-        events: list[Event] = []
-        if ruling is not None and self.checks is not None and ruling.best_step == step.number:
-            events.append(Keep(ruling.sentence))
+        events = self._weights(step.number, ruling)
         if ruling is not None and ruling.stop:
             return [RollBack(ruling.best_step, ruling.sentence)]
         gravest = max((alarm for alarm in alarms if alarm.tier == Tier.STOP), key=lambda a: a.sign, default=None)
@@ -142,6 +156,16 @@ class Watcher:
             self.responded = step.number
             events.append(self._response())
         return events
+
+    def _weights(self, step: int, ruling: Ruling | None) -> list[Event]:
+        """Which weights are kept after a step for a run that may have to go back to them."""
+        if self.checks is None:
+            return []
+        if not self.checks.goes_on:
+            return [Keep(ruling.sentence)] if ruling is not None and ruling.best_step == step else []
+        begun = self.checks.last_step == step
+        events: list[Event] = [SetAside("people judge the answers of this step")] if begun else []
+        return events if ruling is None else [*events, Settle(ruling.best_step, ruling.sentence)]
 
     def _response(self) -> Event:
         settings = self.settings
@@ -160,6 +184,12 @@ class Watcher:
             with open(self.out / ALARMS, "a", encoding="utf-8") as file:
                 for alarm in alarms:
                     file.write(json.dumps({**alarm.to_json(), "done": done}, ensure_ascii=False) + "\n")
+
+    def conclude(self) -> None:
+        """The run has ended: say what of a check is still open."""
+        left = "" if self.checks is None else self.checks.conclude()
+        if left:
+            self.display.say(f"watch: {left}")
 
     def summary(self) -> dict[str, Any]:
         """What the manifest says of the watch; the page of refusals is written where they were measured."""
@@ -186,10 +216,37 @@ def said_of(event: Event) -> str:
         return f"the policy rests for {event.steps} steps"
     if isinstance(event, Keep):
         return "these weights are kept as the best so far"
+    if isinstance(event, SetAside):
+        return "these weights are set aside while people judge"
+    if isinstance(event, Settle):
+        return f"the best so far are the weights of step {event.best_step}"
     if isinstance(event, RollBack):
         where = "the starting policy" if event.to_step == 0 else f"the weights of step {event.to_step}"
         return f"stopped, and back to {where}"
     return f"stopped: {event.reason}" if isinstance(event, Stop) else type(event).__name__
+
+
+def checks_in_words(watch: Mapping[str, Any]) -> list[str]:
+    """What the fresh checks of a finished run found and who judged them, from its manifest's entry `watch`."""
+    gold = watch.get("gold") or {}
+    said = []
+    for check in gold.get("checks", ()):
+        rate, panel = check["against_start"], check.get("panel")
+        told = (
+            f"Step {check['step']}, KL {check['kl']:.2f}: wins {rate['mean']:.0%} of fresh pairs against the start "
+            f"({rate['low']:.0%} to {rate['high']:.0%})"
+        )
+        if panel is not None:
+            fresh = "none of whom" if panel["trained"] == 0 else f"{panel['trained']} of whom"
+            told += f"; {panel['raters']} raters, {fresh} gave training judgments"
+        said.append(told + ".")
+    left = gold.get("left_open")
+    if left is not None:
+        said.append(
+            f"Step {left['step']}: the run ended while people judged; {left['filled']} of {left['places']} judgments "
+            f"are kept, and {left['held']} pairs lay before raters."
+        )
+    return said
 
 
 def together(own: Watcher | None, given: Watch | None) -> Watch | None:

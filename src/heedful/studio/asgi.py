@@ -1,6 +1,6 @@
 """The studio as an ASGI application, for `heedful studio` and for any server that takes one.
 
-Read from the environment: HEEDFUL_STUDIO_FOLDER, HEEDFUL_STUDIO_DATABASE (or DATABASE_URL),
+Read from the environment: HEEDFUL_STUDIO_FOLDER, HEEDFUL_STUDIO_DATABASE (or DATABASE_URL), HEEDFUL_STUDIO_RUNS,
 HEEDFUL_STUDIO_PUBLIC_URL, HEEDFUL_STUDIO_HOSTS (separated by commas), HEEDFUL_STUDIO_LAN.
 """
 
@@ -23,12 +23,13 @@ def made() -> Any:
     config = StudioConfig(
         folder=Path(os.environ.get("HEEDFUL_STUDIO_FOLDER") or "."),
         database=os.environ.get("HEEDFUL_STUDIO_DATABASE") or None,
+        runs=Path(runs) if (runs := os.environ.get("HEEDFUL_STUDIO_RUNS")) else None,
         public_url=os.environ.get("HEEDFUL_STUDIO_PUBLIC_URL", ""),
         lan=bool(os.environ.get("HEEDFUL_STUDIO_LAN")),
     )
     hosts = [host for host in os.environ.get("HEEDFUL_STUDIO_HOSTS", "").split(",") if host]
     over = {"ALLOWED_HOSTS": hosts} if hosts else {}
-    configure(config.address, config.folder, public_url=config.public_url, lan=config.lan, **over)
+    configure(config.address, config.folder, public_url=config.public_url, lan=config.lan, runs=config.runs, **over)
     from django.core.wsgi import get_wsgi_application
 
     from heedful.studio.threads import Threaded

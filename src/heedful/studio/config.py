@@ -19,6 +19,8 @@ class StudioConfig:
     """Where its secret key, its journal of erasures and, by default, its database stand."""
     database: str | None = None
     """Address of the database; by default DATABASE_URL, or feedback.db in the folder."""
+    runs: Path | None = None
+    """Where training runs lie that may be watched; by default below the folder."""
     port: int = 8400
     """Port; 0 takes any that is free."""
     lan: bool = False

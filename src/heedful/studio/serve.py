@@ -115,6 +115,7 @@ def prepare(config: StudioConfig, hosts: Sequence[str]) -> None:
         config.folder,
         public_url=config.public_url,
         lan=config.lan,
+        runs=config.runs,
         **({} if config.public_url else {"ALLOWED_HOSTS": list(hosts)}),
     )
     from django.core.management import call_command
@@ -148,6 +149,7 @@ def pass_on(config: StudioConfig, hosts: Sequence[str]) -> None:
     """Tell the server's processes, through their environment, what they configure themselves with."""
     os.environ["HEEDFUL_STUDIO_DATABASE"] = config.address
     os.environ["HEEDFUL_STUDIO_FOLDER"] = str(config.folder.resolve())
+    os.environ["HEEDFUL_STUDIO_RUNS"] = "" if config.runs is None else str(config.runs.resolve())
     os.environ["HEEDFUL_STUDIO_PUBLIC_URL"] = config.public_url
     os.environ["HEEDFUL_STUDIO_HOSTS"] = "" if config.public_url else ",".join(hosts)
     os.environ["HEEDFUL_STUDIO_LAN"] = "1" if config.lan else ""

@@ -55,7 +55,13 @@ POLICY = {
 
 
 def configure(
-    url: str | None = None, folder: Path | None = None, *, public_url: str = "", lan: bool = False, **over: Any
+    url: str | None = None,
+    folder: Path | None = None,
+    *,
+    public_url: str = "",
+    lan: bool = False,
+    runs: Path | None = None,
+    **over: Any,
 ) -> None:
     """Configure Django for the web face on a database.
 
@@ -64,10 +70,13 @@ def configure(
         folder: of the studio: its secret key is read there, or made on the first run.
         public_url: https address of a proxy in front.
         lan: plain HTTP on a local network.
+        runs: below which training runs lie; by default the folder.
         over: settings that win over the studio's own.
     """
     if "SECRET_KEY" not in over:
         over["SECRET_KEY"] = secret_key(folder or Path())
+    if runs is not None:
+        over["HEEDFUL_RUNS"] = str(runs.resolve())
     store.setup(url, settings(folder, public_url, lan) | over)
 
 

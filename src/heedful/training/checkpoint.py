@@ -56,15 +56,26 @@ def keep_weights(out: Path, state: TrainState) -> Path:
 
     Weights kept after this step before, by a run that was killed and goes over it again, are left as they are.
     """
+    folder = set_aside(out, state)
+    drop_kept(out, state.step)
+    return folder
+
+
+def set_aside(out: Path, state: TrainState) -> Path:
+    """Keep the trained weights as they are after this step, beside all others that were kept."""
     folder = _kept(out, state.step)
     if read_manifest(folder) is None:
         with artifact(folder, {"kind": "kept", "step": state.step}) as temporary:
             weights = {name: value.detach().contiguous() for name, value in _trained_weights(state).items()}
             save_file(weights, temporary / "weights.safetensors")
-    for other in (out / KEPT).glob("step-*"):
-        if other not in (folder, _kept(out, 0)):
-            shutil.rmtree(other)
     return folder
+
+
+def drop_kept(out: Path, step: int) -> None:
+    """Drop all weights that were kept but those of a step, and of the first (step 0)."""
+    for other in (out / KEPT).glob("step-*"):
+        if other not in (_kept(out, step), _kept(out, 0)):
+            shutil.rmtree(other)
 
 
 def restore_weights(out: Path, state: TrainState, step: int) -> None:

@@ -18,6 +18,10 @@ EVENTS = "events.jsonl"
 ALARMS = "alarms.jsonl"
 WATCH = "watch"
 """What a watch remembers beside the checkpoints: fresh checks with their answers."""
+ASKING = "asking.json"
+"""In it: what people are being asked just now."""
+PROMPTS = "prompts.json"
+"""In it: the prompts of the fresh checks."""
 
 
 def checkpoints(out: Path) -> list[Path]:

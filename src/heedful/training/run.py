@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from heedful.errors import HeedfulError
-from heedful.training.checkpoint import keep_weights, restore_weights, save_checkpoint
+from heedful.training.checkpoint import drop_kept, keep_weights, restore_weights, save_checkpoint, set_aside
 from heedful.training.config.common import RunConfig
 from heedful.training.folders import EVENTS, METRICS, SAMPLES, checkpoints, rewind
 from heedful.training.optimiser import Diverged
@@ -23,6 +23,8 @@ from heedful.training.state import (
     Keep,
     LimitMicroBatch,
     RollBack,
+    SetAside,
+    Settle,
     Step,
     TrainState,
     due,
@@ -159,6 +161,10 @@ def carry_out(event: Event, state: TrainState, out: Path) -> None:
     """Apply an event at a step boundary, with what it asks of the disk."""
     if isinstance(event, Keep):
         keep_weights(out, state)
+    elif isinstance(event, SetAside):
+        set_aside(out, state)
+    elif isinstance(event, Settle):
+        drop_kept(out, event.best_step)
     elif isinstance(event, RollBack):
         restore_weights(out, state, event.to_step)
     state.apply(event)

@@ -66,6 +66,21 @@ class Keep:
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """Keep the weights as they are now until it is known whether they are better than the best so far."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Of all weights that were kept or set aside, only those of one step (and of step 0) are wanted any longer."""
+
+    best_step: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class RollBack:
     """Put back the weights that were kept after a step (0: those that the run began with), and end the run."""
 
@@ -73,9 +88,10 @@ class RollBack:
     reason: str
 
 
-Event: TypeAlias = SetKLCoefficient | Stop | LimitMicroBatch | FreezePolicy | Keep | RollBack
+Event: TypeAlias = SetKLCoefficient | Stop | LimitMicroBatch | FreezePolicy | Keep | SetAside | Settle | RollBack
 EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (SetKLCoefficient, Stop, LimitMicroBatch, FreezePolicy, Keep, RollBack)
+    kind.__name__: kind
+    for kind in (SetKLCoefficient, Stop, LimitMicroBatch, FreezePolicy, Keep, SetAside, Settle, RollBack)
 }
 
 

@@ -248,7 +248,7 @@ def run_online(
     watch: Watch | None,
 ) -> dict[str, float]:
     """Run an online trainer to its end and return its last figures."""
-    return run(
+    figures = run(
         trainer,
         state,
         out=stage.out,
@@ -259,6 +259,9 @@ def run_online(
         shown=("reward", "kl", "entropy", "accuracy", "length"),
         watch=together(watcher, watch),
     )
+    if watcher is not None:
+        watcher.conclude()
+    return figures
 
 
 def kept_text(stage: Opened, policy: Policy, config: PPOConfig) -> tuple[list[Example], dict[str, Any]]:

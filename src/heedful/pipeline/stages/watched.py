@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from heedful.core.sequential import LEAST_RATERS
 from heedful.data.load import DataSpec, fit, load_prompts
 from heedful.data.records import Conversation, Prompt
 from heedful.errors import HeedfulError
@@ -26,8 +27,9 @@ from heedful.rollout.engine import decode
 from heedful.training.batching import records_between
 from heedful.training.checkpoint import keep_weights
 from heedful.training.config.online import OnlineConfig
-from heedful.training.config.watch import WatchConfig
-from heedful.training.folders import WATCH
+from heedful.training.config.watch import GoldConfig, WatchConfig
+from heedful.training.folders import ASKING, WATCH
+from heedful.training.online_dpo import OnlineDPOModels
 from heedful.training.rollouts import Questions, as_scores, complete
 from heedful.training.state import TrainState, mix
 
@@ -71,7 +73,9 @@ def open_watch(
         keep_weights(stage.out, state)
     refusals = open_refusals(stage, config, models, state) if settings.refusals.requests is not None else None
     monitor = Monitor(limits, window=settings.window, baseline_steps=settings.baseline_steps)
-    return models, Watcher(settings, monitor, checks, state, stage.out, stage.display, refusals)
+    capped = settings.mode == "act" and settings.step_cap is not None
+    last = min(config.steps, settings.step_cap or config.steps) if capped else config.steps
+    return models, Watcher(settings, monitor, checks, state, stage.out, stage.display, refusals, last)
 
 
 def said_by(watcher: Watcher | None) -> dict[str, Any]:
@@ -132,15 +136,30 @@ def open_checks(
     enough_prompts(prompts, where)
     kind, _, name = gold.judge.partition(":")
     judge: Judge
+    people = None
     if kind == "people" and name:
-        client, say = connect(studio=gold.studio), stage.display.say
-        client.status(name)  # refuses a programme that is not there before anything is trained
-        judge = PeopleJudge(client, name, votes=gold.votes, patience=3600 * gold.patience, say=say)
+        judge = people = ask_people(stage, gold, name)
     else:
         judge = open_judge(gold.judge, **({} if kind == "world" else {"device": str(models.policy.device)}))
     policy, start = (answers(models, one, asked, config, gold.pairs) for one in (models.policy, beginning(models)))
     seed = mix(config.seed, GOLD_PURPOSE)
-    return GoldChecks(gold, judge, prompts, policy, start, stage.out / WATCH, seed)
+    return GoldChecks(gold, judge, prompts, policy, start, stage.out / WATCH, seed, people)
+
+
+def ask_people(stage: Opened, gold: GoldConfig, programme: str) -> PeopleJudge:
+    """Raters of a programme as the judge.
+
+    Raises:
+        HeedfulError: there is no such programme: before anything is trained.
+    """
+    client, say = connect(studio=gold.studio), stage.display.say
+    raters = client.status(programme).raters
+    if raters < LEAST_RATERS:
+        say(
+            f"watch: {programme!r} has {raters} raters so far; checks give no verdict before {LEAST_RATERS} have judged"
+        )
+    asking = stage.out / WATCH / ASKING
+    return PeopleJudge(client, programme, votes=gold.votes, patience=3600 * gold.patience, say=say, asking=asking)
 
 
 def fresh_prompts(source: str, config: OnlineConfig, policy: Policy) -> list[Prompt]:

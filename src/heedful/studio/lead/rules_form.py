@@ -93,6 +93,14 @@ class RulesForm(forms.Form):
         max_value=1000,
         help_text=_("The last so many. Fewer pause only where they leave no doubt, as four failures in a row do."),
     )
+    fresh_checks = forms.BooleanField(
+        label=_("Checks only by fresh raters"),
+        required=False,
+        help_text=_(
+            "Whether a trained model is better is judged by raters who gave none of its training judgments, "
+            "where there are enough of them."
+        ),
+    )
     require_rationale = forms.BooleanField(
         label=_("Ask for a reason with every judgment"), required=False, help_text=_("Takes raters longer.")
     )
@@ -132,7 +140,7 @@ class RulesForm(forms.Form):
             _("Sharing out"),
             ("lease_minutes", "prefetch_seconds", "max_share", "selection", "skips_to_park", "disagreement"),
         ),
-        (_("Quality"), ("gold_rate", "repeat_rate", "gold_floor", "gold_window")),
+        (_("Quality"), ("gold_rate", "repeat_rate", "gold_floor", "gold_window", "fresh_checks")),
         (_("What raters see"), ("require_rationale", "consent_text", "content_warning")),
         (_("Forecast"), ("seconds_per_judgment",)),
         (_("Network"), ("allow_private_addresses",)),

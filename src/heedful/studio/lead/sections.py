@@ -35,6 +35,7 @@ SECTIONS: dict[str, str] = {
     "webhooks": "settings",
     "endpoints": "settings",
     "dialogue": "rate",
+    "run": "runs",
     "me_correct": "me",
     "me_feedback": "me",
     "me_settings": "me",

@@ -27,6 +27,12 @@ def percent(share: float | None) -> str:
 
 
 @register.filter
+def figure(value: float) -> str:
+    """A number as SVG reads it, in every language."""
+    return f"{value:.1f}"
+
+
+@register.filter
 def between(interval: Any) -> str:
     """The ends of an interval of a share: "71% to 90%"."""
     if interval is None:

@@ -19,6 +19,9 @@ class GoldConfig:
     studio: str | None = None
     """Address of the studio where people judge (token in HEEDFUL_TOKEN); None takes the database of DATABASE_URL, or of
     the working folder."""
+    meanwhile: Literal["wait", "train"] = "wait"
+    """What the run does while people judge: waits for them, or trains on. What they found then acts after the step
+    during which it came; weights that turn out better are those of the step whose answers were judged."""
     votes: int = 1
     """Judgments of people for each pair."""
     patience: float = 24.0
@@ -46,6 +49,8 @@ class GoldConfig:
         require(self.patience > 0, f"patience is {self.patience}; it must be above 0.", "watch.gold.patience")
         asks = (self.judge or "").startswith("people:")
         require(asks or self.studio is None, "a studio is of no use without people:PROGRAMME.", "watch.gold.studio")
+        alone = asks or self.meanwhile == "wait"
+        require(alone, "only people:PROGRAMME is waited for; others answer at once.", "watch.gold.meanwhile")
         at_least(10, where, pairs=self.pairs)
         require(self.every_kl > 0, f"every_kl is {self.every_kl}; it must be above 0.", "watch.gold.every_kl")
         require(0 < self.level < 1, f"level is {self.level}; it must lie between 0 and 1.", "watch.gold.level")
