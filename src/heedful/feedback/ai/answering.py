@@ -1,0 +1,101 @@
+"""Answers of a model to prompts, through an asker: what a stage begins with when it is given no answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from heedful.data.records import Conversation
+from heedful.errors import HeedfulError
+from heedful.feedback.ai.asks import Ask, Asker, Failure, Reply, ask_of
+from heedful.feedback.ai.quoting import said
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model's answers are drawn.
+
+    Args:
+        max_tokens: the longest answer.
+        temperature: 0 for the likeliest answer.
+        seed: fixes what is sent to the server as a seed; the server decides whether it heeds it.
+    """
+
+    max_tokens: int = 512
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise HeedfulError(f"{self.max_tokens} tokens are no answer.", where="max_tokens", mend="Give 1 or more.")
+        if not 0 <= self.temperature <= 2:
+            raise HeedfulError(
+                f"the temperature is {self.temperature}.", where="temperature", mend="It lies between 0 and 2."
+            )
+
+    def ask(self, messages: Sequence[tuple[str, str]], *place: object, draw: int = 0) -> Ask:
+        """A question to the model. `place` tells questions apart that share their words; `draw` is that of `Ask`."""
+        seed = None if self.temperature == 0 else seed_of(self.seed, *place, draw)
+        return ask_of(messages, self.max_tokens, temperature=self.temperature, seed=seed, draw=draw)
+
+
+def seed_of(*place: object) -> int:
+    """A seed of 31 bits for a place, the same on any machine."""
+    return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:4], "big") >> 1
+
+
+def spoken(prompt: Conversation, instruction: str = "") -> list[tuple[str, str]]:
+    """A conversation as a model is asked it, with an instruction in its system message where one is given.
+
+    Raises:
+        HeedfulError: a turn of a tool, which a plain question cannot say.
+    """
+    found = [(message.role, message.content) for message in prompt]
+    if any(role == "tool" for role, _ in found):
+        raise HeedfulError(
+            "a prompt holds a turn of a tool, which cannot be asked here.",
+            where=repr(prompt[-1].content[:60]),
+            mend="Leave such prompts out, or give their answers in the file.",
+        )
+    if not instruction:
+        return found
+    if found[0][0] == "system":
+        return [("system", f"{found[0][1]}\n\n{instruction}"), *found[1:]]
+    return [("system", instruction), *found]
+
+
+def outcomes(asker: Asker, asks: Sequence[Ask]) -> list[Reply | Failure]:
+    """Every outcome in the order of its ask.
+
+    Raises:
+        RuntimeError: the asker left one out, or gave one twice: a bug of ours.
+        BudgetSpentError: see `Asker.ask`.
+    """
+    found: list[Reply | Failure | None] = [None] * len(asks)
+    for number, outcome in asker.ask(asks):
+        if found[number] is not None:
+            raise RuntimeError(f"ask {number} has two outcomes")
+        found[number] = outcome
+    missing = [number for number, outcome in enumerate(found) if outcome is None]
+    if missing:
+        raise RuntimeError(f"asks without an outcome: {missing[:5]}")
+    return [outcome for outcome in found if outcome is not None]
+
+
+def answers(
+    prompts: Sequence[Conversation], asker: Asker, sampling: Sampling, *, samples: int = 1, instruction: str = ""
+) -> Iterator[tuple[int, str | Failure]]:
+    """The number of a prompt and an answer to it, `samples` a prompt, in order.
+
+    Raises:
+        HeedfulError: see `spoken` and `Asker.ask`.
+    """
+    asks = [
+        sampling.ask(spoken(prompt, instruction), "answer", turn, draw=draw)
+        for prompt in prompts
+        for turn in (tuple((message.role, message.content) for message in prompt),)
+        for draw in range(samples)
+    ]
+    for number, outcome in enumerate(outcomes(asker, asks)):
+        yield number // samples, said(outcome, "answer")
