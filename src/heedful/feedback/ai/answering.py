@@ -51,7 +51,7 @@ def spoken(prompt: Conversation, instruction: str = "") -> list[tuple[str, str]]
     Raises:
         HeedfulError: a turn of a tool, which a plain question cannot say.
     """
-    found = [(message.role, message.content) for message in prompt]
+    found: list[tuple[str, str]] = [(message.role, message.content) for message in prompt]
     if any(role == "tool" for role, _ in found):
         raise HeedfulError(
             "a prompt holds a turn of a tool, which cannot be asked here.",

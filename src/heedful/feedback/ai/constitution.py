@@ -194,9 +194,7 @@ def parse_constitution(text: str, source: str) -> Constitution:
             "there are no principles.", where=_place(listed or node, source), mend="List them under 'principles:'."
         )
     name = _text(top["name"], source, "name") if "name" in top else Path(source).stem
-    found: list[tuple[Principle, str]] = []
-    for item in listed.value:
-        found.append((_principle(item, source), _place(item, source)))
+    found = [(_principle(item, source), _place(item, source)) for item in listed.value]
     _refuse_repeats(found)
     return Constitution(name, tuple(principle for principle, _ in found), source)
 
@@ -232,8 +230,8 @@ def _scalar(node: yaml.Node) -> Any:
         return None
     try:
         return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
-    except yaml.YAMLError:  # a tag of another program
-        return None
+    except yaml.YAMLError:  # the tag of another program: a value, and none that is known here
+        return node
 
 
 def _text(node: yaml.Node, source: str, key: str) -> str:

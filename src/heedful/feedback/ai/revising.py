@@ -1,7 +1,7 @@
 """The supervised stage of Constitutional AI: critique an answer by a drawn principle, revise it, again and again.
 
-Bai et al. 2022, "Constitutional AI: Harmlessness from AI Feedback" (arXiv 2212.08073), section 3. The last revision of a
-chain becomes a demonstration; the chain is kept. A chain that got no whole reply somewhere ends there and
+Bai et al. 2022, "Constitutional AI: Harmlessness from AI Feedback" (arXiv 2212.08073), section 3. The last revision of
+a chain becomes a demonstration; the chain is kept. A chain that got no whole reply somewhere ends there and
 demonstrates nothing. Needs no Django and no torch.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from heedful.data.records import Conversation, Demonstration, Preference, as_messages
@@ -17,6 +17,7 @@ from heedful.feedback.ai.answering import Sampling, outcomes
 from heedful.feedback.ai.asks import Ask, Asker, Failure, Reply
 from heedful.feedback.ai.constitution import Principle, draw
 from heedful.feedback.ai.quoting import MATERIAL, quoted, said, turns, unwrapped
+from heedful.feedback.ai.spending import Spent
 from heedful.files import sha256_json
 
 SYSTEM = f"You examine answers that an assistant gave, and improve them. {MATERIAL}"
@@ -29,7 +30,7 @@ REVISION = """{material}
 
 The answer above was examined, and the critique says what was found. {principle}
 
-Reply with the rewritten answer alone, as the user is to read it: no introduction, no remark, no tags. If nothing needs \
+Reply with the rewritten answer alone, as the user is to read it: no introduction, no remark, no tags. If nothing needs
 changing, repeat the answer as it is."""
 WORDING = sha256_json([SYSTEM, CRITIQUE, REVISION])[:12]
 """The version of the words around a principle: a hash of them."""
@@ -70,36 +71,6 @@ class Broken:
     principle: str
     reason: str
     detail: str
-
-
-@dataclass
-class Spent:
-    """What the replies took: tokens and money of all of them, and of those that this run paid for."""
-
-    replies: int = 0
-    cached: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
-    paid: float = 0.0
-    models: Counter[str] = field(default_factory=Counter)
-
-    def add(self, outcome: Reply | Failure) -> None:
-        """Count one outcome; a failure has no figures."""
-        if isinstance(outcome, Failure):
-            return
-        self.replies += 1
-        self.cached += outcome.cached
-        self.prompt_tokens += outcome.usage.prompt_tokens
-        self.completion_tokens += outcome.usage.completion_tokens
-        self.cost += outcome.cost
-        self.paid += 0.0 if outcome.cached else outcome.cost
-        self.models[outcome.model] += 1
-
-    def describe(self) -> dict[str, Any]:
-        """For a manifest."""
-        names = ("replies", "cached", "prompt_tokens", "completion_tokens", "cost", "paid")
-        return {name: getattr(self, name) for name in names} | {"models": dict(self.models)}
 
 
 @dataclass(frozen=True)
