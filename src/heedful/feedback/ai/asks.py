@@ -89,6 +89,7 @@ class Reply:
         model: the name that the server gave itself.
         cost: money, at the prices that were stated; 0 where none were.
         cached: it was read from the ledger: nothing was paid for it now.
+        tokens: the answer's tokens as they were said, one for each entry of `logprobs`.
     """
 
     text: str
@@ -98,6 +99,7 @@ class Reply:
     model: str
     cost: float = 0.0
     cached: bool = False
+    tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""Whether a server can do what it will be asked, found out by one request of one token before the first that matters.
+
+What was found out is kept in the ledger: a run that goes on pays for no second look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heedful.errors import HeedfulError
+from heedful.feedback.ai.asks import Ask, Reply, ask_of
+from heedful.feedback.ai.budget import fingerprint
+from heedful.feedback.ai.endpoint import EndpointAsker
+from heedful.feedback.ai.wires import Fault
+
+PROBE: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"letter": {"type": "string"}},
+    "required": ["letter"],
+    "additionalProperties": False,
+}
+TOKENS = 16
+"""Of the probe: some servers refuse fewer."""
+
+
+def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[str]:
+    """Make sure that a model answers, and with log-probabilities where they are needed; adapt to what it takes.
+
+    Args:
+        asker: who is to be asked.
+        top_logprobs: alternatives that will be asked for; 0: none.
+        schema: whether replies of a given form will be asked for.
+
+    Returns:
+        what a person should know of the server, a sentence each.
+
+    Raises:
+        HeedfulError: no connection, a refused key, an unknown model, no log-probabilities where they are needed.
+    """
+    server, ledger = asker.server, asker.ledger
+    name = f"server {fingerprint(server.url, server.model)} {top_logprobs} {schema}"
+    known = ledger.fact(name)
+    if known is None:
+        _try(asker, top_logprobs, schema)
+        known = {
+            "limit_name": server.limit_name,
+            "takes_schema": server.takes_schema,
+            "takes_temperature": server.takes_temperature,
+        }
+        ledger.learn(name, known)
+    for field, value in known.items():
+        setattr(server, field, value)
+    notes = []
+    if schema and not server.takes_schema:
+        notes.append(
+            f"{server.model} takes no JSON schema: the prompt alone asks for the form, and replies are checked."
+        )
+    if not server.takes_temperature:
+        notes.append(f"{server.model} takes no temperature but its own.")
+    return notes
+
+
+def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> None:
+    server = asker.server
+    refusal = ""
+    for _ in range(4):  # each turn drops one thing that the server does not take
+        form = PROBE if schema and server.takes_schema else None
+        words = 'Reply with this JSON: {"letter": "A"}' if form else "Reply with the letter A and nothing else."
+        ask = ask_of([("user", words)], TOKENS, schema=form, top_logprobs=top_logprobs)
+        got = _patiently(asker, ask)
+        if isinstance(got, Reply):
+            if top_logprobs and not got.logprobs:
+                raise _no_logprobs(server.model, server.url, "it sent none")
+            return
+        refusal = got.detail
+        said = refusal.lower()
+        if got.reason != "bad request":
+            raise HeedfulError(
+                f"the server does not answer: {got.detail}.", where=server.url, mend="Check the URL, and that it runs."
+            )
+        if "max_completion_tokens" in said and server.limit_name == "max_tokens":
+            server.limit_name = "max_completion_tokens"
+        elif "temperature" in said and server.takes_temperature:
+            server.takes_temperature = False
+        elif form is not None and any(word in said for word in ("response_format", "json_schema", "schema")):
+            server.takes_schema = False
+        elif "logprob" in said:
+            raise _no_logprobs(server.model, server.url, got.detail)
+        else:
+            break
+    raise HeedfulError(f"the server refuses the request ({refusal}).", where=server.url, mend="Check the model.")
+
+
+def _patiently(asker: EndpointAsker, ask: Ask) -> Reply | Fault:
+    """The probe's answer; a server that stumbles is asked thrice."""
+    got = _once(asker, ask)
+    for attempt in range(1, min(3, asker.pace.attempts)):
+        if not isinstance(got, Fault) or got.reason not in ("rate limit", "server error"):
+            break
+        asker.wait(max(asker.pace.backoff * 2 ** (attempt - 1), got.retry_after))
+        got = _once(asker, ask)
+    return got
+
+
+def _once(asker: EndpointAsker, ask: Ask) -> Reply | Fault:
+    got = asker.once(ask)
+    if isinstance(got, Fault) and got.fatal is not None:
+        raise got.fatal
+    return got
+
+
+def _no_logprobs(model: str, url: str, why: str) -> HeedfulError:
+    return HeedfulError(
+        f"{model} gives no log-probabilities as they are needed here ({why}).",
+        where=url,
+        mend="Use --way verdict, which needs none, a lower --top-logprobs, or a model in process: --judge hf:FOLDER.",
+    )
