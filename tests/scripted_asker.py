@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from heedful.feedback.ai.asks import Ask, BudgetSpentError, Failure, Reply, Usage
 
@@ -15,8 +16,8 @@ def reply(text: str, *, finish: str = "stop", model: str = "scripted", cost: flo
 class Scripted:
     """Answers by `answer`; outcomes come in an order of chance, as from a server.
 
-    `paid` holds every ask that was paid for, in order; after `budget` of them `BudgetSpentError` is raised. The ledger is
-    kept between calls, so that a second run of the same work pays for nothing twice.
+    `paid` holds every ask that was paid for, in order; after `budget` of them `BudgetSpentError` is raised. The ledger
+    is kept between calls, so that a second run of the same work pays for nothing twice.
     """
 
     def __init__(self, answer: Callable[[Ask], Reply | Failure | str], *, budget: int | None = None, seed: int = 0):
@@ -31,8 +32,7 @@ class Scripted:
         for number, one in waiting:
             key = one.key("scripted")
             if key in self.ledger:
-                known = self.ledger[key]
-                yield number, Reply(known.text, known.finish, known.logprobs, known.usage, known.model, known.cost, True)
+                yield number, replace(self.ledger[key], cached=True)
                 continue
             if self.budget is not None and len(self.paid) >= self.budget:
                 raise BudgetSpentError("the budget is spent.")

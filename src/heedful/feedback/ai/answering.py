@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heedful.data.records import Conversation
+from heedful.data.records import Conversation, as_messages
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import Ask, Asker, Failure, Reply, ask_of
+from heedful.feedback.ai.dialogue import Dialogue, FailedError
 from heedful.feedback.ai.quoting import said
+from heedful.feedback.ai.spending import Spent
+from heedful.files import sha256_json
 
 
 @dataclass(frozen=True)
@@ -83,19 +86,32 @@ def outcomes(asker: Asker, asks: Sequence[Ask]) -> list[Reply | Failure]:
     return [outcome for outcome in found if outcome is not None]
 
 
+def whole(ask: Ask, what: str, spent: Spent) -> Dialogue[str | Failure]:
+    """Within a dialogue: the text of a whole reply, or why there is none. See `heedful.feedback.ai.quoting.said`."""
+    try:
+        reply = yield ask
+    except FailedError as error:
+        return error.failure
+    spent.add(reply)
+    return said(reply, what)
+
+
 def answers(
-    prompts: Sequence[Conversation], asker: Asker, sampling: Sampling, *, samples: int = 1, instruction: str = ""
-) -> Iterator[tuple[int, str | Failure]]:
-    """The number of a prompt and an answer to it, `samples` a prompt, in order.
+    prompts: Sequence[Conversation], asker: Asker, sampling: Sampling, spent: Spent, *, samples: int
+) -> list[list[str | Failure]]:
+    """`samples` answers to each prompt, or why there is none.
 
     Raises:
+        BudgetSpentError: see `Asker.ask`; a ledger keeps what was paid for.
         HeedfulError: see `spoken` and `Asker.ask`.
     """
     asks = [
-        sampling.ask(spoken(prompt, instruction), "answer", turn, draw=draw)
+        sampling.ask(spoken(prompt), "answer", sha256_json(as_messages(prompt)), draw=draw)
         for prompt in prompts
-        for turn in (tuple((message.role, message.content) for message in prompt),)
         for draw in range(samples)
     ]
-    for number, outcome in enumerate(outcomes(asker, asks)):
-        yield number // samples, said(outcome, "answer")
+    found: list[str | Failure] = []
+    for outcome in outcomes(asker, asks):
+        spent.add(outcome)
+        found.append(said(outcome, "answer"))
+    return [found[start : start + samples] for start in range(0, len(found), samples)]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heedful.data.records import Conversation, Demonstration, Preference, as_messages
-from heedful.feedback.ai.answering import Sampling, outcomes
-from heedful.feedback.ai.asks import Ask, Asker, Failure, Reply
+from heedful.feedback.ai.answering import Sampling, whole
+from heedful.feedback.ai.asks import Ask, Asker, BudgetSpentError, Failure
 from heedful.feedback.ai.constitution import Principle, draw
-from heedful.feedback.ai.quoting import MATERIAL, quoted, said, turns, unwrapped
+from heedful.feedback.ai.dialogue import Dialogue, converse
+from heedful.feedback.ai.quoting import MATERIAL, quoted, turns, unwrapped
 from heedful.feedback.ai.spending import Spent
 from heedful.files import sha256_json
 
@@ -168,7 +169,7 @@ def revise(items: Sequence[Answered], asker: Asker, how: Revising, spent: Spent,
     """Chains in the order of their items.
 
     Groups of `at_once` items go through all their rounds together, so that what was paid for makes whole chains when
-    a budget ends early. A round asks twice: for every critique of the group, then for every revision.
+    a budget ends early.
 
     Args:
         items: what chains begin with.
@@ -178,52 +179,39 @@ def revise(items: Sequence[Answered], asker: Asker, how: Revising, spent: Spent,
         at_once: items in a group; many more than are asked at a time.
 
     Raises:
-        BudgetSpentError: chains of the groups before have been yielded.
+        BudgetSpentError: after every chain that could be ended on what was paid for.
         HeedfulError: see `Asker.ask`.
     """
     for start in range(0, len(items), at_once):
-        chains = [Chain(item) for item in items[start : start + at_once]]
-        for round in range(1, how.rounds + 1):
-            chains = _round(chains, round, asker, how, spent)
-        yield from chains
+        group = items[start : start + at_once]
+        found: dict[int, Chain] = {}
+        over: BudgetSpentError | None = None
+        try:
+            for number, chain in converse(asker, [_chain(item, how, spent) for item in group]):
+                assert isinstance(chain, Chain)  # a failed ask ends inside its chain
+                found[number] = chain
+        except BudgetSpentError as error:
+            over = error
+        yield from (found[number] for number in sorted(found))
+        if over is not None:
+            raise over
 
 
-def _round(chains: Sequence[Chain], round: int, asker: Asker, how: Revising, spent: Spent) -> list[Chain]:
-    """One round of a group; chains that are broken stay as they are."""
-    found = list(chains)
-    going = [place for place, chain in enumerate(found) if chain.broken is None]
-    critiques: dict[int, str] = {}
-    asks = [how.ask_critique(found[place], round) for place in going]
-    for place, outcome in zip(going, outcomes(asker, asks), strict=True):
-        spent.add(outcome)
-        text = said(outcome, "critique")
-        if isinstance(text, Failure):
-            found[place] = _broken(found[place], round, "critique", how, text)
-        else:
-            critiques[place] = text
-    asks = [how.ask_revision(found[place], round, critique) for place, critique in critiques.items()]
-    for place, outcome in zip(critiques, outcomes(asker, asks), strict=True):
-        spent.add(outcome)
-        chain = found[place]
-        text = _revision(outcome)
-        if isinstance(text, Failure):
-            found[place] = _broken(chain, round, "revision", how, text)
-        else:
-            step = Step(how.principle(chain.item, round).id, critiques[place], text)
-            found[place] = Chain(chain.item, (*chain.steps, step))
-    return found
-
-
-def _revision(outcome: Reply | Failure) -> str | Failure:
-    text = said(outcome, "revision")
-    if isinstance(text, Failure):
-        return text
-    return unwrapped(text, "answer") or Failure("empty", "the revision is a pair of tags with nothing between them", 1)
-
-
-def _broken(chain: Chain, round: int, part: str, how: Revising, why: Failure) -> Chain:
-    principle = how.principle(chain.item, round).id
-    return Chain(chain.item, chain.steps, Broken(round, part, principle, why.reason, why.detail))
+def _chain(item: Answered, how: Revising, spent: Spent) -> Dialogue[Chain]:
+    """One item through its rounds, or to where a reply is not whole."""
+    chain = Chain(item)
+    for round in range(1, how.rounds + 1):
+        principle = how.principle(item, round).id
+        critique = yield from whole(how.ask_critique(chain, round), "critique", spent)
+        if isinstance(critique, Failure):
+            return replace(chain, broken=Broken(round, "critique", principle, critique.reason, critique.detail))
+        revision = yield from whole(how.ask_revision(chain, round, critique), "revision", spent)
+        if not isinstance(revision, Failure):
+            revision = unwrapped(revision, "answer") or Failure("empty", "there is nothing between the reply's tags", 1)
+        if isinstance(revision, Failure):
+            return replace(chain, broken=Broken(round, "revision", principle, revision.reason, revision.detail))
+        chain = replace(chain, steps=(*chain.steps, Step(principle, critique, revision)))
+    return chain
 
 
 def demonstrations(chains: Sequence[Chain]) -> list[dict[str, Any]]:

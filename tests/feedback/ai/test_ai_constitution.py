@@ -76,7 +76,11 @@ def test_the_one_that_is_shipped_serves_every_use_and_what_it_is_to_cover() -> N
         ("principles:\n- id: a\n  critique: x\n", "c.yaml:2", "has 'critique' and no 'revision'"),
         ("principles:\n- id: a\n  violate: x\n", "c.yaml:2", "has 'violate' and no 'follow'"),
         ("principles:\n- id: a\n  choice: x\n- id: a\n  choice: y\n", "c.yaml:4", "'a' stands at c.yaml:2 already"),
-        ("principles:\n- id: a\n  choice: Be kind!\n- id: b\n  choice: be  kind\n", "c.yaml:4", "repeats the choice of"),
+        (
+            "principles:\n- id: a\n  choice: Be kind!\n- id: b\n  choice: be  kind\n",
+            "c.yaml:4",
+            "repeats the choice of",
+        ),
         ("principles:\n- id: a\n  choice: x\n  weight: 0\n", "c.yaml:4", "no number above 0"),
         ("principles:\n- id: a\n  choice: x\n  weight: .inf\n", "c.yaml:4", "no number above 0"),
         ("principles:\n- id: a\n  choice: x\n  weight: yes\n", "c.yaml:4", "no number above 0"),
@@ -119,7 +123,9 @@ def test_draws_follow_the_weights_and_their_place_alone() -> None:
         draw(principles, 7, "key", 1).id,
         draw(principles, 7, "key", 2).id,
     ]
-    assert [draw(principles, 8, "key", i).id for i in range(40)] != [draw(principles, 7, "key", i).id for i in range(40)]
+    assert [draw(principles, 8, "key", i).id for i in range(40)] != [
+        draw(principles, 7, "key", i).id for i in range(40)
+    ]
 
 
 def test_the_number_of_a_place_is_pinned() -> None:

@@ -1,0 +1,123 @@
+"""A run of critique and revision: its folder, begun once, gone on with after a kill, finished whole. No torch.
+
+```
+runs/revised/
+  heedful.yaml          the settings
+  ledger.sqlite         every reply that was paid for: a run that is started again asks nothing twice
+  demonstrations.jsonl  the last revisions: what `heedful sft` and TRL read
+  pairs.jsonl           the last revision against the first answer, where it changed
+  chains.jsonl          every chain, the broken ones included
+  constitution.yaml     the principles as they were read
+  manifest.json         written last: lineage, figures, what was spent
+```
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heedful.data.write import write_records
+from heedful.errors import HeedfulError
+from heedful.feedback.ai.asks import Asker, BudgetSpentError
+from heedful.feedback.ai.constitution import Constitution
+from heedful.feedback.ai.revising import (
+    WORDING,
+    Answered,
+    Chain,
+    Revising,
+    demonstrations,
+    figures,
+    preferences,
+    revise,
+)
+from heedful.feedback.ai.spending import Spent
+from heedful.files import MANIFEST, atomic_write
+from heedful.pipeline.run_folder import begin, finish, lineage, locked
+from heedful.training.progress import Display
+
+NAME = "revise"
+DEMONSTRATIONS, PAIRS, CHAINS, CONSTITUTION = "demonstrations.jsonl", "pairs.jsonl", "chains.jsonl", "constitution.yaml"
+LEDGER = "ledger.sqlite"
+AT_ONCE = 512
+"""Chains that go through their rounds together."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run revises: the items, the description of the data they come from, and the principles."""
+
+    items: Sequence[Answered]
+    data: dict[str, Any]
+    constitution: Constitution
+
+
+@contextmanager
+def held(out: Path, config: Any, display: Display, *, retry: bool) -> Iterator[dict[str, Any] | None]:
+    """Hold a run's folder; yields the manifest of a run that is finished already, else None.
+
+    Args:
+        out: the folder.
+        config: what makes it this run and no other; see `heedful.pipeline.run_folder.claim`.
+        retry: take a finished run up again, for the chains that are broken.
+
+    Raises:
+        HeedfulError: the folder holds another run or other settings, or another process writes to it.
+    """
+    with locked(out):
+        done = begin(out, NAME, config)
+        if done is not None and retry and done["figures"]["broken"]:
+            (out / MANIFEST).unlink()
+            done = None
+        elif done is not None:
+            broken = sum(done["figures"]["broken"].values())
+            again = f" {broken} of its chains are broken: --again asks them anew." if broken else ""
+            display.say(f"{NAME}: {out} is finished already; delete it, or choose another --out, to run again.{again}")
+        yield done
+
+
+def run_revise(out: Path, config: Any, work: Work, how: Revising, asker: Asker, display: Display) -> dict[str, Any]:
+    """Make every chain and finish the folder, which `held` holds; returns the manifest.
+
+    Raises:
+        BudgetSpentError: nothing is written but the ledger, with which the same command goes on.
+        HeedfulError: no chain is whole, or see `Asker.ask`.
+    """
+    started = time.monotonic()
+    spent, chains = Spent(), list[Chain]()
+    with display.task("revise", len(work.items)) as bar:
+        try:
+            for chain in revise(work.items, asker, how, spent, at_once=AT_ONCE):
+                chains.append(chain)
+                bar.update(len(chains), {"cost": spent.cost} if spent.cost else {})
+        except BudgetSpentError as error:
+            display.say(f"{len(chains)} of {len(work.items)} chains were done when the budget ended.")
+            raise error
+    found = figures(chains)
+    if not found["whole"]:
+        why = ", ".join(f"{reason} ({count})" for reason, count in found["broken"].items())
+        detail = next(chain.broken.detail for chain in chains if chain.broken)
+        raise HeedfulError(
+            f"no chain is whole: {why}. The first: {detail}.",
+            where=str(out),
+            mend="Nothing was written but the ledger. Mend the cause and run the same command again.",
+        )
+    manifest = lineage(NAME, config, {}, work.data)
+    manifest |= {"constitution": work.constitution.describe(), "wording": WORDING, "figures": found}
+    manifest |= {"judgments": {"human": 0, "ai": 0}, "spent": spent.describe(), "seconds": time.monotonic() - started}
+    return finish(out, lambda folder: write_result(folder, chains, work.constitution), manifest)
+
+
+def write_result(folder: Path, chains: Sequence[Chain], constitution: Constitution) -> None:
+    """Write what a run leaves; the same chains give the same bytes."""
+    for name, rows in ((DEMONSTRATIONS, demonstrations(chains)), (CHAINS, [chain.row() for chain in chains])):
+        with atomic_write(folder / name) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_records(folder / PAIRS, preferences(chains, constitution.version))
+    with atomic_write(folder / CONSTITUTION) as file:
+        file.write(constitution.text())
