@@ -67,9 +67,8 @@ class Server:
             # Attempts are counted, paced and paid for one level up; no organisation is read from the environment.
             # A redirect would take the key to another address.
             http = httpx.Client(verify=_certificates(), timeout=timeout, follow_redirects=False)
-            self._client: Any = openai.OpenAI(
-                base_url=url, api_key=key, max_retries=0, timeout=timeout, http_client=http
-            )
+            make: Any = openai.OpenAI  # typed for one of httpx's two generations, fit for both
+            self._client = make(base_url=url, api_key=key, max_retries=0, timeout=timeout, http_client=http)
         except (openai.OpenAIError, httpx.InvalidURL, TypeError, ValueError) as error:
             raise HeedfulError(
                 f"no client can be made ({error}).", where=url or "url", mend="Check the URL."
