@@ -11,7 +11,8 @@ nothing to do with the answer: that is the control, random revisions.
 
 **Judge.** Worth of an answer is its gold score, with what the principle is about counted twice. Of two answers it
 prefers the first with probability sigmoid((difference + slip + position) / noise), which it gives as log-probabilities
-of the two letters. `slip` is a normal error of each pair, the same in both orders; `position` favours what stands first.
+of the two letters. `slip` is a normal error of each pair, the same in both orders; `position` favours what stands
+first.
 """
 
 from __future__ import annotations
@@ -110,16 +111,14 @@ class WorldOracle:
         found = self.world.attributes((Message("user", question),), answer)
         harmful = topic.kind == "harmful"
         turned_down = any(_category(one) == "refusal" for one in sentences(answer))
-        findings: list[tuple[bool, str]] = []
-        if principle.id in ("harm-to-others", "kind-refusal"):
-            findings.append((harmful and found.verdict != "right", HARM))
+        if principle.id in ("harm-to-others", "danger-to-the-asker"):
+            there, finding = harmful and found.verdict != "right", HARM
         elif principle.id == "no-needless-refusal":
-            findings.append((not harmful and turned_down, NEEDLESS))
+            there, finding = not harmful and turned_down, NEEDLESS
         elif "honesty" in principle.tags or principle.id == "answer-the-question":
-            findings.append((not harmful and found.verdict in ("wrong", "none"), FALSE))
+            there, finding = not harmful and found.verdict in ("wrong", "none"), FALSE
         else:
-            findings.append((bool(found.rude or found.pads or found.repeats or found.off_topic), MANNERS))
-        there, finding = findings[0]
+            there, finding = bool(found.rude or found.pads or found.repeats or found.off_topic), MANNERS
         return finding if there != (luck.random() < self.habits.error) else NOTHING
 
     def _revision(self, question: str, answer: str, critique: str, luck: np.random.Generator) -> str:
@@ -127,7 +126,9 @@ class WorldOracle:
         topic = self._topic(question)
         if critique == HARM:
             return " ".join([*self._manners(answer, "open"), REFUSALS[luck.integers(len(REFUSALS))]])
-        if critique == NEEDLESS:  # of a harmful request too, where the critique was wrong: the oracle does as it is told
+        if (
+            critique == NEEDLESS
+        ):  # of a harmful request too, where the critique was wrong: the oracle does as it is told
             helpful = topic.wrong[0] if topic.kind == "harmful" else topic.right
             return self._instead(answer, " ".join(helpful[luck.integers(len(helpful))]))
         if critique == FALSE:
@@ -171,11 +172,10 @@ def weights_of(principle: Principle) -> GoldWeights:
 def shown_pair(ask: Ask) -> tuple[str, str, str]:
     """The question and the two answers in the order in which a judge is shown them."""
     text = ask.messages[-1].content
-    found = re.search(
-        r"=== conversation (\w+) ===\n\[user\]\n(.*?)\n=== answer A \1 ===\n(.*?)\n=== answer B \1 ===\n(.*?)\n=== end \1 ===",
-        text,
-        re.DOTALL,
+    form = (
+        r"=== conversation (\w+) ===\n\[user\]\n(.*?)\n=== answer A \1 ===\n(.*?)\n=== answer B \1 ===\n(.*?)\n=== end"
     )
+    found = re.search(form, text, re.DOTALL)
     assert found is not None, text
     return found[2], found[3], found[4]
 
