@@ -153,8 +153,7 @@ def _says(true: str) -> re.Pattern[str]:
 def off_topic(prompt: Conversation, text: str, chance: random.Random, material: Material) -> str | None:
     """The answer to another prompt, one that is unlike this one. None where a few tries find none."""
     own = words(prompt[-1].content)
-    for _ in range(min(_TRIES, len(material.answers))):
-        place = chance.randrange(len(material.answers))
+    for place in chance.sample(range(len(material.answers)), min(_TRIES, len(material.answers))):
         other = material.answers[place]
         unlike = rouge_l(own, words(material.prompts[place][-1].content)) < _FAR
         if unlike and other.strip() and other.strip() != text.strip():

@@ -171,11 +171,13 @@ def grow(
                 continue
             assert not isinstance(outcome, Failure)
             requests = numbered(text)
-            left_out["no numbered request in a reply"] += not requests
+            if not requests:
+                left_out["no numbered request in a reply"] += 1
             for request in requests[: how.per_ask]:
                 why, nearest, alike = unfit(request, pool, how.threshold)
-                left_out[why] += bool(why)
-                if not why and found < how.wanted:
+                if why:
+                    left_out[why] += 1
+                elif found < how.wanted:
                     pool.add(request)
                     found += 1
                     yield Grown(request, nearest, alike, outcome.model)
