@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from heedful.core.logprob import linear_collision, linear_logprob
+from heedful.core.logprob import distribution, linear_collision, linear_logprob
 from heedful.errors import HeedfulError
 from heedful.models.adapters import effective_weight, underlying
 from heedful.models.alignment import compiles_by_shape, hidden_states
@@ -77,6 +77,22 @@ def head_collisions(model: Any, rule: HeadRule, hidden: Tensor, banned: Tensor |
         softcap=rule.softcap,
         banned=banned,
     )
+
+
+def head_alternatives(
+    model: Any, rule: HeadRule, hidden: Tensor, count: int, banned: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The likeliest next tokens after hidden states [N, H]: log-probabilities and ids, [N, count], likeliest first."""
+    head = underlying(model).get_output_embeddings()
+    values, ids = [], []
+    for part in hidden.split(STATES):
+        logits = head(part).float() * rule.scale
+        if rule.softcap is not None:
+            logits = rule.softcap * torch.tanh(logits / rule.softcap)
+        top = distribution(logits, temperature=1.0, banned=banned).log_softmax(-1).topk(min(count, logits.shape[-1]))
+        values.append(top.values)
+        ids.append(top.indices)
+    return torch.cat(values), torch.cat(ids)
 
 
 def check_head(model: Any, rule: HeadRule) -> None:

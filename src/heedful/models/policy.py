@@ -31,7 +31,7 @@ from heedful.models.alignment import (
     previous,
 )
 from heedful.models.attention import quicken
-from heedful.models.head import check_head, head_collisions, head_logprobs, head_rule
+from heedful.models.head import check_head, head_alternatives, head_collisions, head_logprobs, head_rule
 from heedful.models.low_precision import Computing
 from heedful.models.storage import (
     Precision,
@@ -212,6 +212,22 @@ class Policy(Computing):
         """
         states = previous(hidden.detach(), mask)
         return place(head_collisions(self.running(), self._rule, states, self._banned_tensor), mask)
+
+    def alternatives(self, tokens: Tensor, attention: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The likeliest tokens at every masked place, given what stands before it, at temperature 1.
+
+        Args:
+            tokens, attention, mask: as for `token_logprobs`.
+            count: how many, at most the vocabulary's size.
+
+        Returns:
+            log-probabilities [N, count] float32 in nats and ids [N, count] int64 of the N masked tokens, row by row,
+            the likeliest first. Without gradient.
+        """
+        with torch.no_grad(), self.autocast():
+            hidden = hidden_states(self.running(), tokens, attention)
+            states = previous(hidden, mask)
+            return head_alternatives(self.running(), self._rule, states, count, self._banned_tensor)
 
     def num_parameters(self) -> int:
         """How many weights the model has, tied ones counted once, adapters included."""
