@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heedful.data.records import Conversation, as_messages
+from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import Ask, Asker, Failure, Reply, ask_of
 from heedful.feedback.ai.dialogue import Dialogue, FailedError
 from heedful.feedback.ai.quoting import said
 from heedful.feedback.ai.spending import Spent
-from heedful.files import sha256_json
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Sampling:
     Args:
         max_tokens: the longest answer.
         temperature: 0 for the likeliest answer.
-        seed: fixes what is sent to the server as a seed; the server decides whether it heeds it.
+        seed: fixes what is sent as a seed; a server decides for itself whether it heeds it.
     """
 
     max_tokens: int = 512
@@ -37,15 +36,15 @@ class Sampling:
                 f"the temperature is {self.temperature}.", where="temperature", mend="It lies between 0 and 2."
             )
 
-    def ask(self, messages: Sequence[tuple[str, str]], *place: object, draw: int = 0) -> Ask:
-        """A question to the model. `place` tells questions apart that share their words; `draw` is that of `Ask`."""
-        seed = None if self.temperature == 0 else seed_of(self.seed, *place, draw)
+    def ask(self, messages: Sequence[tuple[str, str]], draw: int = 0) -> Ask:
+        """A question to the model. Draws of one question get replies of their own, where replies are drawn at all.
+
+        The seed is the same for all questions of a draw, so that a model in this process can answer them together.
+        """
+        if self.temperature == 0:
+            return ask_of(messages, self.max_tokens)
+        seed = int.from_bytes(hashlib.sha256(f"{self.seed} {draw}".encode()).digest()[:4], "big") >> 1
         return ask_of(messages, self.max_tokens, temperature=self.temperature, seed=seed, draw=draw)
-
-
-def seed_of(*place: object) -> int:
-    """A seed of 31 bits for a place, the same on any machine."""
-    return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:4], "big") >> 1
 
 
 def spoken(prompt: Conversation, instruction: str = "") -> list[tuple[str, str]]:
@@ -105,11 +104,7 @@ def answers(
         BudgetSpentError: see `Asker.ask`; a ledger keeps what was paid for.
         HeedfulError: see `spoken` and `Asker.ask`.
     """
-    asks = [
-        sampling.ask(spoken(prompt), "answer", sha256_json(as_messages(prompt)), draw=draw)
-        for prompt in prompts
-        for draw in range(samples)
-    ]
+    asks = [sampling.ask(spoken(prompt), draw) for prompt in prompts for draw in range(samples)]
     found: list[str | Failure] = []
     for outcome in outcomes(asker, asks):
         spent.add(outcome)

@@ -197,5 +197,4 @@ def _ask(pool: Pool, how: Growing, number: int) -> Ask:
     chance.shuffle(places)
     material = quoted([("request", pool.texts[place]) for place in places])
     text = REQUEST.format(material=material, shown=len(places), wanted=how.per_ask, instruction=how.instruction)
-    draw = 0 if how.sampling.temperature == 0 else number
-    return how.sampling.ask([("system", SYSTEM), ("user", text)], "grow", number, draw=draw)
+    return how.sampling.ask([("system", SYSTEM), ("user", text)], number)

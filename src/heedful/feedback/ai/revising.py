@@ -146,23 +146,14 @@ class Revising:
         item = chain.item
         material = quoted([*turns(item.prompt), ("answer", chain.answer)])
         text = CRITIQUE.format(material=material, principle=self.principle(item, round).critique)
-        return self.critique.ask(
-            [("system", SYSTEM), ("user", text)], item.key, round, "critique", draw=_draw(item, self.critique)
-        )
+        return self.critique.ask([("system", SYSTEM), ("user", text)], item.copy)
 
     def ask_revision(self, chain: Chain, round: int, critique: str) -> Ask:
         """What is asked second."""
         item = chain.item
         material = quoted([*turns(item.prompt), ("answer", chain.answer), ("critique", critique)])
         text = REVISION.format(material=material, principle=self.principle(item, round).revision)
-        return self.revision.ask(
-            [("system", SYSTEM), ("user", text)], item.key, round, "revision", draw=_draw(item, self.revision)
-        )
-
-
-def _draw(item: Answered, sampling: Sampling) -> int:
-    """Copies of one item get replies of their own, where replies are drawn at all."""
-    return 0 if sampling.temperature == 0 else item.copy
+        return self.revision.ask([("system", SYSTEM), ("user", text)], item.copy)
 
 
 def revise(items: Sequence[Answered], asker: Asker, how: Revising, spent: Spent, *, at_once: int) -> Iterator[Chain]:

@@ -124,11 +124,8 @@ class Contrast:
 
     def asks(self, prompt: Conversation, copy: int) -> tuple[Ask, Ask]:
         """A prompt with the instruction to keep the principle, and with the one to break it."""
-        principle, place = self.principle(prompt, copy), (sha256_json(as_messages(prompt)), "contrast")
-        kept, broken = (
-            self.sampling.ask(spoken(prompt, text), *place, side, draw=0 if self.sampling.temperature == 0 else copy)
-            for side, text in (("follow", principle.follow), ("violate", principle.violate))
-        )
+        principle = self.principle(prompt, copy)
+        kept, broken = (self.sampling.ask(spoken(prompt, text), copy) for text in (principle.follow, principle.violate))
         return kept, broken
 
 
