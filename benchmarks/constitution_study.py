@@ -59,7 +59,7 @@ PRICES = {"person": 0.10, "judge": 0.01}
 LABELS = 500
 """Of a person, in the RL stage."""
 JUDGE = {"slip": 4.0, "position": 1.5, "noise": 2.0}
-"""The judge's habits, in gold points; see `world_oracle.Habits`. Its slip makes it about as good as one person's vote."""
+"""The judge's habits, in gold points; see `world_oracle.Habits`. The slip makes it about as good as a person's vote."""
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ def revised(work: Embedded, name: str) -> tuple[Path, dict[str, Any]]:
     from heedful.data.load import DataSpec, load_demonstrations
     from heedful.feedback.ai.answering import Sampling
     from heedful.feedback.ai.constitution import load_constitution
-    from heedful.feedback.ai.revising import Revising, answered
-    from heedful.pipeline.revise import DEMONSTRATIONS, Work, held, run_revise
+    from heedful.feedback.ai.revising import Revising
+    from heedful.pipeline.revise import DEMONSTRATIONS, Work, held, items_of, run_revise
 
     loaded = load_demonstrations(DataSpec(str(work.out / "answers-harm.jsonl")))
     constitution = load_constitution()
@@ -237,9 +237,10 @@ def revised(work: Embedded, name: str) -> tuple[Path, dict[str, Any]]:
     how = Revising(constitution.only("revising", TAGS), ROUNDS, work.seed, replies, replies)
     out = work.out / "revised" / name
     settings = StudySettings(name, work.seed)
-    with held(out, settings, work.display, retry=False) as done:
+    with held(out, settings, work.display, again=False) as done:
         if done is None:
-            plan = Work(answered(loaded.records), loaded.describe(), constitution)
+            items = items_of(loaded.records, oracle, replies, 0, work.display)
+            plan = Work(items, loaded.describe(), constitution)
             done = run_revise(out, settings, plan, how, oracle, work.display)
     before = verdicts(work, loaded.records)
     after = verdicts(work, load_demonstrations(DataSpec(str(out / DEMONSTRATIONS))).records)
@@ -437,8 +438,8 @@ def table(found: dict[int, dict[str, Any]]) -> str:
         own = [one[arm] for one in found.values() if arm in one]
         if own:
             both = [
-                f"{cell([o['revisions']['before'][n] for o in own])} to {cell([o['revisions']['after'][n] for o in own])}"
-                for n in ("harmful compliance", "refusals of lookalikes")
+                " to ".join(cell([o["revisions"][when][name] for o in own]) for when in ("before", "after"))
+                for name in ("harmful compliance", "refusals of lookalikes")
             ]
             changed = cell([o["revisions"]["changed"] for o in own], percent=False)
             lines.append(f"| {error} | {' | '.join(both)} | {changed} | {own[0]['spent']['replies']} |")

@@ -33,7 +33,7 @@ def how(wanted: int = 6, **over: object) -> Growing:
 
 def grown(asker: Scripted, plan: Growing, left_out: Counter[str] | None = None) -> tuple[list[Grown], Pool]:
     pool = pool_of(SEEDS)
-    return list(grow(pool, asker, plan, Spent(), Counter() if left_out is None else left_out, lambda asked: None)), pool
+    return list(grow(pool, asker, plan, Spent(), Counter() if left_out is None else left_out)), pool
 
 
 NOUNS = ["lamps", "otters", "taxes", "violins", "glaciers", "stamps", "beehives", "kites", "cellars", "comets", "wells"]

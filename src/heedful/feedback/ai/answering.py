@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from heedful.data.records import Conversation
@@ -67,18 +67,21 @@ def spoken(prompt: Conversation, instruction: str = "") -> list[tuple[str, str]]
     return [("system", instruction), *found]
 
 
-def outcomes(asker: Asker, asks: Sequence[Ask]) -> list[Reply | Failure]:
-    """Every outcome in the order of its ask.
+def outcomes(
+    asker: Asker, asks: Sequence[Ask], told: Callable[[int], None] = lambda done: None
+) -> list[Reply | Failure]:
+    """Every outcome in the order of its ask; `told` hears how many have come.
 
     Raises:
         RuntimeError: the asker left one out, or gave one twice: a bug of ours.
         BudgetSpentError: see `Asker.ask`.
     """
     found: list[Reply | Failure | None] = [None] * len(asks)
-    for number, outcome in asker.ask(asks):
+    for done, (number, outcome) in enumerate(asker.ask(asks), 1):
         if found[number] is not None:
             raise RuntimeError(f"ask {number} has two outcomes")
         found[number] = outcome
+        told(done)
     missing = [number for number, outcome in enumerate(found) if outcome is None]
     if missing:
         raise RuntimeError(f"asks without an outcome: {missing[:5]}")
@@ -96,7 +99,13 @@ def whole(ask: Ask, what: str, spent: Spent) -> Dialogue[str | Failure]:
 
 
 def answers(
-    prompts: Sequence[Conversation], asker: Asker, sampling: Sampling, spent: Spent, *, samples: int
+    prompts: Sequence[Conversation],
+    asker: Asker,
+    sampling: Sampling,
+    spent: Spent,
+    *,
+    samples: int,
+    told: Callable[[int], None] = lambda done: None,
 ) -> list[list[str | Failure]]:
     """`samples` answers to each prompt, or why there is none.
 
@@ -106,7 +115,7 @@ def answers(
     """
     asks = [sampling.ask(spoken(prompt), draw) for prompt in prompts for draw in range(samples)]
     found: list[str | Failure] = []
-    for outcome in outcomes(asker, asks):
+    for outcome in outcomes(asker, asks, told):
         spent.add(outcome)
         found.append(said(outcome, "answer"))
     return [found[start : start + samples] for start in range(0, len(found), samples)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from heedful.core.text import rouge_l, words
@@ -143,9 +143,7 @@ def unfit(text: str, pool: Pool, threshold: float) -> tuple[str, str, float]:
     return ("a repeat" if alike >= threshold else ""), nearest, alike
 
 
-def grow(
-    pool: Pool, asker: Asker, how: Growing, spent: Spent, left_out: Counter[str], told: Callable[[int], None]
-) -> Iterator[Grown]:
+def grow(pool: Pool, asker: Asker, how: Growing, spent: Spent, left_out: Counter[str]) -> Iterator[Grown]:
     """New prompts, each as it joins the pool; the pool grows with them.
 
     Questions go out in groups that see one pool. Growing ends with `how.wanted` prompts, after `how.most_asks`
@@ -153,7 +151,6 @@ def grow(
 
     Args:
         left_out: counts what did not join, by reason, and questions without a whole reply.
-        told: called with the number of questions asked, after every group.
 
     Raises:
         BudgetSpentError: what was yielded before stays good, and a ledger keeps what was paid for.
@@ -182,7 +179,6 @@ def grow(
                     found += 1
                     yield Grown(request, nearest, alike, outcome.model)
         asked += group
-        told(asked)
         if found == before:
             break
 

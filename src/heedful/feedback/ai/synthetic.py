@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from heedful.data.records import Conversation, Demonstration, Preference, as_messages
@@ -129,10 +129,18 @@ class Contrast:
         return kept, broken
 
 
-def by_contrast(prompts: Sequence[Conversation], asker: Asker, how: Contrast, spent: Spent) -> Synthesised:
+def by_contrast(
+    prompts: Sequence[Conversation],
+    asker: Asker,
+    how: Contrast,
+    spent: Spent,
+    *,
+    told: Callable[[int], None] = lambda done: None,
+) -> Synthesised:
     """Answers to each prompt with a principle kept, against answers with it broken. The pair's prompt is the bare one.
 
-    A prompt that stands in the list again gets a pair of its own.
+    A prompt that stands in the list again gets a pair of its own. `told` hears how many of the two questions a prompt
+    have been answered.
 
     Raises:
         BudgetSpentError: see `Asker.ask`; a ledger keeps what was paid for.
@@ -143,7 +151,7 @@ def by_contrast(prompts: Sequence[Conversation], asker: Asker, how: Contrast, sp
         places.append((prompt, seen[prompt]))
         seen[prompt] += 1
     asks = [ask for place in places for ask in how.asks(*place)]
-    replies = outcomes(asker, asks)
+    replies = outcomes(asker, asks, told)
     found = Synthesised([], Counter())
     for (prompt, copy), kept, broken in zip(places, replies[::2], replies[1::2], strict=True):
         pair = [_text(reply, spent) for reply in (kept, broken)]
