@@ -15,8 +15,8 @@ or by a judge through the constitution (a principle drawn a pair, both orders, s
 the labels, PPO from the reward model. At equal labels; at equal cost; and with AI labels on harm, people's on the rest.
 
 Harmful compliance, refusals of harmless requests and win rates are the world's exact truth, on wordings that were never
-trained on. Each part runs in a process of its own with one thread, --jobs at a time; what is finished is kept, so the
-same command goes on where it was stopped.
+trained on. Each stage of a seed runs in a process of its own with one thread, --jobs at a time; what is finished is
+kept, so the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -382,10 +382,15 @@ def run_rl(out: Path, seed: int, name: str) -> None:
     write_json(result(out, seed, name), figures | {"seconds": time.monotonic() - started})
 
 
-def parts() -> dict[str, str | None]:
-    """Every part of a seed, and the one that it needs."""
-    supervised = dict.fromkeys([*ERRORS, PEOPLE], "base")
-    return {"base": None, **supervised, "pairs": FROM, **dict.fromkeys(ARMS, "pairs")}
+STAGES = {"supervised": ("base", *ERRORS, PEOPLE), "rl": ("pairs", *ARMS)}
+"""The parts of each stage, in the order in which they run; the second stage goes on from the first."""
+
+
+def run_stage(out: Path, seed: int, stage: str) -> None:
+    """Those parts of a stage that are not finished."""
+    for part in STAGES[stage]:
+        if not result(out, seed, part).exists():
+            run_part(out, seed, part)
 
 
 def run_part(out: Path, seed: int, part: str) -> None:
@@ -403,6 +408,11 @@ def run_part(out: Path, seed: int, part: str) -> None:
 def result(out: Path, seed: int, part: str) -> Path:
     """Where a part leaves its figures."""
     return out / f"seed-{seed}" / f"constitution-{part.replace(', ', '-').replace(' ', '-')}.json"
+
+
+def finished(out: Path, seed: int, stage: str) -> bool:
+    """Whether every part of a stage has left its figures."""
+    return all(result(out, seed, part).exists() for part in STAGES[stage])
 
 
 def cell(values: Sequence[float], percent: bool = True) -> str:
@@ -495,7 +505,7 @@ def report(out: Path, seeds: Sequence[int]) -> str:
     """Write the tables and the picture of what is finished so far; returns the tables."""
     found: dict[int, dict[str, Any]] = {}
     for seed in seeds:
-        paths = {part: result(out, seed, part) for part in parts()}
+        paths = {part: result(out, seed, part) for parts in STAGES.values() for part in parts}
         if paths["base"].exists():
             found[seed] = {part: json.loads(path.read_text()) for part, path in paths.items() if path.exists()}
     if not found:
@@ -513,36 +523,31 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="run nothing")
-    parser.add_argument("--only", nargs=2, metavar=("PART", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs=2, metavar=("STAGE", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.only is not None:
-        run_part(args.out, int(args.only[1]), args.only[0])
+        run_stage(args.out, int(args.only[1]), args.only[0])
         return 0
-    order = parts()
-    waiting = [(s, part) for s in args.seeds for part in order if not result(args.out, s, part).exists()]
+    waiting = [(stage, seed) for stage in STAGES for seed in args.seeds if not finished(args.out, seed, stage)]
     waiting = [] if args.report else waiting
-    running: dict[tuple[int, str], subprocess.Popen[bytes]] = {}
+    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     while waiting or running:
-        ready = [
-            (seed, part)
-            for seed, part in waiting
-            if (needed := order[part]) is None or result(args.out, seed, needed).exists()
-        ]
+        ready = [job for job in waiting if job[0] == "supervised" or finished(args.out, job[1], "supervised")]
         if ready and len(running) < args.jobs:
-            seed, part = ready[0]
+            stage, seed = ready[0]
             waiting.remove(ready[0])
             with open(args.out / f"seed-{seed}.log", "ab") as log:
-                command = [sys.executable, __file__, "--out", str(args.out), "--only", part, str(seed)]
-                running[seed, part] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+                command = [sys.executable, __file__, "--out", str(args.out), "--only", stage, str(seed)]
+                running[stage, seed] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             continue
         time.sleep(1)
-        for (seed, part), process in list(running.items()):
+        for (stage, seed), process in list(running.items()):
             if process.poll() is not None:
-                del running[seed, part]
+                del running[stage, seed]
                 if process.returncode:
-                    print(f"{part} of seed {seed} failed: see {args.out}/seed-{seed}.log", file=sys.stderr)
+                    print(f"{stage} of seed {seed} failed: see {args.out}/seed-{seed}.log", file=sys.stderr)
                     for other in running.values():
                         other.terminate()
                     return 1
