@@ -154,21 +154,24 @@ def stdout_for_results() -> Iterator[None]:
 
 def print_json(value: Any) -> None:
     """One JSON value on standard output. A NaN or an infinity becomes null: JSON has neither."""
-    json.dump(_jsonable(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    json.dump(jsonable(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """A value as JSON has it: dataclasses as objects, paths as text, a NaN or an infinity as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, bool | int | str) or value is None:
         return value
+    if getattr(value, "ndim", 0):  # an array
+        return jsonable(value.tolist())
     if isinstance(value, float) or hasattr(value, "__float__"):
         number = float(value)
         return number if abs(number) < float("inf") else None

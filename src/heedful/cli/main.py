@@ -115,6 +115,12 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "heedful.cli.feedback_io:export_file", "What people judged, from the studio into a file.", "People"
     ),
+    "judge": Command(
+        "heedful.cli.judge:judge",
+        "Models judge answers, and people's judgments say how far to trust them.",
+        "People",
+        resumes=True,
+    ),
     "agreement": Command(
         "heedful.cli.agreement:agreement",
         "Who agrees, who is careful, what groups prefer: can the labels be trusted?",

@@ -121,6 +121,10 @@ class Way(Protocol):
         """The orders in which a case is looked at."""
         ...
 
+    def placed(self, case: Case) -> bool:
+        """Whether all that a look says was said of the answers in its one order."""
+        ...
+
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """Look at a case once."""
         ...
@@ -213,6 +217,10 @@ class LogprobWay:
         """See `Way`."""
         return case.orders(both=self.manner.both, seed=self.manner.seed)
 
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return True
+
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
 
@@ -262,6 +270,10 @@ class VerdictWay:
         """See `Way`."""
         return case.orders(both=self.manner.both, seed=self.manner.seed)
 
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return True
+
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
 
@@ -297,6 +309,10 @@ class RankingWay:
         """See `Way`."""
         return case.orders(both=self.manner.both, seed=self.manner.seed)
 
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return True
+
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
 
@@ -330,6 +346,10 @@ class AttributesWay:
     def orders(self, case: Case) -> list[tuple[int, ...]]:
         """See `Way`. Of the first attribute; the others are drawn anew, and reversed where this one is."""
         return case.orders(both=self.manner.both, seed=self.manner.seed, salt=str(self.attributes[0]["name"]))
+
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return self.manner.both and len(case.completions) == 2
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
@@ -381,6 +401,10 @@ class CritiqueWay:
     def orders(self, case: Case) -> list[tuple[int, ...]]:
         """See `Way`. One: an answer that is judged alone has no place."""
         return [tuple(range(len(case.completions)))]
+
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return False
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""

@@ -1,0 +1,358 @@
+"""`heedful judge`: models judge pairs, rankings and scores, and people's judgments say how far to trust them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from heedful.cli.command import jsonable, parse, print_json, stdout_for_results
+from heedful.cli.feedback_io import StoreOptions
+from heedful.cli.opening import LoadingOptions, PromptOptions
+from heedful.errors import HeedfulError
+from heedful.training.progress import Display
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from heedful.feedback.ai.ways import Way
+    from heedful.feedback.client import FeedbackClient
+    from heedful.pipeline.judge_cases import Cases, PeopleSaid
+    from heedful.pipeline.judging import Judged, Panelist
+
+WayName = Literal["logprob", "verdict", "ranking", "attributes", "critique"]
+PAIRS = ("logprob", "verdict")
+KINDS = {
+    "logprob": ("pairwise",),
+    "verdict": ("pairwise",),
+    "ranking": ("ranking",),
+    "attributes": ("attributes",),
+    "critique": ("attributes",),
+}
+"""The kinds of task in a store that each way answers."""
+
+
+@dataclass(frozen=True)
+class AskingOptions:
+    """How a judge is asked."""
+
+    temperature: float = 0.0
+    """0 for the likeliest answer."""
+    max_tokens: int = 1024
+    """The longest rationale, critique or form, in tokens."""
+    top_logprobs: int = 20
+    """Alternatives to the letter that a server lists, of --way logprob."""
+    ties: bool = True
+    """Whether a judge may say that neither is better."""
+    rubric: Path | None = None
+    """A text file that judges go by; by default the programme's guideline, or heedful's own starter."""
+    seed: int = 0
+    """Of orders that are drawn; sent to the server too."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("temperature", 0, 2), ("max_tokens", 16, 32_768), ("top_logprobs", 2, 100)):
+            if not low <= getattr(self, name) <= high:
+                raise HeedfulError(
+                    f"it is {getattr(self, name)}.", where=f"asking.{name}", mend=f"It lies between {low} and {high}."
+                )
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """How servers are reached, and how hard they are worked."""
+
+    url: str | None = None
+    """Of judges named without one: https://host/v1; by default the openai client's own, or OPENAI_BASE_URL."""
+    key_variable: str = ""
+    """The environment variable that holds the key. By default OPENAI_API_KEY for the client's own address, and no key
+    for a server on this machine."""
+    timeout: float = 120.0
+    """Seconds for a whole answer."""
+    concurrency: int = 8
+    """Requests under way at once."""
+    attempts: int = 6
+    """Requests for one question, the first included, where the server is busy or stumbles."""
+    backoff: float = 1.0
+    """Seconds before the second attempt, about; doubled for each further one."""
+
+
+@dataclass(frozen=True)
+class BudgetOptions:
+    """The most that may be spent, over all runs with one ledger. What is under way counts at its most."""
+
+    requests: int | None = None
+    """Requests, those that failed included."""
+    tokens: int | None = None
+    """Tokens of prompts and answers."""
+    money: float | None = None
+    """Money, at the prices below."""
+    price_prompt: float = 0.0
+    """Price of a million tokens of prompts."""
+    price_completion: float = 0.0
+    """Price of a million tokens of answers."""
+
+    def __post_init__(self) -> None:
+        if self.money is not None and not (self.price_prompt > 0 or self.price_completion > 0):
+            raise HeedfulError(
+                "a budget of money needs prices.",
+                where="budget.money",
+                mend="Give --budget.price-prompt and --budget.price-completion, for a million tokens.",
+            )
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Models judge answers: a file's, or a programme's in a studio's store. Both orders are shown and averaged.
+
+    A judge is MODEL (at --endpoint.url), MODEL@URL of any OpenAI-compatible server (vLLM, Ollama, llama.cpp,
+    `transformers serve`), or hf:FOLDER for a model in this process. Several are a panel, whose reliability the
+    rater-aware model tells. With --people, a file of people's judgments of some of the same pairs, each judge is
+    measured and its labels are corrected.
+    """
+
+    data: tyro.conf.Positional[str | None] = None
+    """Comparisons, rankings, battles, or prompts with a completion a row: any format that heedful reads."""
+    judge: tuple[str, ...] = ()
+    """Who judges: MODEL, MODEL@URL or hf:FOLDER, one or several."""
+    out: Path | None = None
+    """Folder for judgments.jsonl, the labels, judge.json and the ledger."""
+    way: WayName = "logprob"
+    """logprob: A or B by the probability of the letter, a soft label. verdict: A or B with a rationale. ranking: all in
+    order. attributes: points for each attribute. critique: a critique of each answer, then a score of 1 to 10."""
+    orders: Literal["both", "one"] = "both"
+    """Show each case in both orders, or in one that is drawn: half the cost, and its position bias stays in."""
+    programme: str = ""
+    """Judge the items of this programme in place of a file; the judgments go into its store."""
+    batches: tuple[str, ...] = ()
+    """Only these batches of the programme, by name or id."""
+    people: str | None = None
+    """A file of comparisons that people judged; of a programme, its people's judgments are taken by themselves."""
+    gold: str | None = None
+    """A file of comparisons whose better answer is known."""
+    family: str = ""
+    """Part of the names of models of the judge's own family; by default the first word of its own name."""
+    ledger: Path | None = None
+    """Where replies are kept; by default ledger.sqlite in the folder. The same ledger is never paid twice."""
+    asking: AskingOptions = AskingOptions()
+    endpoint: EndpointOptions = EndpointOptions()
+    budget: BudgetOptions = BudgetOptions()
+    records: PromptOptions = PromptOptions()
+    loading: LoadingOptions = LoadingOptions()
+    store: StoreOptions = field(default_factory=StoreOptions)
+
+    def __post_init__(self) -> None:
+        if not self.judge:
+            raise HeedfulError(
+                "nobody is to judge.", where="judge", mend="Name a judge: --judge MODEL@URL or hf:FOLDER."
+            )
+        if len(set(self.judge)) < len(self.judge):
+            raise HeedfulError("a judge stands there twice.", where="judge", mend="Name each once.")
+        if (self.data is None) == (not self.programme):
+            raise HeedfulError("give a file or a programme.", where="data", mend="One of them, not both.")
+        if self.out is None:
+            raise HeedfulError("where do the judgments go?", where="out", mend="Name a folder: --out FOLDER.")
+        if self.batches and not self.programme:
+            raise HeedfulError("batches are a programme's.", where="batches", mend="Name it: --programme NAME.")
+
+
+def judge(arguments: list[str]) -> int:
+    """`heedful judge`."""
+    call = parse(JudgeConfig, "judge", arguments)
+    with stdout_for_results():
+        found = judged_by(call.settings, Display())
+    if call.json:
+        print_json(found)
+    else:
+        from heedful.cli.judge_terminal import show
+
+        show(found)
+    return 0 if found["finished"] else 1
+
+
+def judged_by(config: JudgeConfig, display: Display) -> dict[str, Any]:
+    """Judge, write the folder, and say what is known of the judges.
+
+    Raises:
+        HeedfulError: wrong input, or a judge that cannot answer as it must, before the first case is judged.
+    """
+    from heedful.feedback.ai.budget import Budget, Purse
+    from heedful.feedback.ai.ledger import Ledger
+    from heedful.pipeline.judging import StoreWriter, judge_all
+    from heedful.pipeline.run_folder import locked
+
+    assert config.out is not None
+    limits = Budget(config.budget.requests, config.budget.tokens, config.budget.money)
+    client = _client(config) if config.programme else None
+    cases, people, gold = _material(config, client)
+    display.say(f"{cases.says} {len(cases.cases)} cases to judge.")
+    with locked(config.out):
+        ledger = Ledger(config.ledger or config.out / "ledger.sqlite")
+        try:
+            if ledger.lost:
+                display.say(
+                    f"An earlier run was killed with {ledger.lost} requests under way. They may have been paid for;"
+                    " they are asked again, and count against the budget."
+                )
+            way = _way(config, client)
+            purse = Purse(limits, ledger.spent())
+            panel = _panel(config, way, ledger, purse, display)
+            before = purse.spent
+            writer = StoreWriter(client, config.programme, cases.cases) if client is not None else None
+            with display.task("judging", len(panel) * len(cases.cases)) as bar:
+
+                def tell(done: int, total: int) -> None:
+                    spent = purse.spent - before
+                    figures = {"requests": spent.requests, "cost": spent.cost}
+                    bar.update(done, {what: value for what, value in figures.items() if value})
+
+                keep = writer.keep if writer is not None else lambda *_: None
+                judged = judge_all(panel, cases.cases, tell=tell, keep=keep)
+            if writer is not None:
+                writer.close()
+            return _concluded(config, panel, judged, people, gold, ledger, writer.written if writer else None)
+        finally:
+            ledger.close()
+
+
+def _concluded(
+    config: JudgeConfig,
+    panel: list[Panelist],
+    judged: Judged,
+    people: PeopleSaid,
+    gold: PeopleSaid,
+    ledger: Any,
+    recorded: int | None,
+) -> dict[str, Any]:
+    from heedful.pipeline.judging import Labels, cards_of, labels, panel_consensus, write_out
+
+    assert config.out is not None
+    cards = cards_of(panel, judged, people, gold, seed=config.asking.seed)
+    crowd = panel_consensus(panel, judged, people, gold) if len(panel) > 1 and cards else None
+    made = Labels([], "", len(judged.cases))
+    if len(cards) == len(panel):
+        made = labels(panel, judged, cards, people, crowd)
+    spent, outcomes = ledger.spent(), ledger.outcomes()
+    found: dict[str, Any] = {
+        "out": str(config.out),
+        "finished": judged.stopped is None,
+        "stopped": "" if judged.stopped is None else str(judged.stopped),
+        "cases": len(judged.cases),
+        "labels": len(made.records),
+        "left_out": made.left_out,
+        "how": made.how,
+        "recorded": recorded,
+        "spent": {"requests": spent.requests, "tokens": spent.tokens, "cost": spent.cost, "outcomes": outcomes},
+        "judges": [
+            {
+                "name": one.name,
+                "template": one.way.template(judged.cases[0]).version,
+                "temperature": one.way.manner.temperature,
+                "judged": len(judged.opinions.get(one.name, {})),
+                "troubles": judged.troubles(one.name) if one.name in judged.opinions else {},
+                "card": cards[one.name][1] if one.name in cards else None,
+                "reliability": _reliability(crowd, one.name) if crowd is not None else None,
+            }
+            for one in panel
+        ],
+    }
+    found["files"] = write_out(config.out, panel, judged, made, jsonable(found))
+    return found
+
+
+def _reliability(crowd: Any, name: str) -> dict[str, float] | None:
+    """What the rater-aware model says of one judge; None where it judged nothing."""
+    ids = [str(one) for one in crowd.rater_ids.tolist()]
+    if name not in ids:
+        return None
+    at = ids.index(name)
+    figures = {"accuracy": float(crowd.accuracy[at])}
+    for kind in ("slope", "position", "length"):
+        estimates = getattr(crowd, kind)
+        figures |= {kind: float(estimates.value[at]), f"{kind}_error": float(estimates.error[at])}
+    return figures
+
+
+def _client(config: JudgeConfig) -> FeedbackClient:
+    from heedful.feedback.client import connect
+
+    if config.store.studio:
+        return connect(studio=config.store.studio, allow_insecure=config.store.allow_insecure)
+    from heedful.cli.feedback_io import open_database
+
+    open_database(config.store.database)
+    return connect(database=config.store.database)
+
+
+def _material(config: JudgeConfig, client: FeedbackClient | None) -> tuple[Cases, PeopleSaid, PeopleSaid]:
+    from heedful.data.load import DataSpec
+    from heedful.pipeline.judge_cases import PeopleSaid, cases_of_file, cases_of_store, people_of_file, people_of_store
+
+    options = config.records
+    people = PeopleSaid()
+    if client is not None:
+        cases = cases_of_store(client, config.programme, config.batches, KINDS[config.way])
+        people = people_of_store(client, config.programme, cases.cases)
+    else:
+        assert config.data is not None
+        spec = DataSpec(config.data, options.format, options.split, options.on_bad_row, options.limit)
+        cases = cases_of_file(spec, pairs=config.way in PAIRS)
+    if config.people is not None:
+        people = people_of_file(DataSpec(config.people))
+    gold = PeopleSaid() if config.gold is None else people_of_file(DataSpec(config.gold))
+    return cases, people, gold
+
+
+def _way(config: JudgeConfig, client: FeedbackClient | None) -> Way:
+    from heedful.feedback.ai import ways
+    from heedful.feedback.ai.templates import ULTRAFEEDBACK
+
+    asking = config.asking
+    rubric = ""
+    attributes: tuple[Mapping[str, Any], ...] = ULTRAFEEDBACK
+    if client is not None and not config.store.studio:
+        from heedful.cli.judge_store import guideline_of
+
+        rubric, own = guideline_of(config.programme, config.batches)
+        attributes = tuple(own) or attributes
+    elif client is not None and config.way in ("attributes", "critique"):
+        raise HeedfulError(
+            "a studio's API does not tell a rubric's attributes.", where="way", mend="Give --database, or another way."
+        )
+    if asking.rubric is not None:
+        rubric = asking.rubric.read_text(encoding="utf-8")
+    manner = ways.Manner(
+        rubric=rubric,
+        temperature=asking.temperature,
+        max_tokens=asking.max_tokens,
+        top_logprobs=asking.top_logprobs,
+        ties=asking.ties,
+        both=config.orders == "both",
+        seed=asking.seed,
+    )
+    if config.way == "attributes":
+        return ways.AttributesWay(attributes, manner)
+    if config.way == "critique" and client is not None and [one["name"] for one in attributes] != ["overall"]:
+        raise HeedfulError(
+            "a critique ends in one score, which the programme's rubric has no attribute for.",
+            where="way",
+            mend="Use --way attributes, or judge a file.",
+        )
+    made: dict[str, Any] = {
+        "logprob": ways.LogprobWay,
+        "verdict": ways.VerdictWay,
+        "ranking": ways.RankingWay,
+        "critique": ways.CritiqueWay,
+    }
+    return made[config.way](manner)  # type: ignore[no-any-return]
+
+
+def _panel(config: JudgeConfig, way: Way, ledger: Any, purse: Any, display: Display) -> list[Panelist]:
+    from heedful.cli.judge_opening import opened
+    from heedful.pipeline.judging import Panelist
+
+    return [
+        Panelist(name, opened(name, config, way, ledger, purse, display), way, config.family.casefold())
+        for name in config.judge
+    ]
