@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from heedful.cli.asker import opened_asker
-from heedful.cli.command import parse, print_json, print_result, stdout_for_results
+from heedful.cli.command import Call, parse, print_json, print_result, stdout_for_results
 from heedful.cli.judge import BudgetOptions, EndpointOptions
 from heedful.cli.opening import LoadingOptions, PromptOptions
 from heedful.errors import HeedfulError, nearest
@@ -189,7 +189,7 @@ def synthesise(arguments: list[str]) -> int:
         mend = nearest(name, list(METHODS)) or f"Name one of {', '.join(METHODS)}."
         raise HeedfulError(f"there is no method {name!r}.", mend=mend)
     cls, make = METHODS[name]
-    call = parse(cls, f"synthesise {name}", rest)
+    call: Call[Any] = parse(cls, f"synthesise {name}", rest)
     config: Any = call.settings
     _check_out(config.out, compressed=name != "prompts")
     with stdout_for_results():

@@ -92,6 +92,10 @@ class PrincipledWay:
             )
         return case.orders(both=self.manner.both, seed=self.manner.seed)
 
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return True
+
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
         if not self.thoughts:
