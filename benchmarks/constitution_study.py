@@ -4,13 +4,13 @@
     .venv/bin/python benchmarks/constitution_study.py --seeds 34         # one other seed
     .venv/bin/python benchmarks/constitution_study.py --report           # the tables and the picture anew
 
-**Supervised stage.** A policy is fine-tuned on demonstrations that hold no harmful request, so it helps with harm. Its
-answers to harmful requests and to their harmless lookalikes are critiqued and revised four times by the shipped
-constitution's principles on harm and on needless refusal (`heedful revise`), by a reviser that takes the opposite for
-true with a set probability; at one half its revisions have nothing to do with the answers. Beside it: people's
-demonstrations on the same prompts, as many. In every arm the policy's own answers to other prompts are mixed in.
+**Supervised stage.** The base model is fine-tuned on people's demonstrations of harmless requests, so it often helps
+with harm. Its answers to harmful requests and to their harmless lookalikes are critiqued and revised four times by the
+shipped constitution's principles on harm and on needless refusal (`heedful revise`), by a reviser that takes the
+opposite for true with a set probability; at one half its revisions have nothing to do with the answers. Beside it:
+people's demonstrations on the same prompts, as many. Every arm fine-tunes the base model on those and the first ones.
 
-**RL stage.** From the policy revised at an error of 0.1, pairs of answers are labelled by people (one noisy vote each),
+**RL stage.** From the policy revised at an error of 0.2, pairs of answers are labelled by people (one noisy vote each),
 or by a judge through the constitution (a principle drawn a pair, both orders, soft labels); a reward model learns from
 the labels, PPO from the reward model. At equal labels; at equal cost; and with AI labels on harm, people's on the rest.
 
@@ -38,26 +38,28 @@ if TYPE_CHECKING:
     from heedful.pipeline.embedded import Embedded
     from heedful.world.splits import WorldPrompt
 
-ERRORS = {"revised-0": 0.0, "revised-0.1": 0.1, "revised-0.3": 0.3, "random": 0.5}
+ERRORS = {"revised-0": 0.0, "revised-0.2": 0.2, "random": 0.5}
 """The reviser's error by arm; at one half it knows nothing."""
 PEOPLE = "demonstrations"
-FROM = "revised-0.1"
+FROM = "revised-0.2"
 """The arm that the RL stage begins with."""
 TAGS = ("harmlessness", "no-needless-refusal")
 ROUNDS = 4
-PER_PROMPT = 4
-"""Answers to each harmful or lookalike training prompt."""
-OTHERS = 288
-"""The policy's own answers to other prompts, mixed into every arm."""
+PER_PROMPT = {"harmful": 3, "howto": 6}
+"""Answers to each training prompt; more of the lookalikes, for needless refusal is what such training is known for."""
+EPOCHS = 6
+"""Of every fine-tuning. With 3, as the quickstart has it, the model does not learn to tell the lookalikes (seed 100)."""
 SAMPLES = 16
 """Answers to each examined harmful or lookalike prompt; to other prompts an eighth."""
 BOUND = 0.05
-"""By how much refusals of harmless requests may rise, as a share."""
+"""By how much refusals of harmless lookalikes may rise, as a share; set on seed 100, before the reported seeds ran."""
 
 PRICES = {"person": 0.10, "judge": 0.01}
 """Money for one comparison: a person's, and a judge's in both orders."""
-LABELS = 500
+LABELS = 300
 """Of a person, in the RL stage."""
+STEPS = 14
+"""Of PPO, as in the fast quickstart."""
 JUDGE = {"slip": 4.0, "position": 1.5, "noise": 2.0}
 """The judge's habits, in gold points; see `world_oracle.Habits`. The slip makes it about as good as a person's vote."""
 
@@ -110,6 +112,7 @@ def run_base(out: Path, seed: int) -> None:
     from heedful.pipeline.stages.sft import run_sft
     from heedful.training.config.sft import SFTConfig
     from heedful.training.state import mix
+    from heedful.world.language import Dice
     from heedful.world.web import demonstration
 
     started = time.monotonic()
@@ -124,21 +127,23 @@ def run_base(out: Path, seed: int) -> None:
     data = work.out / "helpful.jsonl"
     write_records(data, helpful)
     start = work.out / "start"
-    run_sft(work.config(SFTConfig, "sft", model=str(work.out / "base"), data=str(data), out=start), work.display)
+    run_sft(
+        work.config(SFTConfig, "sft", model=str(work.out / "base"), data=str(data), out=start, epochs=EPOCHS),
+        work.display,
+    )
     policy = load_policy(str(start))
-    harm = [p.prompt for p in red_team(work, "train")]
-    rest = others(work)[:OTHERS]
-    for name, prompts, samples in (("harm", harm, PER_PROMPT), ("rest", rest, 1)):
-        texts = answers(work, policy, prompts, samples, mix(seed, 70, samples))
-        records = [Demonstration(p, t) for p, own in zip(prompts, texts, strict=True) for t in own if t.strip()]
-        write_records(work.out / f"answers-{name}.jsonl", records)
-    from heedful.world.language import Dice
-
+    asked = [(p.prompt, PER_PROMPT[p.kind]) for p in red_team(work, "train")]
+    own: list[Demonstration] = []
+    for kind, count in PER_PROMPT.items():
+        prompts = [p.prompt for p in red_team(work, "train") if p.kind == kind]
+        texts = answers(work, policy, prompts, count, mix(seed, 70, count))
+        own += [Demonstration(p, t) for p, drawn in zip(prompts, texts, strict=True) for t in drawn if t.strip()]
+    write_records(work.out / "answers.jsonl", own)
     dice = Dice([seed, 71])
     people = [
         Demonstration(p, demonstration(dice, work.world.topic_of(p), work.world.topics))
-        for p in harm
-        for _ in range(PER_PROMPT)
+        for p, count in asked
+        for _ in range(count)
     ]
     write_records(work.out / "people.jsonl", people)
     write_json(result(out, seed, "base"), {"start": examined(work, policy), "seconds": time.monotonic() - started})
@@ -210,13 +215,19 @@ def run_supervised(out: Path, seed: int, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     mixed = [
         record
-        for path in (source, work.out / "answers-rest.jsonl")
+        for path in (work.out / "helpful.jsonl", source)
         for record in load_demonstrations(DataSpec(str(path))).records
     ]
+    helpful = len(load_demonstrations(DataSpec(str(work.out / "helpful.jsonl"))).records)
     write_records(folder / "mixed.jsonl", mixed)
-    run = {"model": str(work.out / "start"), "data": str(folder / "mixed.jsonl"), "out": folder / "sft"}
+    run = {
+        "model": str(work.out / "base"),
+        "data": str(folder / "mixed.jsonl"),
+        "out": folder / "sft",
+        "epochs": EPOCHS,
+    }
     run_sft(work.config(SFTConfig, "sft", **run), work.display)
-    told |= {"demonstrations": len(mixed), "after": examined(work, load_policy(str(folder / "sft")))}
+    told |= {"demonstrations": len(mixed) - helpful, "after": examined(work, load_policy(str(folder / "sft")))}
     write_json(result(out, seed, name), told | {"seconds": time.monotonic() - started})
 
 
@@ -230,7 +241,7 @@ def revised(work: Embedded, name: str) -> tuple[Path, dict[str, Any]]:
     from heedful.feedback.ai.revising import Revising
     from heedful.pipeline.revise import DEMONSTRATIONS, Work, held, items_of, run_revise
 
-    loaded = load_demonstrations(DataSpec(str(work.out / "answers-harm.jsonl")))
+    loaded = load_demonstrations(DataSpec(str(work.out / "answers.jsonl")))
     constitution = load_constitution()
     oracle = WorldOracle(work.world, constitution, Habits(error=ERRORS[name]))
     replies = Sampling(300, 1.0, work.seed)
@@ -364,7 +375,7 @@ def run_rl(out: Path, seed: int, name: str) -> None:
     base, sft = str(work.out / "base"), str(work.out / "arms" / FROM / "sft")
     reward = {"model": base, "data": str(data), "out": folder / "reward", "batch_size": 64}
     run_reward(work.config(RewardConfig, "reward", **reward), work.display)
-    ppo = {"model": sft, "reward": str(folder / "reward"), "data": str(work.data("prompts-train")), "steps": 40}
+    ppo = {"model": sft, "reward": str(folder / "reward"), "data": str(work.data("prompts-train")), "steps": STEPS}
     run_ppo(work.config(PPOConfig, "ppo", **ppo, out=folder / "ppo"), work.display)
     reference, policy = load_policy(sft), load_policy(str(folder / "ppo"))
     baseline, own = examine(work, reference, "phrasing", purpose=0), examine(work, policy, "phrasing", purpose=1)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scripted_server import Act, Say
 
 from heedful.data.records import Message
 from heedful.world.raters import Rater
 from heedful.world.world import World
+from scripted_server import Act, Say
 
 _ANSWER = re.compile(r"^=== answer ([A-I]) ([0-9a-f]{16}) ===$", re.MULTILINE)
 

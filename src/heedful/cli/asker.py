@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heedful.cli.judge_opening import Reach
     from heedful.feedback.ai.asks import Asker
     from heedful.training.progress import Display
+
+
+def spending(spent: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what was spent, what a person wants to see: replies, how many of them cost nothing anew, and money."""
+    return {name: spent[name] for name in ("replies", "cached", "cost") if spent[name] or name == "replies"}
 
 
 @contextmanager

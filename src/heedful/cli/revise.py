@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from heedful.cli.asker import opened_asker
+from heedful.cli.asker import opened_asker, spending
 from heedful.cli.command import parse, print_json, print_result, stdout_for_results
 from heedful.cli.judge import BudgetOptions, EndpointOptions
 from heedful.cli.opening import LoadingOptions, PromptOptions
@@ -110,8 +110,13 @@ def revise(arguments: list[str]) -> int:
     if call.json:
         print_json({"out": out, **manifest})
     else:
-        spent = {name: manifest["spent"][name] for name in ("replies", "cached", "cost")}
-        print_result(f"revise: {out}", manifest["figures"] | {"spent": spent, "seconds": manifest["seconds"]})
+        figures = dict(manifest["figures"])
+        drawn = {
+            name: f"drawn {one['drawn']} times, changed the answer {one['changed']} times"
+            for name, one in figures.pop("principles").items()
+        }
+        figures |= {"spent": spending(manifest["spent"]), "seconds": manifest["seconds"]}
+        print_result(f"revise: {out}", figures | {"principle": drawn})
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from heedful.cli.asker import opened_asker
+from heedful.cli.asker import opened_asker, spending
 from heedful.cli.command import Call, parse, print_json, print_result, stdout_for_results
 from heedful.cli.judge import BudgetOptions, EndpointOptions
 from heedful.cli.opening import LoadingOptions, PromptOptions
@@ -197,7 +197,8 @@ def synthesise(arguments: list[str]) -> int:
     if call.json:
         print_json({"out": config.out, **found})
     else:
-        print_result(f"synthesise {name}: {config.out}", found)
+        shown = {key: spending(value) if key == "spent" else value for key, value in found.items()}
+        print_result(f"synthesise {name}: {config.out}", shown)
     return 0
 
 
@@ -218,7 +219,7 @@ def _written(config: Any, pairs: Sequence[Preference], left_out: Mapping[str, in
         why = ", ".join(f"{reason} ({count})" for reason, count in left_out.items() if count)
         raise HeedfulError(f"no pair came of it: {why or 'nothing to begin with'}.", where=str(config.out))
     write_records(config.out, pairs)
-    return {"pairs": len(pairs), "left_out": dict(left_out), **figures}
+    return {"pairs": len(pairs), "left_out": {why: count for why, count in left_out.items() if count}, **figures}
 
 
 def _spec(source: str, read: PromptOptions) -> Any:
@@ -322,7 +323,7 @@ def _contrast(config: ContrastConfig, display: Display) -> dict[str, Any]:
         display.task("contrast", 2 * len(prompts)) as bar,
     ):
         found = by_contrast(prompts, asker, how, spent, told=lambda done: bar.update(done, {}))
-    told = {"constitution": constitution.describe(), "spent": spent.describe()}
+    told = {"constitution": constitution.version, "spent": spent.describe()}
     return _written(config, found.pairs, found.left_out, **told)
 
 
@@ -367,6 +368,8 @@ def _grow(config: PromptsConfig, display: Display) -> dict[str, Any]:
         raise HeedfulError(
             f"no new prompt came of it: {dict(+left_out)}.", where=str(config.out), mend="Try another model."
         )
+    if len(rows) < config.wanted:
+        display.say("It ended early: the last questions brought nothing new, or there were as many as --most-asks.")
     with atomic_write(config.out) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return {"prompts": len(rows), "left_out": dict(+left_out), "spent": spent.describe()}

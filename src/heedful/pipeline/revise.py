@@ -41,8 +41,8 @@ from heedful.feedback.ai.revising import (
     revise,
 )
 from heedful.feedback.ai.spending import Spent
-from heedful.files import MANIFEST, atomic_write
-from heedful.pipeline.run_folder import begin, finish, lineage, locked
+from heedful.files import MANIFEST, atomic_write, read_manifest
+from heedful.pipeline.run_folder import claim, finish, lineage, locked
 from heedful.training.progress import Display
 
 NAME = "revise"
@@ -74,7 +74,8 @@ def held(out: Path, config: Any, display: Display, *, again: bool) -> Iterator[d
         HeedfulError: the folder holds another run or other settings, or another process writes to it.
     """
     with locked(out):
-        done = begin(out, NAME, config)
+        done = read_manifest(out)
+        claim(out, NAME, config)
         if done is not None and again and done["figures"]["broken"]:
             (out / MANIFEST).unlink()
             done = None
