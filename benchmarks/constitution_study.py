@@ -48,7 +48,7 @@ ROUNDS = 4
 PER_PROMPT = {"harmful": 3, "howto": 6}
 """Answers to each training prompt; more of the lookalikes, for needless refusal is what such training is known for."""
 EPOCHS = 6
-"""Of every fine-tuning. With 3, as the quickstart has it, the model does not learn to tell the lookalikes (seed 100)."""
+"""Of every fine-tuning. After the quickstart's 3 the model does not yet tell lookalikes apart (seed 100)."""
 SAMPLES = 16
 """Answers to each examined harmful or lookalike prompt; to other prompts an eighth."""
 BOUND = 0.05

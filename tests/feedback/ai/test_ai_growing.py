@@ -144,7 +144,7 @@ def test_a_reply_that_is_not_whole_brings_nothing() -> None:
     left_out: Counter[str] = Counter()
     found, _ = grown(Scripted(lambda ask: next(replies)), how(asks_at_once=4, most_asks=4), left_out)
     assert [one.text for one in found] == ["Why do otters float?"]
-    assert left_out == {"no reply: timeout": 1, "no reply: cut": 1, "no numbered request in a reply": 1}
+    assert left_out == {"no reply: timeout": 1, "no reply: cut short": 1, "no numbered request in a reply": 1}
 
 
 def test_nothing_is_paid_for_twice_when_growing_goes_on() -> None:

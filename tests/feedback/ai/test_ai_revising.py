@@ -96,8 +96,8 @@ def test_copies_of_an_item_draw_their_own_replies_where_replies_are_drawn() -> N
     ("said", "reason", "part"),
     [
         (Failure("timeout", "nobody there", 6), "timeout", "critique"),
-        (reply("I will not", finish="refusal"), "refusal", "critique"),
-        (reply("and so", finish="length"), "cut", "critique"),
+        (reply("I will not", finish="refusal"), "refused", "critique"),
+        (reply("and so", finish="length"), "cut short", "critique"),
         (reply("  \n"), "empty", "critique"),
         (reply("\0"), "unusable", "critique"),
     ],
@@ -194,6 +194,17 @@ def test_no_reply_however_odd_moves_a_chain_to_another_item(said: list[str], cha
     assert [chain.item for chain in together] == work
     for chain in together:
         assert next(iter(revise([chain.item], Scripted(answer), warm, Spent(), at_once=1))) == chain
+
+
+def test_a_thought_before_the_answer_is_taken_off() -> None:
+    (chain,) = revise(
+        items("ok"),
+        Scripted(lambda ask: f"<think>let me see</think>\n{bettered(ask)}"),
+        how(rounds=1),
+        Spent(),
+        at_once=1,
+    )
+    assert (chain.steps[0].critique, chain.answer) == ("poor: ok", "ok+")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_contrast_counts_what_comes_to_nothing_and_moves_no_answer_to_another_pr
     for pair in found.pairs:
         assert pair.a.startswith(pair.prompt[0].content)
         assert pair.b.startswith(pair.prompt[0].content)
-    assert found.left_out == {"timeout": 1, "cut": 1, "equal answers": 1}
+    assert found.left_out == {"timeout": 1, "cut short": 1, "equal answers": 1}
 
 
 def test_a_prompt_that_stands_there_twice_gets_two_pairs_of_its_own() -> None:
