@@ -1,4 +1,4 @@
-"""A judge that knows the embedded world's truth, as well and as fairly as one likes, behind the chat-completions format.
+"""A judge that knows the embedded world's truth, as well and as fairly as one likes, in the chat-completions format.
 
 Its logit for the answer shown first is that of a simulated rater (`heedful.world.raters.Rater`), with an error of its
 own for each pair, which no repetition averages out.

@@ -1,23 +1,16 @@
-"""A loopback server that speaks the chat-completions format by a script, and counts every reply that it was paid for.
-
-As a program (`python scripted_server.py PORT_FILE COUNT_FILE DELAY`) it notes each paid reply in a file, so that
-a test can kill the client, not the server, and count.
-"""
+"""A loopback server that speaks the chat-completions format by a script, and counts the replies that were paid for."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 
@@ -69,7 +62,6 @@ class ScriptedServer(ThreadingHTTPServer):
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.let_go = threading.Event()
-        self.note: Callable[[str], None] = lambda key: None
 
     @property
     def url(self) -> str:
@@ -81,7 +73,8 @@ class ScriptedServer(ThreadingHTTPServer):
 
 
 def is_probe(given: Mapping[str, Any]) -> bool:
-    return "nothing else." in given["messages"][-1]["content"] or '{"letter": "A"}' in given["messages"][-1]["content"]
+    """Whether a request only looks whether the server is there."""
+    return len(given["messages"]) == 1
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -122,7 +115,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(self, say: Say, given: dict[str, Any], key: str) -> None:
         with self.server.lock:
             self.server.paid[key] += 1
-        self.server.note(key)
         self._send(200, completion(say, given))
 
     def _misbehave(self, act: Act, given: dict[str, Any]) -> None:
@@ -196,29 +188,3 @@ def scripted(script: Script, models: Sequence[str] = ("judge-1",)) -> Iterator[S
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def main() -> None:
-    """Serve letters after a delay, and append each paid question to a file."""
-    port_file, count_file, delay = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-
-    def script(given: dict[str, Any], before: int) -> Say:
-        time.sleep(delay)
-        return Say("A", {"A": math.log(0.7), "B": math.log(0.3)})
-
-    server = ScriptedServer(script)
-    lock = threading.Lock()
-    with count_file.open("a", buffering=1) as file:
-
-        def note(key: str) -> None:
-            with lock:
-                file.write(key + "\n")
-
-        server.note = note
-        port_file.with_suffix(".tmp").write_text(str(server.server_port))
-        port_file.with_suffix(".tmp").rename(port_file)
-        server.serve_forever()
-
-
-if __name__ == "__main__":
-    main()

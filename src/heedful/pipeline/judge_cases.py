@@ -167,9 +167,8 @@ def cases_of_store(client: FeedbackClient, programme: str, batches: Sequence[str
                 continue
             prompt = tuple(Message(turn["role"], turn["content"]) for turn in item.messages)  # type: ignore[arg-type]
             texts = tuple(one.text for one in item.completions)
-            made.append(
-                Case(prompt, texts, item.id, Origin(programme, 0), tuple(one.policy for one in item.completions))
-            )
+            policies = tuple(one.policy for one in item.completions)
+            made.append(Case(prompt, texts, item.id, Origin(programme, 0), policies, str(item.purpose)))
     if not made:
         told = f"it has items of the kind {', '.join(sorted(other))}" if other else "it has no items"
         raise HeedfulError(

@@ -30,6 +30,7 @@ from heedful.feedback.wire import Judge, NewJudgment
 from heedful.files import atomic_write, sha256_json, write_json
 from heedful.pipeline.judge_cases import PeopleSaid, family_of, own_family
 
+TRAIN = "train"
 CHUNK = 100
 """Cases recorded in the store together."""
 Tell = Callable[[int, int], None]
@@ -220,7 +221,7 @@ class Labels:
     records: list[Preference] | list[Ranking]
     how: str
     left_out: int
-    """Cases that were not judged in every order by every judge."""
+    """Cases that were not judged in every order by every judge, or are not for training."""
 
 
 def labels(
@@ -262,6 +263,8 @@ def labels(
     records = []
     for (number, _, _), value, pair in zip(found.places, probability, found.pairs, strict=True):
         case = judged.cases[number]
+        if case.purpose != TRAIN:
+            continue
         count = max(1, round(pair.people.count + (worth if worth > 0 else 1.0)))
         records.append(Preference(case.prompt, *_two(case), probability=value, votes=count, consensus=tag))
     return Labels(records, how, len(judged.cases) - len(records))
@@ -302,7 +305,7 @@ def _from_crowd(judged: Judged, crowd: RaterAware) -> Labels:
     records = []
     for number, case in enumerate(judged.cases):
         at = place.get(f"{number} 0 1")
-        if at is None:
+        if at is None or case.purpose != TRAIN:
             continue
         records.append(
             Preference(
@@ -323,7 +326,7 @@ def _rankings(panel: Sequence[Panelist], judged: Judged) -> Labels:
     for number, case in enumerate(judged.cases):
         opinions = [judged.opinions[one.name].get(number) for one in panel]
         whole = [(opinion, opinion.ranks) for opinion in opinions if opinion is not None and opinion.ranks is not None]
-        if len(whole) < len(panel):
+        if len(whole) < len(panel) or case.purpose != TRAIN:
             continue
         mean = np.mean([ranks for _, ranks in whole], axis=0)
         ranks = tuple(float(1 + sum(other < own - 1e-9 for other in mean)) for own in mean)
@@ -382,6 +385,8 @@ def write_out(
                 for row in look_rows(one, number, judged.cases[number], opinion):
                     file.write(json.dumps(row, ensure_ascii=True) + "\n")
     files = {"judgments": "judgments.jsonl"}
+    for kind in ("preferences", "rankings"):  # of an earlier run, which had others
+        (out / f"{kind}.jsonl").unlink(missing_ok=True)
     if made.records:
         kind = "preferences" if isinstance(made.records[0], Preference) else "rankings"
         write_records(out / f"{kind}.jsonl", made.records)

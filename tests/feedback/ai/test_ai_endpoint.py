@@ -292,6 +292,12 @@ def test_a_model_without_logprobs_is_refused_before_anything_is_judged(tmp_path:
             else Say("A")
         )
 
+    def loose(given: dict[str, Any], before: int) -> Say:
+        return Say('{"letter": 5}')
+
+    with scripted(loose, models=("judge-1",)) as server:
+        (note,) = needs(server, tmp_path / "loose", schema=True)
+        assert "does not keep to it" in note
     with scripted(five) as server:
         with pytest.raises(HeedfulError, match="at most 5"):
             needs(server, tmp_path / "20", logprobs=20)

@@ -1,8 +1,9 @@
 """Every reply that was paid for, on disk before it is used: a run that is killed asks nothing twice.
 
-One SQLite file. A request is written down before it is sent and again, with its reply, once that has come; both are
-synced to disk. What is left between the two after a `kill -9` are requests whose replies were on their way: they may
-have been paid for, and are asked again. That window cannot be closed from here; `Ledger.lost` counts them.
+One SQLite file. A request is written down before it is sent, and again, with its reply, once that has come; the
+reply is synced to disk before anybody sees it. What is left between the two after a `kill -9` are requests whose
+replies were on their way: they may have been paid for, and are asked again. That window cannot be closed from here;
+`Ledger.lost` counts them.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Ledger:
 
     def _open(self) -> None:
         # An exclusive lock is held to the end and goes with the process, whatever ends it.
-        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
+        # Only replies are synced: the rest outlives the process, and a power cut may cost a count.
+        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
             self._db.execute(f"PRAGMA {pragma}")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -131,6 +133,7 @@ class Ledger:
         """Keep a reply, and what its request took. It is on disk when this returns."""
         with self._lock:
             try:
+                self._db.execute("PRAGMA synchronous=FULL")
                 self._db.execute("BEGIN IMMEDIATE")
                 self._settle(request, PAID, charge)
                 self._db.execute(
@@ -138,6 +141,7 @@ class Ledger:
                     (key, model, _json(asdict(ask)), _json(asdict(reply))),
                 )
                 self._db.execute("COMMIT")
+                self._db.execute("PRAGMA synchronous=NORMAL")
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
 

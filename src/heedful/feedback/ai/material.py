@@ -31,6 +31,8 @@ class Case:
     origin: Origin = MADE_HERE
     policies: tuple[str, ...] = ()
     """Who wrote each answer, where that is known; a judge never sees it."""
+    purpose: str = "train"
+    """Of the store's item: what is for checking, gold or tests never becomes a label to train on."""
     key: str = field(init=False)
     """Hex hash of what is judged, whatever the order of the answers."""
 

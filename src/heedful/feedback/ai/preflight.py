@@ -5,6 +5,7 @@ What was found out is kept in the ledger: a run that goes on pays for no second 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +21,8 @@ PROBE: Mapping[str, Any] = {
     "required": ["letter"],
     "additionalProperties": False,
 }
-TOKENS = 16
-"""Of the probe: some servers refuse fewer."""
+TOKENS = 32
+"""Of the probe: room for its form; some servers refuse fewer."""
 
 
 def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[str]:
@@ -42,26 +43,32 @@ def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[
     name = f"server {fingerprint(server.url, server.model)} {top_logprobs} {schema}"
     known = ledger.fact(name)
     if known is None:
-        _try(asker, top_logprobs, schema)
+        held = _try(asker, top_logprobs, schema)
         known = {
+            "held": held,
             "limit_name": server.limit_name,
             "takes_schema": server.takes_schema,
             "takes_temperature": server.takes_temperature,
         }
         ledger.learn(name, known)
-    for field, value in known.items():
-        setattr(server, field, value)
+    for field in ("limit_name", "takes_schema", "takes_temperature"):
+        setattr(server, field, known[field])
     notes = []
     if schema and not server.takes_schema:
         notes.append(
             f"{server.model} takes no JSON schema: the prompt alone asks for the form, and replies are checked."
+        )
+    elif schema and not known["held"]:
+        notes.append(
+            f"{server.model} is given a JSON schema and does not keep to it: replies are checked all the same."
         )
     if not server.takes_temperature:
         notes.append(f"{server.model} takes no temperature but its own.")
     return notes
 
 
-def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> None:
+def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> bool:
+    """Whether a schema, where one was taken, was kept to."""
     server = asker.server
     refusal = ""
     for _ in range(4):  # each turn drops one thing that the server does not take
@@ -72,7 +79,7 @@ def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> None:
         if isinstance(got, Reply):
             if top_logprobs and not got.logprobs:
                 raise _no_logprobs(server.model, server.url, "it sent none")
-            return
+            return form is None or _is_of(got.text)
         refusal = got.detail
         said = refusal.lower()
         if got.reason != "bad request":
@@ -90,6 +97,15 @@ def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> None:
         else:
             break
     raise HeedfulError(f"the server refuses the request ({refusal}).", where=server.url, mend="Check the model.")
+
+
+def _is_of(text: str) -> bool:
+    """Whether a reply is of the probe's schema."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and set(value) == {"letter"} and isinstance(value["letter"], str)
 
 
 def _patiently(asker: EndpointAsker, ask: Ask) -> Reply | Fault:
