@@ -10,6 +10,7 @@
 #   make methods             nine methods side by side on the embedded world: three seeds, about an hour
 #   make labels              what labels are worth on the embedded world, and active selection: three seeds
 #   make overoptimisation    proxy and gold against KL, and where the watch stops; PREVENTION=1 also what helps
+#   make constitution        Constitutional AI on the embedded world, models' errors set: three seeds
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
@@ -30,7 +31,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean constitution
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -96,6 +97,9 @@ labels: $(INSTALLED)
 
 overoptimisation: $(INSTALLED)
 	$(BIN)/python benchmarks/overoptimisation.py $(if $(PREVENTION),--prevention)
+
+constitution: $(INSTALLED)
+	$(BIN)/python benchmarks/constitution_study.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -26,9 +26,11 @@ from heedful.cli.inspect import InspectConfig
 from heedful.cli.judge import JudgeConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
+from heedful.cli.revise import ReviseConfig
 from heedful.cli.sample import SampleConfig
 from heedful.cli.serve import ServeConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig
+from heedful.cli.synthesise import METHODS, DegradeConfig
 from heedful.studio.config import StudioConfig
 from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
@@ -62,12 +64,14 @@ CONFIGS: dict[str, type] = {
     "quickstart": QuickstartConfig,
     "raft": RAFTConfig,
     "reinforce": ReinforceConfig,
+    "revise": ReviseConfig,
     "reward": RewardConfig,
     "rloo": RLOOConfig,
     "sample": SampleConfig,
     "serve": ServeConfig,
     "sft": SFTConfig,
     "studio": StudioConfig,
+    "synthesise": DegradeConfig,
 }
 CONFIGS["plan"] = SFTConfig
 """Of the stage that it names first: `config_of`."""
@@ -83,6 +87,8 @@ def config_of(name: str, words: list[str]) -> type:
     """The settings of a command, of the stage that it plans, or of what `heedful studio` does besides serving."""
     if name == "plan" and words:
         return CONFIGS[words[0]]
+    if name == "synthesise" and words:
+        return METHODS[words[0]][0]
     return STUDIO.get(words[0], CONFIGS[name]) if name == "studio" and words else CONFIGS[name]
 
 

@@ -49,6 +49,11 @@ MODULES = [
     "heedful.monitoring.calibrate",
     "heedful.monitoring.checks",
     "heedful.pipeline.report",
+    "heedful.pipeline.revise",
+    "heedful.feedback.ai.degrading",
+    "heedful.feedback.ai.growing",
+    "heedful.feedback.ai.principled",
+    "heedful.feedback.ai.synthetic",
 ]
 FOLDERS = ["data", "world", "cli"]
 

@@ -49,6 +49,11 @@ CASES: list[tuple[str, dict[str, Any], list[Any]]] = [
     ("heedful", {"prompt": "hi", "a": "good", "b": "bad"}, [pair()]),
     ("heedful", {"prompt": "hi", "a": "good", "b": "bad", "strength": -1.5}, [pair(strength=-1.5)]),
     (
+        "heedful",
+        {"prompt": "hi", "a": "good", "b": "bad", "made": {"by": "x", "n": 4}},
+        [pair(made=(("by", "x"), ("n", 4)))],
+    ),
+    (
         "ranking",
         {"prompt": "hi", "completions": ["x", said("y"), "z"], "ranks": [2, 1.0, "2"], "weight": 0.5, "item": "7"},
         [
@@ -211,6 +216,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": "hi", "a": "x", "b": "y", "votes": 0}, "'votes' is 0", "counts judgments"),
     ({"prompt": "hi", "a": "x", "b": "y", "weight": 0}, "'weight' is 0.0", "above 0"),
     ({"prompt": "hi", "a": "x", "b": "y", "strength": 3.5}, "'strength' is 3.5", "between -3 and 3"),
+    ({"prompt": "hi", "a": "x", "b": "y", "made": "by hand"}, "'made' must be an object of names and values", ""),
+    ({"prompt": "hi", "a": "x", "b": "y", "made": {"by": ["x"]}}, "'made.by' must be a text or a finite number", ""),
     ({"prompt": "hi", "completions": ["x"], "ranks": [1]}, "1 completions make no ranking", "two or more"),
     ({"prompt": "hi", "completions": ["x", "y"], "ranks": [1]}, "2 completions, but 1 ranks", "one for each"),
     ({"prompt": "hi", "completions": ["x", "y"], "ranks": [1, None]}, "'ranks[1]' must be a finite number", ""),

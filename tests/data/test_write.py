@@ -46,6 +46,9 @@ def talk(said: list[str]) -> tuple[Message, ...]:
             votes=st.integers(1, 99),
             margin=st.floats(-5, 5),
             weight=st.floats(0.01, 1),
+            made=st.dictionaries(texts, texts | st.integers(-9, 9) | st.floats(-1, 1), max_size=2).map(
+                lambda found: tuple(found.items())
+            ),
         ),
         min_size=1,
         max_size=4,

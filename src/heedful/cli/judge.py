@@ -121,6 +121,13 @@ class JudgeConfig:
     way: WayName = "logprob"
     """logprob: A or B by the probability of the letter, a soft label. verdict: A or B with a rationale. ranking: all in
     order. attributes: points for each attribute. critique: a critique of each answer, then a score of 1 to 10."""
+    constitution: str | None = None
+    """With --way logprob: a YAML file of principles, or default for heedful's own. Each pair is judged by one that is
+    drawn for it, in place of a rubric."""
+    tags: tuple[str, ...] = ()
+    """Of a constitution: draw only from principles with one of these tags."""
+    thoughts: bool = False
+    """Of a constitution: the judge reasons before it chooses, and its labels are clamped to 40 to 60%."""
     orders: Literal["both", "one"] = "both"
     """Show each case in both orders, or in one that is drawn: half the cost, and its position bias stays in."""
     programme: str = ""
@@ -153,8 +160,26 @@ class JudgeConfig:
             raise HeedfulError("give a file or a programme.", where="data", mend="One of them, not both.")
         if self.out is None:
             raise HeedfulError("where do the judgments go?", where="out", mend="Name a folder: --out FOLDER.")
+        self._check_constitution()
         if self.batches and not self.programme:
             raise HeedfulError("batches are a programme's.", where="batches", mend="Name it: --programme NAME.")
+
+    def _check_constitution(self) -> None:
+        for name in ("tags", "thoughts"):
+            if getattr(self, name) and self.constitution is None:
+                raise HeedfulError("it tells of a constitution's principles.", where=name, mend="Give --constitution.")
+        if self.constitution is None:
+            return
+        if self.way != "logprob":
+            raise HeedfulError(
+                "a principle's label is the letters' log-probability.", where="way", mend="Leave it at logprob."
+            )
+        if self.asking.rubric is not None:
+            raise HeedfulError("principles stand in a rubric's place.", where="asking.rubric", mend="Give one of them.")
+        if len(self.judge) > 1:
+            raise HeedfulError(
+                "a constitution's labels are one judge's.", where="judge", mend="Name one; run another for the other."
+            )
 
 
 def judge(arguments: list[str]) -> int:
@@ -331,6 +356,11 @@ def _way(config: JudgeConfig, client: FeedbackClient | None) -> Way:
         both=config.orders == "both",
         seed=asking.seed,
     )
+    if config.constitution is not None:
+        from heedful.feedback.ai.constitution import load_constitution
+        from heedful.feedback.ai.principled import PrincipledWay
+
+        return PrincipledWay(load_constitution(config.constitution), config.tags, config.thoughts, manner)
     if config.way == "attributes":
         return ways.AttributesWay(attributes, manner)
     if config.way == "critique" and client is not None and [one["name"] for one in attributes] != ["overall"]:
@@ -353,6 +383,11 @@ def _panel(config: JudgeConfig, way: Way, ledger: Any, purse: Any, display: Disp
     from heedful.pipeline.judging import Panelist
 
     return [
-        Panelist(name, opened(name, config, way, ledger, purse, display), way, config.family.casefold())
+        Panelist(
+            name,
+            opened(name, config, ledger, purse, display, logprobs=way.logprobs, forms=way.forms),
+            way,
+            config.family.casefold(),
+        )
         for name in config.judge
     ]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import Asker
 from heedful.feedback.ai.budget import Prices, Purse
 from heedful.feedback.ai.ledger import Ledger
-from heedful.feedback.ai.ways import Way
 
 if TYPE_CHECKING:
-    from heedful.cli.judge import JudgeConfig
+    from heedful.cli.judge import BudgetOptions, EndpointOptions
+    from heedful.cli.opening import LoadingOptions
     from heedful.training.progress import Display
 
 IN_PROCESS = "hf:"
@@ -22,8 +22,29 @@ OWN_KEY = "OPENAI_API_KEY"
 OWN_URL = "OPENAI_BASE_URL"
 
 
-def opened(name: str, config: JudgeConfig, way: Way, ledger: Ledger, purse: Purse, display: Display) -> Asker:
-    """Whoever a judge's name means, ready to be asked.
+class Reach(Protocol):
+    """What a command's settings say of the models that it asks."""
+
+    @property
+    def endpoint(self) -> EndpointOptions:
+        """How servers are reached."""
+        ...
+
+    @property
+    def budget(self) -> BudgetOptions:
+        """What may be spent."""
+        ...
+
+    @property
+    def loading(self) -> LoadingOptions:
+        """How a model in this process is opened."""
+        ...
+
+
+def opened(
+    name: str, config: Reach, ledger: Ledger, purse: Purse, display: Display, *, logprobs: int = 0, forms: bool = False
+) -> Asker:
+    """Whoever a model's name means, ready to be asked: for texts, and for log-probabilities or JSON where that is said.
 
     Raises:
         HeedfulError: no key, no such server or model, no log-probabilities where they are needed; no such folder.
@@ -44,7 +65,7 @@ def opened(name: str, config: JudgeConfig, way: Way, ledger: Ledger, purse: Purs
     prices = Prices(config.budget.price_prompt, config.budget.price_completion)
     pace = Pace(options.concurrency, options.attempts, options.backoff)
     asker = EndpointAsker(server, ledger, purse=purse, prices=prices, pace=pace)
-    for note in preflight(asker, top_logprobs=way.logprobs, schema=way.forms):
+    for note in preflight(asker, top_logprobs=logprobs, schema=forms):
         display.say(note)
     return asker
 
@@ -88,7 +109,7 @@ def _here(url: str) -> bool:
         return False
 
 
-def _in_process(folder: str, config: JudgeConfig, ledger: Ledger, display: Display) -> Asker:
+def _in_process(folder: str, config: Reach, ledger: Ledger, display: Display) -> Asker:
     from heedful.cli.opening import open_policy
     from heedful.models.fingerprint import model_fingerprint
     from heedful.rollout.asking import PolicyAsker

@@ -129,6 +129,15 @@ COMMANDS: dict[str, Command] = {
         "Who agrees, who is careful, what groups prefer: can the labels be trusted?",
         "People",
     ),
+    "revise": Command(
+        "heedful.cli.revise:revise",
+        "Critique and revise answers by a constitution: demonstrations for sft.",
+        "AI feedback",
+        resumes=True,
+    ),
+    "synthesise": Command(
+        "heedful.cli.synthesise:synthesise", "Comparisons from how answers came about; new prompts.", "AI feedback"
+    ),
     "chat": Command("heedful.cli.chat:chat", "Talk with a policy.", "Look"),
     "serve": Command("heedful.cli.serve:serve", "A policy behind an OpenAI-compatible endpoint.", "Use"),
 }

@@ -49,6 +49,35 @@ def top_opening(texts: Sequence[str], length: int = 3) -> tuple[str, float]:
     return opening, count / len(texts)
 
 
+def rouge_l(a: Sequence[str], b: Sequence[str]) -> float:
+    """How alike two texts are: ROUGE-L's F-measure with β = 1 (Lin 2004, "ROUGE", section 3.1), from 0 to 1.
+
+    2 L / (|a| + |b|), with L the length of the longest common subsequence of words. 0 where both are empty.
+
+    Args:
+        a, b: texts as `words` cuts them.
+    """
+    total = len(a) + len(b)
+    return 2 * common_subsequence(a, b) / total if total else 0.0
+
+
+def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
+    """The length of the longest sequence of words that both hold in this order, not necessarily side by side.
+
+    A row of the table of lengths is kept as one integer, a bit for each word of `a`, which is 0 where the length grows
+    (Crochemore et al. 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem").
+    """
+    places: dict[str, int] = {}
+    for place, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << place
+    everything = (1 << len(a)) - 1
+    row = everything
+    for word in b:
+        met = row & places.get(word, 0)
+        row = ((row + met) | (row - met)) & everything
+    return len(a) - row.bit_count()
+
+
 def _ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
     if n < 1:
         raise ValueError(f"n-grams need n of at least 1, not {n}")

@@ -70,7 +70,7 @@ def _oriented(prompt: Conversation, a: str, b: str, probability: float, origin: 
 
 
 def heedful_preference(row: Row, origin: Origin) -> list[Record]:
-    """Heedful's own: prompt (messages), a, b, probability, votes, margin, weight, strength, consensus, posterior.
+    """Heedful's own: prompt (messages), a, b, probability, votes, margin, weight, strength, consensus, posterior, made.
 
     Other keys are errors.
     """
@@ -82,6 +82,7 @@ def heedful_preference(row: Row, origin: Origin) -> list[Record]:
             margin=number(row, "margin", origin, default=0.0),
             origin=origin,
             strength=None if row.get("strength") is None else _strength(row, "strength", origin),
+            made=_made(row.get("made"), origin),
             **_said(row, origin),
         )
     ]
@@ -108,6 +109,23 @@ def _said(row: Row, origin: Origin) -> dict[str, Any]:
         "consensus": text_of(row["consensus"], "consensus", origin) if row.get("consensus") else "",
         "posterior": posterior,
     }
+
+
+def _made(value: Any, origin: Origin) -> tuple[tuple[str, str | float], ...]:
+    """How a pair was made: an object of names with texts or finite numbers (what Parquet left empty is not there)."""
+    if value is None or value == "":
+        return ()
+    if not isinstance(value, dict):
+        raise wrong_type(origin, "made", value, "an object of names and values")
+    found: list[tuple[str, str | float]] = []
+    for name, item in value.items():
+        if item is None:
+            continue
+        finite = not isinstance(item, float) or math.isfinite(item)
+        if isinstance(item, bool) or not isinstance(item, str | int | float) or not finite:
+            raise wrong_type(origin, f"made.{name}", item, "a text or a finite number")
+        found.append((str(name), item))
+    return tuple(found)
 
 
 def _strength(row: Row, key: str, origin: Origin) -> float:

@@ -85,7 +85,7 @@ FORMATS: tuple[Format, ...] = (
         "heedful's own preferences: prompt, a, b and the probability that a is preferred",
         ("prompt", "a", "b"),
         convert.heedful_preference,
-        may=("probability", "votes", "margin", "weight", "strength", "consensus", "posterior"),
+        may=("probability", "votes", "margin", "weight", "strength", "consensus", "posterior", "made"),
         strict=True,
     ),
     Format(

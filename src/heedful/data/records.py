@@ -72,6 +72,8 @@ class Preference:
     `weight` is the pair's share in its prompt's loss: 1/C(K,2) when K ranked answers gave C(K,2) pairs.
     `consensus` names how `probability` was come by, empty where the file does not say; `posterior` is the probability
     that `a` is the better answer, None where the consensus has no such notion.
+    `made` says how a pair was made that nobody sampled and judged, or who judged it, as names and values: "by" is the
+    method. Empty where the file does not say.
     """
 
     prompt: Conversation
@@ -85,6 +87,7 @@ class Preference:
     strength: float | None = None
     consensus: str = ""
     posterior: float | None = None
+    made: tuple[tuple[str, str | float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def _heedful(record: Record) -> Row:
         row |= {} if record.strength is None else {"strength": record.strength}
         row |= {"consensus": record.consensus} if record.consensus else {}
         row |= {} if record.posterior is None else {"posterior": record.posterior}
+        row |= {"made": dict(record.made)} if record.made else {}
     elif isinstance(record, Ranking):
         row |= {"completions": list(record.completions), "ranks": list(record.ranks), "weight": record.weight}
         row["attributes"] = {

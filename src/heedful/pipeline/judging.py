@@ -22,6 +22,7 @@ from heedful.evaluation.judges import JudgeCard, ScoredPair, features, judge_car
 from heedful.feedback.ai.asks import Asker, BudgetSpentError
 from heedful.feedback.ai.judging import Opinion, judge, values_of
 from heedful.feedback.ai.material import Case
+from heedful.feedback.ai.principled import PrincipledWay
 from heedful.feedback.ai.ways import Way
 from heedful.feedback.client import FeedbackClient
 from heedful.feedback.payloads import stored
@@ -233,13 +234,16 @@ def labels(
     """Preferences where every case is a pair, else rankings.
 
     Of one judge: its own probability, or the corrected one where people judged enough pairs; and where people judged
-    the very pair, both together, the judge as many votes as it is worth. Of a panel: the crowd's probability.
+    the very pair, both together, the judge as many votes as it is worth. Of a judge by a constitution: its own, clamped
+    after thoughts. Of a panel: the crowd's probability.
     """
     if any(len(case.completions) > 2 for case in judged.cases):
         return _rankings(panel, judged)
     if crowd is not None:
         return _from_crowd(judged, crowd)
     one = panel[0]
+    if isinstance(one.way, PrincipledWay):
+        return _principled(one, one.way, judged)
     found, card = cards[one.name]
     how = f"judge {one.name}, {one.way.template(judged.cases[0]).version}"
     tag = f"judge {one.name}"
@@ -263,6 +267,19 @@ def labels(
             continue
         count = max(1, round(pair.people.count + (worth if worth > 0 else 1.0)))
         records.append(Preference(case.prompt, *_two(case), probability=value, votes=count, consensus=tag))
+    return Labels(records, how, len(judged.cases) - len(records))
+
+
+def _principled(one: Panelist, way: PrincipledWay, judged: Judged) -> Labels:
+    """The judge's own labels, each saying which principle it was given by. People's judgments measure them only."""
+    opinions = judged.opinions[one.name]
+    made = [
+        way.preference(case, opinions[number], one.name)
+        for number, case in enumerate(judged.cases)
+        if number in opinions
+    ]
+    records = [record for record in made if record is not None]
+    how = f"judge {one.name} by principles of {way.constitution.name} ({way.constitution.version})"
     return Labels(records, how, len(judged.cases) - len(records))
 
 

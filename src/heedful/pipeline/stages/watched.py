@@ -29,7 +29,6 @@ from heedful.training.checkpoint import keep_weights
 from heedful.training.config.online import OnlineConfig
 from heedful.training.config.watch import GoldConfig, WatchConfig
 from heedful.training.folders import ASKING, WATCH
-from heedful.training.online_dpo import OnlineDPOModels
 from heedful.training.rollouts import Questions, as_scores, complete
 from heedful.training.state import TrainState, mix
 
