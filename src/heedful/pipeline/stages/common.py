@@ -243,7 +243,9 @@ def resume(
 
 def parents(config: StageConfig) -> dict[str, str]:
     """The models that a stage's result is made from, by role."""
-    return {"model": config.model} | ({"reward": config.reward} if isinstance(config, OnlineConfig) else {})
+    found = {"model": config.model} | ({"reward": config.reward} if isinstance(config, OnlineConfig) else {})
+    start = config.start if isinstance(config, RewardConfig) else None
+    return found if start is None else found | {"start": start}
 
 
 def conclude(

@@ -15,7 +15,7 @@ from heedful.models.averaging import INITIALISATION
 from heedful.models.fingerprint import model_fingerprint
 from heedful.models.one_base import BASE, base_fingerprint
 from heedful.models.policy import Policy
-from heedful.models.scalar import new_reward_model
+from heedful.models.scalar import RewardModel, load_reward_model, new_reward_model
 from heedful.pipeline.choices import lora_of
 from heedful.pipeline.stages.common import (
     Opened,
@@ -73,7 +73,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         settled = ready.config
         reference = reference_answers(config, ready.policy)
         base = settle_base(ready.policy, config)
-        model = new_reward_model(ready.policy, lora=lora_of(config), seed=config.start_seed)
+        model = first_weights(ready.policy, config)
         start = sha256_json([model_fingerprint(model), config.heads.kind, config.start_seed])
         learning = learner(model, ready.items, settled)
         budget = config.memory.tokens
@@ -136,6 +136,23 @@ def check_combination(config: RewardConfig, loss: RewardLoss) -> None:
             where="heads.attributes",
             mend="Add --heads.kind attributes.",
         )
+
+
+def first_weights(policy: Policy, config: RewardConfig) -> RewardModel:
+    """A fresh head on the policy's trunk, or the reward model to go on from; its old normalisation is forgotten.
+
+    Raises:
+        HeedfulError: the two have different tokenizers.
+    """
+    if config.start is None:
+        return new_reward_model(policy, lora=lora_of(config), seed=config.start_seed)
+    model = load_reward_model(config.start, device=str(policy.device), precision=policy.precision)
+    if model.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise HeedfulError(
+            f"its tokenizer is not that of {config.model}.", where=f"start ({config.start})", mend="Start fresh."
+        )
+    model.set_normalisation(0.0, 1.0)
+    return model
 
 
 def settle_base(policy: Policy, config: RewardConfig) -> dict[str, str]:

@@ -43,6 +43,8 @@ class RewardConfig:
     """Preferences or rankings: a file, a folder or a hub dataset id."""
     out: Path
     """Folder of the run."""
+    start: str | None = None
+    """A reward model to go on from, trunk and head; none: a fresh head on the trunk of `model`."""
     seed: int = 0
     """Fixes order and initialisation."""
     head_seed: int | None = None
@@ -87,6 +89,8 @@ class RewardConfig:
         require(self.batch_size > 0, f"a batch of {self.batch_size} pairs trains nothing.", "batch_size")
         require(self.epochs > 0, f"{self.epochs} epochs train nothing.", "epochs")
         at_least(0, "", loss_learning_rate=self.loss_learning_rate, centering=self.centering)
+        whole = self.start is None or (self.loading.lora_rank == 0 and self.heads.kind == "scalar")
+        require(whole, "a reward model that goes on trains all its weights and its one head.", "start")
         unused = self.normalise == "none" and self.reference is not None
         require(not unused, "reference answers fix the offset, and normalise is none.", "reference")
         doubled = self.normalise == "standard" and self.calibrate

@@ -1,0 +1,456 @@
+"""One runner for every stage: what it is made from decides whether it is made again. Imports no torch.
+
+A stage's key is the hash of its settings, of the content of its inputs, and of its version. Its result stands in
+rounds/K/NAME with that key in its manifest, and counts as done for as long as the key is the same. It is made in
+NAME.part beside it and takes its place when whole, so that whatever goes wrong, the last good result still stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import HeedfulError
+from heedful.files import (
+    MANIFEST,
+    explain,
+    put_back,
+    put_in_place,
+    read_manifest,
+    seal,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
+from heedful.pipeline.rounds.recipe import Programme
+from heedful.pipeline.run_folder import code_version
+from heedful.training.config.programme import Recipe
+from heedful.training.progress import Display
+
+STAMP, WAITING = ".stamp.json", ".waiting.json"
+KINDS = ("human", "ai", "simulated")
+
+
+class WaitingError(HeedfulError):
+    """A stage cannot go on before people have done something; the same command goes on once they have.
+
+    Args:
+        told: `for`, a sentence's part, and figures of how far it is.
+    """
+
+    exit_code = 3
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        super().__init__(
+            f"waiting for {told['for']}: {told['filled']} of {told['places']} are in.",
+            mend="heedful round --wait holds until they are; the same command goes on then.",
+        )
+        self.told = dict(told)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The result of a stage, or those files of it that matter."""
+
+    number: int
+    stage: str
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"rounds/{self.number}/{self.stage}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The policy that was kept after a round; which one that is, its `decide` says."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"the policy after round {self.number}"
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Something that the recipe names: a file, a folder or a hub id."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Made | Kept | Outside
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table of stages.
+
+    Attributes:
+        name: of its folder.
+        make: `module:function` of `heedful.pipeline.rounds`; it is given a `Work`.
+        settings: what of the recipe decides the result.
+        inputs: what it reads, by role.
+        needed: whether a round has it.
+        version: raised whenever the code makes something else of the same settings and inputs.
+    """
+
+    name: str
+    make: str
+    settings: Callable[[Recipe, int], dict[str, Any]]
+    inputs: Callable[[Recipe, int], dict[str, Source]]
+    needed: Callable[[Recipe, int], bool] = lambda recipe, number: True
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of a round."""
+
+    number: int
+    stage: Stage
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """As `1/sft`."""
+        return f"{self.number}/{self.stage.name}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input as it is now."""
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage's function is given."""
+
+    programme: Programme
+    step: Step
+    out: Path
+    inputs: Mapping[str, Found]
+    display: Display
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the recipe decides the result."""
+        return self.step.stage.settings(self.step.recipe, self.step.number)
+
+    def input(self, role: str) -> Path:
+        """Where an input stands."""
+        return Path(self.inputs[role].path)
+
+    def inputs_like(self, prefix: str) -> list[Path]:
+        """The inputs `prefix1`, `prefix2`, ..., in that order."""
+        found = [(int(role.removeprefix(prefix)), one) for role, one in self.inputs.items() if role.startswith(prefix)]
+        return [Path(one.path) for _, one in sorted(found, key=lambda row: row[0])]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a step stands: `done`, or why it is to run."""
+
+    step: Step
+    done: bool
+    why: tuple[str, ...] = ()
+    key: str | None = None
+    """None where an input is not known yet."""
+    inputs: Mapping[str, Found] = field(default_factory=dict)
+
+
+class Engine:
+    """Knows what of a programme is done, and makes what is not.
+
+    Args:
+        programme: its folder and recipe.
+        display: shows progress.
+        again: let stages be made again that hold people's judgments, which asks people again.
+    """
+
+    def __init__(self, programme: Programme, display: Display, *, again: bool = False) -> None:
+        self.programme, self.display, self.again = programme, display, again
+        self._outside: dict[str, str] = {}
+        self._verified: set[Path] = set()
+
+    # --- what is ---
+
+    def standing(self, step: Step, anew: frozenset[str] = frozenset()) -> Standing:
+        """Whether a step is done.
+
+        Args:
+            anew: steps before it, by name, that are to be made.
+        """
+        sources = step.stage.inputs(step.recipe, step.number)
+        unknown, inputs = [], {}
+        for role, source in sources.items():
+            made = self._settled(source)
+            if isinstance(source, Kept) and f"{source.number}/decide" in anew:
+                unknown.append(f"{role}: {source} is decided first")
+            elif isinstance(made, Made) and f"{made.number}/{made.stage}" in anew:
+                unknown.append(f"{role}: {made} is made first")
+            else:
+                inputs[role] = self._find(role, source)
+        done = read_manifest(self.programme.place(step.number, step.stage.name)) or {}
+        record = done.get("record")
+        if record is None:
+            return Standing(step, False, ("not made yet",), None if unknown else self._key(step, inputs), inputs)
+        if unknown:
+            return Standing(step, False, (*self._differs(step, inputs, record), *unknown))
+        key = self._key(step, inputs)
+        if record["key"] == key:
+            return Standing(step, True, (), key, inputs)
+        return Standing(step, False, tuple(self._differs(step, inputs, record)), key, inputs)
+
+    def _key(self, step: Step, inputs: Mapping[str, Found]) -> str:
+        return sha256_json(
+            {
+                "stage": step.stage.name,
+                "version": step.stage.version,
+                "settings": step.stage.settings(step.recipe, step.number),
+                "inputs": {role: one.digest for role, one in inputs.items()},
+            }
+        )
+
+    def _differs(self, step: Step, inputs: Mapping[str, Found], record: Mapping[str, Any]) -> Iterator[str]:
+        now, before = step.stage.settings(step.recipe, step.number), record["settings"]
+        for name in sorted({*now, *before}):
+            if _plain(now.get(name)) != before.get(name):
+                yield f"{name}: {before.get(name)} before, {now.get(name)} now"
+        for role in sorted({*inputs, *record["inputs"]}):
+            old = record["inputs"].get(role)
+            if role not in inputs:
+                if role not in step.stage.inputs(step.recipe, step.number):
+                    yield f"{role} is read no more"
+            elif old is None:
+                yield f"{role} is new"
+            elif old["sha256"] != inputs[role].digest:
+                yield f"the content of {role} has changed"
+        if record["version"] != step.stage.version:
+            yield f"its code has changed (version {record['version']} before, {step.stage.version} now)"
+
+    def _settled(self, source: Source) -> Made | Outside | None:
+        """What an input is: a stage's result, or something outside; None where that is not decided yet."""
+        if not isinstance(source, Kept):
+            return source
+        decided = read_manifest(self.programme.place(source.number, "decide"))
+        if decided is None:
+            return None
+        kept = decided["kept"]
+        return Outside(kept) if isinstance(kept, str) else Made(*kept)
+
+    def _find(self, role: str, source: Source) -> Found:
+        settled = self._settled(source)
+        if isinstance(settled, Outside):
+            path = self.programme.path(settled.name)
+            if path not in self._outside:
+                self._outside[path] = content(path)
+            return Found(path, self._outside[path])
+        place = self.programme.place(settled.number, settled.stage) if settled else None
+        manifest = read_manifest(place) if place else None
+        if place is None or manifest is None:
+            raise HeedfulError(f"{source} is not there.", where=role, mend="Run heedful round again.")
+        return Found(str(place), digest(manifest, settled.files if isinstance(settled, Made) else ()))
+
+    # --- what is done about it ---
+
+    def carry_out(self, step: Step) -> bool:
+        """Make a step unless it is done; whether it was made.
+
+        Raises:
+            HeedfulError: a result on disk is not what was written there, or the stage cannot be made.
+        """
+        place = self.programme.place(step.number, step.stage.name)
+        put_back(place)
+        found = self.standing(step)
+        if found.done:
+            self._verify(place)
+            return False
+        for one in found.inputs.values():
+            if (Path(one.path) / MANIFEST).exists() and self.programme.folder / "rounds" in Path(one.path).parents:
+                self._verify(Path(one.path))
+        assert found.key is not None
+        self._spare_people(step, place, found)
+        part = place.with_name(f"{place.name}.part")
+        whole = (read_manifest(part) or {}).get("record", {}).get("key") == found.key
+        if not whole and not self._copied(step, found.key, part):
+            try:
+                self._make(step, found, part)
+            except WaitingError as waiting:
+                write_json(part / WAITING, {"since": (waiting_for(part) or {}).get("since", now()), **waiting.told})
+                raise
+            except OSError as error:
+                raise explain(error, part) from error
+        (part / STAMP).unlink(missing_ok=True)
+        (part / WAITING).unlink(missing_ok=True)
+        put_in_place(part, place)
+        self._verified.add(place)
+        return True
+
+    def _verify(self, place: Path) -> None:
+        """Refuse a result whose files are not those that its manifest names.
+
+        Raises:
+            HeedfulError: naming the file.
+        """
+        if place in self._verified:
+            return
+        for name, wanted in (read_manifest(place) or {}).get("files", {}).items():
+            path = place / name
+            what = "is gone" if not path.exists() else "is not what was written" if sha256_file(path) != wanted else ""
+            if what:
+                raise HeedfulError(
+                    f"the file {what}: its hash is not the one in the manifest.",
+                    where=str(path),
+                    mend=f"Put it back from a copy, or delete the folder {place} and run the same command: that stage "
+                    "alone is made again, and what follows from it where it differs.",
+                )
+        self._verified.add(place)
+
+    def _spare_people(self, step: Step, place: Path, found: Standing) -> None:
+        record = (read_manifest(place) or {}).get("record", {})
+        human = record.get("own_judgments", {}).get("human", 0)
+        if human and not self.again:
+            raise HeedfulError(
+                f"{human} judgments by people would be asked for again ({'; '.join(found.why)}).",
+                where=str(place),
+                mend="Put the setting back, let it hold from a later round on (`changes` in the recipe), or give "
+                "--again.",
+            )
+
+    def _copied(self, step: Step, key: str, part: Path) -> bool:
+        """Take the same stage's result from another round, where its key is the same."""
+        for other in sorted((self.programme.folder / "rounds").glob(f"*/{step.stage.name}/{MANIFEST}")):
+            manifest = read_manifest(other.parent) or {}
+            if manifest.get("record", {}).get("key") == key:
+                self._verify(other.parent)
+                shutil.rmtree(part, ignore_errors=True)
+                shutil.copytree(other.parent, part, copy_function=_linked)
+                record = {**manifest["record"], "round": step.number, "same_as": other.parent.parent.name}
+                (part / MANIFEST).unlink()
+                write_json(part / MANIFEST, {**manifest, "record": record | {"seconds": 0.0}})
+                return True
+        return False
+
+    def _make(self, step: Step, found: Standing, part: Path) -> None:
+        begun = self._begin(part, found)
+        started = time.monotonic()
+        module, function = step.stage.make.split(":")
+        make = getattr(import_module(f"heedful.pipeline.rounds.{module}"), function)
+        self.display.say(f"{step.name}: {'; '.join(found.why)}")
+        entries = make(Work(self.programme, step, part, found.inputs, self.display))
+        seconds = time.monotonic() - started
+        if "files" not in entries:  # a trainer has sealed its own
+            (part / MANIFEST).unlink(missing_ok=True)
+            seal(part, {"kind": step.stage.name, **entries})
+        manifest = read_manifest(part) or {}
+        manifest["files"] = {name: one for name, one in manifest["files"].items() if not name.startswith(".")}
+        own = entries.get("judgments", {})
+        judged = _judged(found.inputs.values()) | ({step.name: own} if own else {})
+        manifest["record"] = {
+            "key": found.key,
+            "round": step.number,
+            "stage": step.stage.name,
+            "version": step.stage.version,
+            "settings": _plain(step.stage.settings(step.recipe, step.number)),
+            "inputs": {
+                role: {"from": _relative(one.path, self.programme.folder), "sha256": one.digest}
+                for role, one in found.inputs.items()
+            },
+            "own_judgments": own,
+            "judged_in": judged,
+            "judgments": {kind: sum(one.get(kind, 0) for one in judged.values()) for kind in KINDS},
+            "started": begun["started"],
+            "ended": now(),
+            "seconds": manifest.get("seconds", seconds),
+            "code": {"heedful": code_version()},
+        }
+        write_json(part / MANIFEST, manifest)
+
+    def _begin(self, part: Path, found: Standing) -> dict[str, Any]:
+        """Go on with what was begun under the same key in the same place, or begin anew."""
+        stamp = {"key": found.key, "root": str(self.programme.folder)}
+        try:
+            begun = json.loads((part / STAMP).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            begun = {}
+        if {name: begun.get(name) for name in stamp} == stamp:
+            return begun
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        begun = {**stamp, "started": now()}
+        write_json(part / STAMP, begun)
+        return begun
+
+
+def waiting_for(part: Path) -> dict[str, Any] | None:
+    """What a half-made stage waits for, and since when; None where it does not."""
+    try:
+        return json.loads((part / WAITING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def digest(manifest: Mapping[str, Any], files: Collection[str] = ()) -> str:
+    """The content of a stage's result as one hash: of the files named, or of all but pages for people."""
+    chosen = {name: one for name, one in manifest["files"].items() if name in files or not files}
+    return sha256_json({name: one for name, one in chosen.items() if not name.endswith(".html")})
+
+
+def content(path: str) -> str:
+    """The content of a file or folder as one hash; of anything else, a hub id or a function, its name.
+
+    A hub id can move, so pin a revision where that matters (`loading.revision`, which is a setting).
+    """
+    place = Path(path)
+    if place.is_file():
+        return sha256_file(place)
+    if not place.is_dir():
+        return sha256_json(path)
+    files = sorted(one for one in place.rglob("*") if one.is_file() and not _hidden(one.relative_to(place)))
+    return sha256_json({str(one.relative_to(place)): sha256_file(one) for one in files})
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _judged(inputs: Any) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for one in inputs:
+        manifest = read_manifest(Path(one.path)) if Path(one.path).is_dir() else None
+        found |= (manifest or {}).get("record", {}).get("judged_in", {})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value))
+
+
+def _relative(path: str, folder: Path) -> str:
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
