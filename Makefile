@@ -9,6 +9,7 @@
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make methods             nine methods side by side on the embedded world: three seeds, about an hour
 #   make labels              what labels are worth on the embedded world, and active selection: three seeds
+#   make rounds              three rounds on the embedded world against one of equal cost: three seeds
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
@@ -28,7 +29,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels messages lint format clean
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels rounds messages lint format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -91,6 +92,9 @@ methods: $(INSTALLED)
 
 labels: $(INSTALLED)
 	$(BIN)/python benchmarks/labels_study.py
+
+rounds: $(INSTALLED)
+	$(BIN)/python benchmarks/rounds_study.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
