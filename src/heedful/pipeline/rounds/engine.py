@@ -8,7 +8,6 @@ NAME.part beside it and takes its place when whole, so that whatever goes wrong,
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -62,7 +61,7 @@ class Made:
 
     number: int
     stage: str
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"rounds/{self.number}/{self.stage}"
@@ -161,14 +160,30 @@ class Work:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a step stands: `done`, or why it is to run."""
+    """How a step stands.
+
+    Attributes:
+        done: its result is there, of the settings and inputs as they are.
+        differs: what of its settings and inputs is not as its result was made; or that there is none.
+        after: by role, the steps that are made before it and give that input, of which one cannot know yet whether they
+            come out as they were.
+        key: None where an input is not known yet.
+        human: judgments by people that its result holds.
+    """
 
     step: Step
     done: bool
-    why: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()
+    after: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
-    """None where an input is not known yet."""
     inputs: Mapping[str, Found] = field(default_factory=dict)
+    there: bool = False
+    human: int = 0
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Why it is to be made."""
+        return (*self.differs, *(f"{role}: {name} is made first" for role, name in self.after.items()))
 
 
 class Engine:
@@ -187,32 +202,28 @@ class Engine:
 
     # --- what is ---
 
-    def standing(self, step: Step, anew: frozenset[str] = frozenset()) -> Standing:
+    def standing(self, step: Step, anew: Collection[Source] = ()) -> Standing:
         """Whether a step is done.
 
         Args:
-            anew: steps before it, by name, that are to be made.
+            anew: results of steps before it that are to be made.
         """
-        sources = step.stage.inputs(step.recipe, step.number)
-        unknown, inputs = [], {}
-        for role, source in sources.items():
-            made = self._settled(source)
-            if isinstance(source, Kept) and f"{source.number}/decide" in anew:
-                unknown.append(f"{role}: {source} is decided first")
-            elif isinstance(made, Made) and f"{made.number}/{made.stage}" in anew:
-                unknown.append(f"{role}: {made} is made first")
+        after: dict[str, str] = {}
+        inputs: dict[str, Found] = {}
+        for role, source in step.stage.inputs(step.recipe, step.number).items():
+            made = Made(source.number, "decide") if isinstance(source, Kept) else source
+            if made in anew or (isinstance(source, Kept) and self._settled(source) in anew):
+                after[role] = str(source)
             else:
                 inputs[role] = self._find(role, source)
-        done = read_manifest(self.programme.place(step.number, step.stage.name)) or {}
-        record = done.get("record")
+        manifest = read_manifest(self.programme.place(step.number, step.stage.name)) or {}
+        record = manifest.get("record")
+        key = None if after else self._key(step, inputs)
         if record is None:
-            return Standing(step, False, ("not made yet",), None if unknown else self._key(step, inputs), inputs)
-        if unknown:
-            return Standing(step, False, (*self._differs(step, inputs, record), *unknown))
-        key = self._key(step, inputs)
-        if record["key"] == key:
-            return Standing(step, True, (), key, inputs)
-        return Standing(step, False, tuple(self._differs(step, inputs, record)), key, inputs)
+            return Standing(step, False, ("not made yet",), after, key, inputs)
+        human = record["own_judgments"].get("human", 0)
+        differs = () if record["key"] == key else tuple(self._differs(step, inputs, record))
+        return Standing(step, record["key"] == key, differs, after, key, inputs, True, human)
 
     def _key(self, step: Step, inputs: Mapping[str, Found]) -> str:
         return sha256_json(
@@ -282,10 +293,11 @@ class Engine:
             if (Path(one.path) / MANIFEST).exists() and self.programme.folder / "rounds" in Path(one.path).parents:
                 self._verify(Path(one.path))
         assert found.key is not None
-        self._spare_people(step, place, found)
+        if found.human and not self.again:
+            raise asked_again(found)
         part = place.with_name(f"{place.name}.part")
         whole = (read_manifest(part) or {}).get("record", {}).get("key") == found.key
-        if not whole and not self._copied(step, found.key, part):
+        if not whole:
             try:
                 self._make(step, found, part)
             except WaitingError as waiting:
@@ -318,31 +330,6 @@ class Engine:
                     "alone is made again, and what follows from it where it differs.",
                 )
         self._verified.add(place)
-
-    def _spare_people(self, step: Step, place: Path, found: Standing) -> None:
-        record = (read_manifest(place) or {}).get("record", {})
-        human = record.get("own_judgments", {}).get("human", 0)
-        if human and not self.again:
-            raise HeedfulError(
-                f"{human} judgments by people would be asked for again ({'; '.join(found.why)}).",
-                where=str(place),
-                mend="Put the setting back, let it hold from a later round on (`changes` in the recipe), or give "
-                "--again.",
-            )
-
-    def _copied(self, step: Step, key: str, part: Path) -> bool:
-        """Take the same stage's result from another round, where its key is the same."""
-        for other in sorted((self.programme.folder / "rounds").glob(f"*/{step.stage.name}/{MANIFEST}")):
-            manifest = read_manifest(other.parent) or {}
-            if manifest.get("record", {}).get("key") == key:
-                self._verify(other.parent)
-                shutil.rmtree(part, ignore_errors=True)
-                shutil.copytree(other.parent, part, copy_function=_linked)
-                record = {**manifest["record"], "round": step.number, "same_as": other.parent.parent.name}
-                (part / MANIFEST).unlink()
-                write_json(part / MANIFEST, {**manifest, "record": record | {"seconds": 0.0}})
-                return True
-        return False
 
     def _make(self, step: Step, found: Standing, part: Path) -> None:
         begun = self._begin(part, found)
@@ -395,6 +382,15 @@ class Engine:
         return begun
 
 
+def asked_again(standing: Standing) -> HeedfulError:
+    """The refusal to ask people again for what they have judged."""
+    return HeedfulError(
+        f"people gave {standing.human} judgments here, and would be asked anew ({'; '.join(standing.why)}).",
+        where=f"rounds/{standing.step.name}",
+        mend="Put the setting back, let it hold from a later round on (`changes` in the recipe), or give --again.",
+    )
+
+
 def waiting_for(part: Path) -> dict[str, Any] | None:
     """What a half-made stage waits for, and since when; None where it does not."""
     try:
@@ -430,13 +426,6 @@ def content(path: str) -> str:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def _linked(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _judged(inputs: Any) -> dict[str, dict[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,19 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
-from heedful.pipeline.rounds.engine import KINDS, STAMP, Engine, Standing, Step, WaitingError, now, waiting_for
+from heedful.pipeline.rounds.engine import (
+    STAMP,
+    Engine,
+    Kept,
+    Made,
+    Source,
+    Standing,
+    Step,
+    WaitingError,
+    asked_again,
+    now,
+    waiting_for,
+)
 from heedful.pipeline.rounds.lock import held, holder
 from heedful.pipeline.rounds.recipe import Programme, read_programme
 from heedful.pipeline.rounds.stages import steps
@@ -51,6 +63,8 @@ def run_rounds(folder: Path, going: Going, display: Display | None = None) -> di
     with held(programme.folder):
         engine = Engine(programme, display, again=going.again)
         upto = _upto(programme, going.rounds)
+        if not going.again:
+            spare_people(_foreseen(engine, upto))
         made = [step.name for step in steps(programme, upto) if _carry_out(engine, step, going, display)]
         return {"made": made, **outcome(programme, upto)}
 
@@ -107,15 +121,35 @@ def foreseen(folder: Path, rounds: int | None = None) -> list[Standing]:
     A step whose input is made first is listed with it; should the input come out as it was, the step is not made.
     """
     programme = read_programme(folder)
-    engine = Engine(programme, Display())
-    anew: set[str] = set()
+    return _foreseen(Engine(programme, Display()), _upto(programme, rounds))
+
+
+def _foreseen(engine: Engine, upto: int) -> list[Standing]:
+    anew: set[Source] = set()
     found = []
-    for step in steps(programme, _upto(programme, rounds)):
-        standing = engine.standing(step, frozenset(anew))
+    for step in steps(engine.programme, upto):
+        standing = engine.standing(step, anew)
         if not standing.done:
-            anew.add(step.name)
+            anew.add(Made(step.number, step.stage.name))
         found.append(standing)
     return found
+
+
+def spare_people(standings: Sequence[Standing]) -> None:
+    """Refuse before anything is made what would have people judge again what they have judged.
+
+    A result that is only gone is taken to come out as it was; one of other settings or inputs is not.
+
+    Raises:
+        HeedfulError: naming the stage and what has changed.
+    """
+    changed: set[str] = set()
+    for one in standings:
+        if (one.there and one.differs) or any(name in changed for name in one.after.values()):
+            changed |= {str(Made(one.step.number, one.step.stage.name))}
+            changed |= {str(Kept(one.step.number))} if one.step.stage.name == "decide" else set()
+            if one.human:
+                raise asked_again(one)
 
 
 # --- how far it is ---
@@ -157,8 +191,3 @@ def _rows(programme: Programme, standings: list[Standing]) -> Iterator[dict[str,
         if not standing.done:
             row["why"] = list(standing.why)
         yield row
-
-
-def judgments(record: dict[str, Any]) -> str:
-    """Counts of judgments for people."""
-    return ", ".join(f"{record[kind]} {kind}" for kind in KINDS if record.get(kind))
