@@ -21,9 +21,11 @@ from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
 from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
+from heedful.cli.init import InitConfig
 from heedful.cli.inspect import InspectConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
+from heedful.cli.round import RoundConfig
 from heedful.cli.sample import SampleConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig
 from heedful.studio.config import StudioConfig
@@ -50,6 +52,7 @@ CONFIGS: dict[str, type] = {
     "export": ExportConfig,
     "grpo": GRPOConfig,
     "import": ImportConfig,
+    "init": InitConfig,
     "inspect": InspectConfig,
     "online-dpo": OnlineDPOConfig,
     "ppo": PPOConfig,
@@ -59,6 +62,7 @@ CONFIGS: dict[str, type] = {
     "reinforce": ReinforceConfig,
     "reward": RewardConfig,
     "rloo": RLOOConfig,
+    "round": RoundConfig,
     "sample": SampleConfig,
     "sft": SFTConfig,
     "studio": StudioConfig,

@@ -49,6 +49,11 @@ MODULES = [
     "heedful.monitoring.calibrate",
     "heedful.monitoring.checks",
     "heedful.pipeline.report",
+    "heedful.pipeline.rounds.programme",
+    "heedful.pipeline.rounds.starting",
+    "heedful.pipeline.rounds.uses",
+    "heedful.training.config.programme",
+    "heedful.training.schema",
 ]
 FOLDERS = ["data", "world", "cli"]
 
