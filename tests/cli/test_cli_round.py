@@ -10,7 +10,7 @@ import pytest
 
 from heedful.cli.main import main
 from heedful.pipeline.rounds import programme as programme_module
-from heedful.pipeline.rounds.engine import WaitingError
+from heedful.pipeline.rounds.parts import WaitingError
 from rounds_programme import go, write_programme, write_recipe
 
 

@@ -18,6 +18,7 @@ from heedful.errors import HeedfulError
 from heedful.files import read_manifest, sha256_file
 from heedful.pipeline.rounds import engine as engine_module
 from heedful.pipeline.rounds import judging, stages
+from heedful.pipeline.rounds.contents import content
 from heedful.pipeline.rounds.lock import held, holder
 from heedful.pipeline.rounds.programme import foreseen, status
 from heedful.pipeline.rounds.rows import read_prompts, read_rows
@@ -297,6 +298,37 @@ def test_decay_weighs_earlier_rounds_less(programme: Path) -> None:
     weights = [row["weight"] for row in read_rows(programme / "rounds/2/dataset/preferences.jsonl")]
     counts = [len(list(read_rows(programme / f"rounds/{n}/consensus/preferences.jsonl"))) for n in (1, 2)]
     assert weights == [0.5] * counts[0] + [1.0] * counts[1]
+
+
+def test_a_judge_that_is_written_anew_judges_anew(
+    programme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_judge.py").write_text("def score(prompts, texts):\n    return [len(one) for one in texts]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    write_recipe(programme, ai={"judge": "own_judge:score"})
+    assert {"1/judge", "1/check"} <= set(to_make(programme, rounds=1))
+    before = content("own_judge:score")
+    (tmp_path / "own_judge.py").write_text("def score(prompts, texts):\n    return [-len(one) for one in texts]\n")
+    assert content("own_judge:score") != before
+    assert content("some/hub-id") == content("some/hub-id") != content("some/other")
+
+
+def test_what_was_begun_under_a_setting_that_was_put_back_is_cleared(
+    programme: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_recipe(programme, check={"above": 0.2})
+
+    def crash(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine_module, "put_in_place", crash)
+        with pytest.raises(KeyboardInterrupt):
+            go(programme, rounds=1)
+    assert (programme / "rounds/1/decide.part").exists()
+    write_recipe(programme)
+    assert go(programme)["made"] == []
+    assert not (programme / "rounds/1/decide.part").exists()
 
 
 # --- the lock ---

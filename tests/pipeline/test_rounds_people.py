@@ -17,7 +17,7 @@ from heedful.feedback.client import connect
 from heedful.feedback.models import Batch, Judgment, Programme, Snapshot
 from heedful.feedback.recording import record
 from heedful.files import read_manifest
-from heedful.pipeline.rounds.engine import WaitingError
+from heedful.pipeline.rounds.parts import WaitingError
 from heedful.pipeline.rounds.programme import status
 from heedful.pipeline.rounds.rows import read_rows, read_said
 from rounds_programme import go, write_programme, write_recipe
@@ -165,6 +165,17 @@ def test_a_store_that_is_not_there_is_said_and_what_is_done_stands(of: Programme
         go(folder)
     write_recipe(folder, **recipe_of(of))
     assert go(folder, wait=True, sleep=judge_all(of))["made"][0] == "1/judge"
+
+
+def test_a_batch_that_is_gone_from_the_store_is_put_up_again(folder: Path, of: Programme) -> None:
+    with pytest.raises(WaitingError):
+        go(folder)
+    kept = folder / "rounds/1/judge.part/.batch.json"
+    assert json.loads(kept.read_text()) == str(Batch.objects.get().pk)
+    kept.write_text(json.dumps("00000000-0000-7000-8000-000000000000"))  # as of a store that was put back
+    with pytest.raises(WaitingError):
+        go(folder)
+    assert json.loads(kept.read_text()) == str(Batch.objects.get().pk)
 
 
 def test_a_database_that_is_no_store_is_said(of: Programme, folder: Path) -> None:

@@ -12,7 +12,7 @@ from heedful.cli.command import parse, print_json, stdout_for_results
 from heedful.errors import HeedfulError
 
 if TYPE_CHECKING:
-    from heedful.pipeline.rounds.engine import Standing
+    from heedful.pipeline.rounds.parts import Standing
 
 NOTES = """heedful.yaml in the folder is the recipe (heedful init makes one). What is done already is not done again:
 a stage is made anew only where a setting or an input of it has changed. Exit code 3: it waits for people."""
@@ -57,7 +57,7 @@ def round_command(arguments: list[str]) -> int:
         found = programme.status(given.folder, given.rounds)
         print_json(found) if call.json else _show_status(found)
     else:
-        from heedful.pipeline.rounds.engine import WaitingError
+        from heedful.pipeline.rounds.parts import WaitingError
 
         going = programme.Going(given.rounds, given.wait, given.every, given.again)
         try:

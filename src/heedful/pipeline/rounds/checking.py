@@ -13,8 +13,8 @@ from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.data.records import Conversation, prompt_key
 from heedful.evaluation.compare import Answer
 from heedful.files import write_json
-from heedful.pipeline.rounds.engine import Work
 from heedful.pipeline.rounds.judging import JUDGMENTS, Question, judged
+from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.rows import Pair, read_prompts, read_said, write_pairs
 from heedful.pipeline.rounds.sampling import answered, different, open_policy
 from heedful.pipeline.rounds.uses import place

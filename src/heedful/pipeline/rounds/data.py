@@ -15,7 +15,7 @@ from heedful.data.load import DataSpec, load_demonstrations, load_preferences, l
 from heedful.data.records import Conversation, Demonstration, Preference, as_messages, prompt_key
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
-from heedful.pipeline.rounds.engine import Work
+from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.rows import (
     Pair,
     Said,

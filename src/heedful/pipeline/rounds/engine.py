@@ -7,183 +7,27 @@ NAME.part beside it and takes its place when whole, so that whatever goes wrong,
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from heedful.errors import HeedfulError
-from heedful.files import (
-    MANIFEST,
-    explain,
-    put_back,
-    put_in_place,
-    read_manifest,
-    seal,
-    sha256_file,
-    sha256_json,
-    write_json,
-)
+from heedful.files import MANIFEST, explain, put_back, put_in_place, read_manifest, seal, sha256_json, write_json
+from heedful.pipeline.rounds.contents import content, digest, verify
+from heedful.pipeline.rounds.parts import Found, Kept, Made, Outside, Source, Standing, Step, WaitingError, Work
 from heedful.pipeline.rounds.recipe import Programme
 from heedful.pipeline.run_folder import code_version
-from heedful.training.config.programme import Recipe
 from heedful.training.progress import Display
 
 STAMP, WAITING = ".stamp.json", ".waiting.json"
+DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 KINDS = ("human", "ai", "simulated")
-
-
-class WaitingError(HeedfulError):
-    """A stage cannot go on before people have done something; the same command goes on once they have.
-
-    Args:
-        told: `for`, a sentence's part, and figures of how far it is.
-    """
-
-    exit_code = 3
-
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        super().__init__(
-            f"waiting for {told['for']}: {told['filled']} of {told['places']} are in.",
-            mend="heedful round --wait holds until they are; the same command goes on then.",
-        )
-        self.told = dict(told)
-
-
-@dataclass(frozen=True)
-class Made:
-    """The result of a stage, or those files of it that matter."""
-
-    number: int
-    stage: str
-    files: tuple[str, ...] = field(default=(), compare=False)
-
-    def __str__(self) -> str:
-        return f"rounds/{self.number}/{self.stage}"
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The policy that was kept after a round; which one that is, its `decide` says."""
-
-    number: int
-
-    def __str__(self) -> str:
-        return f"the policy after round {self.number}"
-
-
-@dataclass(frozen=True)
-class Outside:
-    """Something that the recipe names: a file, a folder or a hub id."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
-
-
-Source = Made | Kept | Outside
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A row of the table of stages.
-
-    Attributes:
-        name: of its folder.
-        make: `module:function` of `heedful.pipeline.rounds`; it is given a `Work`.
-        settings: what of the recipe decides the result.
-        inputs: what it reads, by role.
-        needed: whether a round has it.
-        version: raised whenever the code makes something else of the same settings and inputs.
-    """
-
-    name: str
-    make: str
-    settings: Callable[[Recipe, int], dict[str, Any]]
-    inputs: Callable[[Recipe, int], dict[str, Source]]
-    needed: Callable[[Recipe, int], bool] = lambda recipe, number: True
-    version: int = 1
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage of a round."""
-
-    number: int
-    stage: Stage
-    recipe: Recipe
-
-    @property
-    def name(self) -> str:
-        """As `1/sft`."""
-        return f"{self.number}/{self.stage.name}"
-
-
-@dataclass(frozen=True)
-class Found:
-    """An input as it is now."""
-
-    path: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a stage's function is given."""
-
-    programme: Programme
-    step: Step
-    out: Path
-    inputs: Mapping[str, Found]
-    display: Display
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What of the recipe decides the result."""
-        return self.step.stage.settings(self.step.recipe, self.step.number)
-
-    def input(self, role: str) -> Path:
-        """Where an input stands."""
-        return Path(self.inputs[role].path)
-
-    def inputs_like(self, prefix: str) -> list[Path]:
-        """The inputs `prefix1`, `prefix2`, ..., in that order."""
-        found = [(int(role.removeprefix(prefix)), one) for role, one in self.inputs.items() if role.startswith(prefix)]
-        return [Path(one.path) for _, one in sorted(found, key=lambda row: row[0])]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a step stands.
-
-    Attributes:
-        done: its result is there, of the settings and inputs as they are.
-        differs: what of its settings and inputs is not as its result was made; or that there is none.
-        after: by role, the steps that are made before it and give that input, of which one cannot know yet whether they
-            come out as they were.
-        key: None where an input is not known yet.
-        human: judgments by people that its result holds.
-    """
-
-    step: Step
-    done: bool
-    differs: tuple[str, ...] = ()
-    after: Mapping[str, str] = field(default_factory=dict)
-    key: str | None = None
-    inputs: Mapping[str, Found] = field(default_factory=dict)
-    there: bool = False
-    human: int = 0
-
-    @property
-    def why(self) -> tuple[str, ...]:
-        """Why it is to be made."""
-        return (*self.differs, *(f"{role}: {name} is made first" for role, name in self.after.items()))
 
 
 class Engine:
@@ -285,9 +129,11 @@ class Engine:
         """
         place = self.programme.place(step.number, step.stage.name)
         put_back(place)
+        part = place.with_name(f"{place.name}.part")
         found = self.standing(step)
         if found.done:
             self._verify(place)
+            shutil.rmtree(part, ignore_errors=True)  # begun under settings that were put back
             return False
         for one in found.inputs.values():
             if (Path(one.path) / MANIFEST).exists() and self.programme.folder / "rounds" in Path(one.path).parents:
@@ -295,7 +141,6 @@ class Engine:
         assert found.key is not None
         if found.human and not self.again:
             raise asked_again(found)
-        part = place.with_name(f"{place.name}.part")
         whole = (read_manifest(part) or {}).get("record", {}).get("key") == found.key
         if not whole:
             try:
@@ -304,6 +149,8 @@ class Engine:
                 write_json(part / WAITING, {"since": (waiting_for(part) or {}).get("since", now()), **waiting.told})
                 raise
             except OSError as error:
+                if error.errno not in DISK:
+                    raise
                 raise explain(error, part) from error
         (part / STAMP).unlink(missing_ok=True)
         (part / WAITING).unlink(missing_ok=True)
@@ -312,31 +159,17 @@ class Engine:
         return True
 
     def _verify(self, place: Path) -> None:
-        """Refuse a result whose files are not those that its manifest names.
-
-        Raises:
-            HeedfulError: naming the file.
-        """
-        if place in self._verified:
-            return
-        for name, wanted in (read_manifest(place) or {}).get("files", {}).items():
-            path = place / name
-            what = "is gone" if not path.exists() else "is not what was written" if sha256_file(path) != wanted else ""
-            if what:
-                raise HeedfulError(
-                    f"the file {what}: its hash is not the one in the manifest.",
-                    where=str(path),
-                    mend=f"Put it back from a copy, or delete the folder {place} and run the same command: that stage "
-                    "alone is made again, and what follows from it where it differs.",
-                )
-        self._verified.add(place)
+        """Once in a call; see `contents.verify`."""
+        if place not in self._verified:
+            verify(place)
+            self._verified.add(place)
 
     def _make(self, step: Step, found: Standing, part: Path) -> None:
         begun = self._begin(part, found)
         started = time.monotonic()
         module, function = step.stage.make.split(":")
         make = getattr(import_module(f"heedful.pipeline.rounds.{module}"), function)
-        self.display.say(f"{step.name}: {'; '.join(found.why)}")
+        self.display.say(f"{step.name}: {'; '.join(found.why)}" if found.there else step.name)
         entries = make(Work(self.programme, step, part, found.inputs, self.display))
         seconds = time.monotonic() - started
         if "files" not in entries:  # a trainer has sealed its own
@@ -402,30 +235,6 @@ def waiting_for(part: Path) -> dict[str, Any] | None:
 def now() -> str:
     """The time, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def digest(manifest: Mapping[str, Any], files: Collection[str] = ()) -> str:
-    """The content of a stage's result as one hash: of the files named, or of all but pages for people."""
-    chosen = {name: one for name, one in manifest["files"].items() if name in files or not files}
-    return sha256_json({name: one for name, one in chosen.items() if not name.endswith(".html")})
-
-
-def content(path: str) -> str:
-    """The content of a file or folder as one hash; of anything else, a hub id or a function, its name.
-
-    A hub id can move, so pin a revision where that matters (`loading.revision`, which is a setting).
-    """
-    place = Path(path)
-    if place.is_file():
-        return sha256_file(place)
-    if not place.is_dir():
-        return sha256_json(path)
-    files = sorted(one for one in place.rglob("*") if one.is_file() and not _hidden(one.relative_to(place)))
-    return sha256_json({str(one.relative_to(place)): sha256_file(one) for one in files})
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _judged(inputs: Any) -> dict[str, dict[str, int]]:

@@ -6,6 +6,7 @@ theirs raises `Waiting` until all is judged.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from typing import Any
 from heedful.errors import HeedfulError
 from heedful.feedback.client import FeedbackClient, connect
 from heedful.feedback.setup import DATABASE, database
-from heedful.feedback.wire import BatchSpec, BatchStatus, NewCompletion, NewItem
-from heedful.files import sha256_json
+from heedful.feedback.wire import BatchSpec, BatchStatus, NewCompletion, NewItem, NotFoundError
+from heedful.files import sha256_json, write_json
 from heedful.monitoring.checks import Reply
-from heedful.pipeline.rounds.engine import WaitingError, Work
+from heedful.pipeline.rounds.parts import WaitingError, Work
 from heedful.pipeline.rounds.rows import Pair, Said, read_pairs, write_rows
 from heedful.pipeline.rounds.uses import place
 from heedful.training.config.programme import JudgesRecipe, Recipe
@@ -28,7 +29,7 @@ from heedful.world.raters import judge as simulate
 from heedful.world.raters import panel
 from heedful.world.world import World
 
-JUDGMENTS = "judgments.jsonl"
+JUDGMENTS, BATCH = "judgments.jsonl", ".batch.json"
 STRONGEST = 3
 
 
@@ -141,9 +142,7 @@ def by_people(question: Question, pairs: Sequence[Pair]) -> Judged:
     key = sha256_json([[item.messages, [one.text for one in item.completions]] for item in items])
     spec = BatchSpec(f"round {number}: {question.purpose}", question.purpose, number, question.judges.votes)
     with readable(recipe):
-        batch = client.push_items(slug, spec, items, key=f"round-{question.purpose}-{key}-{question.judges.votes}")
-        if batch.state == "staged":
-            batch = client.open_batch(slug, batch.id)
+        batch = _pushed(question.work, client, slug, spec, items, f"round-{question.purpose}-{key}-{spec.quota}")
         if batch.done + batch.parked < batch.items:
             raise WaitingError(told(slug, batch))
         places = {item.id: pair for item, pair in zip(client.items(slug, batch.id), pairs, strict=True)}
@@ -168,6 +167,23 @@ JUDGES: dict[str, Callable[[Question, Sequence[Pair]], Judged]] = {
 
 
 # --- people ---
+
+
+def _pushed(
+    work: Work, client: FeedbackClient, programme: str, spec: BatchSpec, items: Sequence[NewItem], key: str
+) -> BatchStatus:
+    """The batch of these items, open: made once, and after that known by its id."""
+    kept = work.out / BATCH
+    if kept.exists():
+        try:
+            return client.batch(programme, json.loads(kept.read_text(encoding="utf-8")))
+        except NotFoundError:
+            work.display.say(f"{work.step.name}: its batch is gone from the store; the pairs are put up again.")
+    batch = client.push_items(programme, spec, items, key=key)
+    if batch.state == "staged":
+        batch = client.open_batch(programme, batch.id)
+    write_json(kept, batch.id)
+    return batch
 
 
 def told(programme: str, batch: BatchStatus) -> dict[str, Any]:

@@ -11,20 +11,9 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
-from heedful.pipeline.rounds.engine import (
-    STAMP,
-    Engine,
-    Kept,
-    Made,
-    Source,
-    Standing,
-    Step,
-    WaitingError,
-    asked_again,
-    now,
-    waiting_for,
-)
+from heedful.pipeline.rounds.engine import STAMP, Engine, asked_again, now, waiting_for
 from heedful.pipeline.rounds.lock import held, holder
+from heedful.pipeline.rounds.parts import Kept, Made, Source, Standing, Step, WaitingError
 from heedful.pipeline.rounds.recipe import Programme, read_programme
 from heedful.pipeline.rounds.stages import steps
 from heedful.training.progress import Display

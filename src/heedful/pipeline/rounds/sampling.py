@@ -13,7 +13,7 @@ from heedful.evaluation.sampling import sample
 from heedful.files import sha256_json
 from heedful.models.policy import Policy, load_policy
 from heedful.pipeline.choices import precision_of, resolve_device
-from heedful.pipeline.rounds.engine import Work
+from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.rows import Pair, read_prompts, write_pairs
 from heedful.pipeline.rounds.uses import place
 from heedful.rollout.types import RolloutParams

@@ -5,11 +5,12 @@ Read `STAGES` from top to bottom: it is a round. Imports no torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from heedful.pipeline.rounds.engine import Kept, Made, Outside, Source, Stage, Step
+from heedful.pipeline.rounds.parts import Kept, Made, Outside, Source, Stage, Step
 from heedful.pipeline.rounds.recipe import Programme, settings_of
 from heedful.training.config.programme import JudgesRecipe, Recipe
 
@@ -166,9 +167,15 @@ def of_decide(recipe: Recipe, number: int) -> dict[str, Any]:
 
 
 def named_files(settings: dict[str, Any]) -> dict[str, Source]:
-    """Files that a block's settings name."""
-    found = {name: str(one) for name, one in settings.items() if name.partition(".")[2] in FILES and one is not None}
-    return {name: Outside(one) for name, one in found.items() if "." in one}
+    """Files that a block's settings name, and the modules of losses of one's own."""
+    found: dict[str, Source] = {}
+    for name, value in settings.items():
+        key = name.partition(".")[2]
+        if key in FILES and value is not None and "." in str(value):
+            found[name] = Outside(str(value))
+        elif key == "loss":
+            found |= {f"{name} {one}": Outside(one) for one in re.findall(r"[\w.]+:\w+", value)}
+    return found
 
 
 def judges_of(recipe: Recipe, judges: JudgesRecipe) -> dict[str, Source]:

@@ -13,7 +13,7 @@ from heedful.data.write import write_records
 from heedful.errors import HeedfulError
 from heedful.pipeline.embedded import Embedded, pretrain, read_settings
 from heedful.pipeline.rounds.data import CHOSEN, PREFERENCES, USED, contaminated, demonstrations_of
-from heedful.pipeline.rounds.engine import Work
+from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.stages import FILES, METHODS
 from heedful.pipeline.stages.reward import run_reward
 from heedful.pipeline.stages.sft import run_sft
