@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedful.data.records import Conversation, Message, normalised
@@ -59,6 +59,7 @@ def test_near_duplicates_share_a_use() -> None:
         assert len(set(uses_of(prompts, SHARES, seed))) == 1
 
 
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(MANY), min_size=4, unique=True), st.data())
 def test_three_rounds_on_changing_files_never_bring_a_prompt_under_two_uses(
     first: list[Conversation], data: st.DataObject

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,14 +18,27 @@ def digest(manifest: Mapping[str, Any], files: Collection[str] = ()) -> str:
     return sha256_json({name: one for name, one in chosen.items() if not name.endswith(".html")})
 
 
-def content(path: str) -> str:
+def content(path: str, known: MutableMapping[str, str] | None = None) -> str:
     """The content of a file or folder as one hash, of a `module:function` that of its module; of a hub id its name.
 
     A hub id can move, so pin a revision where that matters (`loading.revision`, which is a setting).
+
+    Args:
+        known: hashes of files by path, size and time of change, so that a large model is not read at each look; what is
+            read is added.
     """
+    known = {} if known is None else known
+
+    def of_file(file: Path) -> str:
+        stat = file.stat()
+        name = f"{file} {stat.st_size} {stat.st_mtime_ns}"
+        if name not in known:
+            known[name] = sha256_file(file)
+        return known[name]
+
     place = Path(path)
     if place.is_file():
-        return sha256_file(place)
+        return of_file(place)
     module, colon, _ = path.partition(":")
     if colon and not place.exists():
         source = _source_of(module)
@@ -34,7 +47,7 @@ def content(path: str) -> str:
     if not place.is_dir():
         return sha256_json(path)
     files = sorted(one for one in place.rglob("*") if one.is_file() and not _hidden(one.relative_to(place)))
-    return sha256_json({str(one.relative_to(place)): sha256_file(one) for one in files})
+    return sha256_json({str(one.relative_to(place)): of_file(one) for one in files})
 
 
 def _hidden(path: Path) -> bool:

@@ -25,7 +25,7 @@ from heedful.pipeline.rounds.recipe import Programme
 from heedful.pipeline.run_folder import code_version
 from heedful.training.progress import Display
 
-STAMP, WAITING = ".stamp.json", ".waiting.json"
+STAMP, WAITING, HASHES = ".stamp.json", ".waiting.json", ".hashes.json"
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 KINDS = ("human", "ai", "simulated")
 
@@ -42,6 +42,8 @@ class Engine:
     def __init__(self, programme: Programme, display: Display, *, again: bool = False) -> None:
         self.programme, self.display, self.again = programme, display, again
         self._outside: dict[str, str] = {}
+        self._hashes: dict[str, str] = _read_json(programme.folder / HASHES) or {}
+        self._kept_hashes = len(self._hashes)
         self._verified: set[Path] = set()
 
     # --- what is ---
@@ -111,7 +113,7 @@ class Engine:
         if isinstance(settled, Outside):
             path = self.programme.path(settled.name)
             if path not in self._outside:
-                self._outside[path] = content(path)
+                self._outside[path] = content(path, self._hashes)
             return Found(path, self._outside[path])
         place = self.programme.place(settled.number, settled.stage) if settled else None
         manifest = read_manifest(place) if place else None
@@ -129,6 +131,7 @@ class Engine:
         """
         place = self.programme.place(step.number, step.stage.name)
         put_back(place)
+        self._keep_hashes()
         part = place.with_name(f"{place.name}.part")
         found = self.standing(step)
         if found.done:
@@ -163,6 +166,12 @@ class Engine:
         if place not in self._verified:
             verify(place)
             self._verified.add(place)
+
+    def _keep_hashes(self) -> None:
+        """What was read of large files from outside, for the next look."""
+        if len(self._hashes) > self._kept_hashes:
+            write_json(self.programme.folder / HASHES, self._hashes)
+            self._kept_hashes = len(self._hashes)
 
     def _make(self, step: Step, found: Standing, part: Path) -> None:
         begun = self._begin(part, found)
@@ -202,10 +211,7 @@ class Engine:
     def _begin(self, part: Path, found: Standing) -> dict[str, Any]:
         """Go on with what was begun under the same key in the same place, or begin anew."""
         stamp = {"key": found.key, "root": str(self.programme.folder)}
-        try:
-            begun = json.loads((part / STAMP).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            begun = {}
+        begun = _read_json(part / STAMP) or {}
         if {name: begun.get(name) for name in stamp} == stamp:
             return begun
         shutil.rmtree(part, ignore_errors=True)
@@ -226,8 +232,13 @@ def asked_again(standing: Standing) -> HeedfulError:
 
 def waiting_for(part: Path) -> dict[str, Any] | None:
     """What a half-made stage waits for, and since when; None where it does not."""
+    return _read_json(part / WAITING)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A file of the engine's own; None where there is none, or it is no JSON."""
     try:
-        return json.loads((part / WAITING).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

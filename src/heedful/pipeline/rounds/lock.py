@@ -6,11 +6,12 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from heedful.errors import HeedfulError
 from heedful.files import explain
@@ -32,7 +33,7 @@ def held(folder: Path) -> Iterator[None]:
         raise explain(error, path) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file)
         except BlockingIOError as error:
             who = holder(folder) or {"pid": "?", "host": "?", "since": "?"}
             raise HeedfulError(
@@ -48,6 +49,18 @@ def held(folder: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _take(file: IO[str], tries: int = 10) -> None:
+    """Take the lock; somebody who only looks who has it (`holder`) lets go of it at once, so it is tried again."""
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(0.05)
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
