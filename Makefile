@@ -11,6 +11,7 @@
 #   make labels              what labels are worth on the embedded world, and active selection: three seeds
 #   make overoptimisation    proxy and gold against KL, and where the watch stops; PREVENTION=1 also what helps
 #   make constitution        Constitutional AI on the embedded world, models' errors set: three seeds
+#   make rounds              three rounds on the embedded world against one of equal cost: three seeds
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
@@ -31,7 +32,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean constitution
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean constitution rounds
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -100,6 +101,9 @@ overoptimisation: $(INSTALLED)
 
 constitution: $(INSTALLED)
 	$(BIN)/python benchmarks/constitution_study.py
+
+rounds: $(INSTALLED)
+	$(BIN)/python benchmarks/rounds_study.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

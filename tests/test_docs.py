@@ -22,11 +22,13 @@ from heedful.cli.compare import CompareConfig
 from heedful.cli.deidentify import DeidentifyConfig
 from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
+from heedful.cli.init import InitConfig
 from heedful.cli.inspect import InspectConfig
 from heedful.cli.judge import JudgeConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
 from heedful.cli.revise import ReviseConfig
+from heedful.cli.round import RoundConfig
 from heedful.cli.sample import SampleConfig
 from heedful.cli.serve import ServeConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig
@@ -56,6 +58,7 @@ CONFIGS: dict[str, type] = {
     "export": ExportConfig,
     "grpo": GRPOConfig,
     "import": ImportConfig,
+    "init": InitConfig,
     "inspect": InspectConfig,
     "judge": JudgeConfig,
     "online-dpo": OnlineDPOConfig,
@@ -67,6 +70,7 @@ CONFIGS: dict[str, type] = {
     "revise": ReviseConfig,
     "reward": RewardConfig,
     "rloo": RLOOConfig,
+    "round": RoundConfig,
     "sample": SampleConfig,
     "serve": ServeConfig,
     "sft": SFTConfig,

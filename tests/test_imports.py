@@ -54,6 +54,11 @@ MODULES = [
     "heedful.feedback.ai.growing",
     "heedful.feedback.ai.principled",
     "heedful.feedback.ai.synthetic",
+    "heedful.pipeline.rounds.programme",
+    "heedful.pipeline.rounds.starting",
+    "heedful.pipeline.rounds.uses",
+    "heedful.training.config.programme",
+    "heedful.training.schema",
 ]
 FOLDERS = ["data", "world", "cli"]
 

@@ -107,25 +107,40 @@ def artifact(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     """
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.tmp")
-    old = folder.with_name(f".{folder.name}.old")
     try:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)  # a crash came between the two renames below
+        put_back(folder)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
         seal(temporary, manifest)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-        sync_folder(folder.parent)
+        put_in_place(temporary, folder)
     except OSError as error:
         raise explain(error, folder) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """Let a whole folder take another's place; a crash between leaves what `put_back` mends."""
+    old = _set_aside(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(made, folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(folder: Path) -> None:
+    """Undo a `put_in_place` that a crash cut short before the new folder stood."""
+    old = _set_aside(folder)
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""An oracle judge of settable skill and bias on the embedded world: what is planted is found, and people take it out."""
+"""Judges on the embedded world, whose truth is known: what calibration finds of a judge, and what its correction mends."""
 
 from __future__ import annotations
 

@@ -207,6 +207,24 @@ def test_rankings_serve_losses_on_pairs_too(given: Path, tmp_path: Path) -> None
     assert np.isfinite(manifest["learnt"]["tie_threshold"])
 
 
+def test_a_reward_model_goes_on_from_another(given: Path, tmp_path: Path) -> None:
+    run_stage("reward", settings(given, tmp_path / "first"))
+    standing = {"model": str(tmp_path / "first"), "optimiser": {"learning_rate": 0.0}, "normalise": "none"}
+    done = run_stage("reward", settings(given, tmp_path / "second", **standing))
+    first, second = (load_reward_model(tmp_path / name) for name in ("first", "second"))
+    weights = [dict(model.model.named_parameters()) for model in (first, second)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+    assert first.offset != 0.0
+    assert (second.offset, second.scale) == (0.0, 1.0)  # what the first one's offset was is forgotten
+    assert done["parents"]["model"]["name"] == str(tmp_path / "first")
+    learnt = run_stage("reward", settings(given, tmp_path / "third", model=str(tmp_path / "first")))
+    assert learnt["figures"]["loss"] < done["figures"]["loss"]
+    for over in ({"heads": {"kind": "ensemble"}}, {"loading": {"lora_rank": 2}}):
+        with pytest.raises(HeedfulError, match="goes on learning with its one head and all of its weights"):
+            run_stage("reward", settings(given, tmp_path / "fourth", model=str(tmp_path / "first"), **over))
+
+
 def test_ppo_learns_from_an_ensemble_and_names_its_members(given: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         run_stage("reward", settings(given, tmp_path / name, seed=seed))

@@ -36,6 +36,13 @@ COMMANDS: dict[str, Command] = {
         "The whole loop",
         resumes=True,
     ),
+    "init": Command("heedful.cli.init:init", "Begin a programme: a folder with a commented recipe.", "The whole loop"),
+    "round": Command(
+        "heedful.cli.round:round_command",
+        "Carry a programme through its rounds; it goes on where it was stopped.",
+        "The whole loop",
+        resumes=True,
+    ),
     "sft": Command(
         "heedful.cli.stages:sft",
         "Supervised fine-tuning: imitate demonstrations, or the chosen answers.",

@@ -157,7 +157,7 @@ def confidence_sequence(
 
 def _without_each(raters: Sequence[Hashable] | None) -> list[list[int]]:
     """Of few raters, the places of what the others said, for each of them; none where they are many, or one."""
-    known = [] if raters is None else list(dict.fromkeys(raters))
+    known = [] if raters is None else list(dict.fromkeys(rater for rater in raters if rater is not None))
     if raters is None or len(known) >= FEW_RATERS:
         return []
     return [[i for i, rater in enumerate(raters) if rater != one] for one in known]

@@ -16,6 +16,7 @@ from heedful.data.write import write_records
 from heedful.evaluation.compare import Answer
 from heedful.files import artifact, read_manifest, sha256_json
 from heedful.models.policy import Policy, load_policy, new_policy
+from heedful.pipeline.merging import merge
 from heedful.pipeline.stages.common import opened
 from heedful.pipeline.stages.sft import fine_tune
 from heedful.rollout.engine import NativeEngine, decode
@@ -74,15 +75,6 @@ class Embedded:
         return from_mapping(cls, merged, f"{SETTINGS} ({stage})")
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the second winning."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 def read_settings(fast: bool) -> tuple[WorldSettings, dict[str, Any]]:
     """The embedded world's settings, as shipped."""
     loaded = yaml.safe_load(files("heedful.pipeline").joinpath(SETTINGS).read_text(encoding="utf-8"))
@@ -107,9 +99,13 @@ def write_world(run: Embedded) -> None:
             write_records(temporary / f"prompts-{name}.jsonl", prompts)
 
 
-def pretrain(run: Embedded) -> dict[str, Any]:
-    """Train the base model on the world's web text; replies and what readers say of them are learnt, questions read."""
-    config = run.config(SFTConfig, "pretrain", model="scratch", data="world", out=run.out / "base")
+def pretrain(run: Embedded, out: Path | None = None) -> dict[str, Any]:
+    """Train the base model on the world's web text; replies and what readers say of them are learnt, questions read.
+
+    Args:
+        out: its folder, by default `base` in the run's.
+    """
+    config = run.config(SFTConfig, "pretrain", model="scratch", data="world", out=out or run.out / "base")
     with opened("pretrain", config, run.display) as stage:
         if isinstance(stage, dict):
             return stage

@@ -208,6 +208,7 @@ def open_start(config: RewardConfig, stage: Opened, loaded: Loaded[Any]) -> Poli
         revision=loading.revision,
     )
     model.precision = precision_of(loading, model.device)
+    model.set_normalisation(0.0, 1.0)  # it is made anew at the end
     return model
 
 

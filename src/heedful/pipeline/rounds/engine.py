@@ -1,0 +1,265 @@
+"""One runner for every stage: what it is made from decides whether it is made again. Imports no torch.
+
+A stage's key is the hash of its settings, of the content of its inputs, and of its version. Its result stands in
+rounds/K/NAME with that key in its manifest, and counts as done for as long as the key is the same. It is made in
+NAME.part beside it and takes its place when whole, so that whatever goes wrong, the last good result still stands.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import HeedfulError
+from heedful.files import MANIFEST, explain, put_back, put_in_place, read_manifest, seal, sha256_json, write_json
+from heedful.pipeline.rounds.contents import content, digest, verify
+from heedful.pipeline.rounds.parts import Found, Kept, Made, Outside, Source, Standing, Step, WaitingError, Work
+from heedful.pipeline.rounds.recipe import Programme
+from heedful.pipeline.run_folder import code_version
+from heedful.training.progress import Display
+
+STAMP, WAITING, HASHES = ".stamp.json", ".waiting.json", ".hashes.json"
+DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+KINDS = ("human", "ai", "simulated")
+
+
+class Engine:
+    """Knows what of a programme is done, and makes what is not.
+
+    Args:
+        programme: its folder and recipe.
+        display: shows progress.
+        again: let stages be made again that hold people's judgments, which asks people again.
+    """
+
+    def __init__(self, programme: Programme, display: Display, *, again: bool = False) -> None:
+        self.programme, self.display, self.again = programme, display, again
+        self._outside: dict[str, str] = {}
+        self._hashes: dict[str, str] = _read_json(programme.folder / HASHES) or {}
+        self._kept_hashes = len(self._hashes)
+        self._verified: set[Path] = set()
+
+    # --- what is ---
+
+    def standing(self, step: Step, anew: Collection[Source] = ()) -> Standing:
+        """Whether a step is done.
+
+        Args:
+            anew: results of steps before it that are to be made.
+        """
+        after: dict[str, str] = {}
+        inputs: dict[str, Found] = {}
+        for role, source in step.stage.inputs(step.recipe, step.number).items():
+            made = Made(source.number, "decide") if isinstance(source, Kept) else source
+            if made in anew or (isinstance(source, Kept) and self._settled(source) in anew):
+                after[role] = str(source)
+            else:
+                inputs[role] = self._find(role, source)
+        manifest = read_manifest(self.programme.place(step.number, step.stage.name)) or {}
+        record = manifest.get("record")
+        key = None if after else self._key(step, inputs)
+        if record is None:
+            return Standing(step, False, ("not made yet",), after, key, inputs)
+        human = record["own_judgments"].get("human", 0)
+        differs = () if record["key"] == key else tuple(self._differs(step, inputs, record))
+        return Standing(step, record["key"] == key, differs, after, key, inputs, True, human)
+
+    def _key(self, step: Step, inputs: Mapping[str, Found]) -> str:
+        return sha256_json(
+            {
+                "stage": step.stage.name,
+                "version": step.stage.version,
+                "settings": step.stage.settings(step.recipe, step.number),
+                "inputs": {role: one.digest for role, one in inputs.items()},
+            }
+        )
+
+    def _differs(self, step: Step, inputs: Mapping[str, Found], record: Mapping[str, Any]) -> Iterator[str]:
+        now, before = step.stage.settings(step.recipe, step.number), record["settings"]
+        for name in sorted({*now, *before}):
+            if _plain(now.get(name)) != before.get(name):
+                yield f"{name}: {before.get(name)} before, {now.get(name)} now"
+        for role in sorted({*inputs, *record["inputs"]}):
+            old = record["inputs"].get(role)
+            if role not in inputs:
+                if role not in step.stage.inputs(step.recipe, step.number):
+                    yield f"{role} is read no more"
+            elif old is None:
+                yield f"{role} is new"
+            elif old["sha256"] != inputs[role].digest:
+                yield f"the content of {role} has changed"
+        if record["version"] != step.stage.version:
+            yield f"its code has changed (version {record['version']} before, {step.stage.version} now)"
+
+    def _settled(self, source: Source) -> Made | Outside | None:
+        """What an input is: a stage's result, or something outside; None where that is not decided yet."""
+        if not isinstance(source, Kept):
+            return source
+        decided = read_manifest(self.programme.place(source.number, "decide"))
+        if decided is None:
+            return None
+        kept = decided["kept"]
+        return Outside(kept) if isinstance(kept, str) else Made(*kept)
+
+    def _find(self, role: str, source: Source) -> Found:
+        settled = self._settled(source)
+        if isinstance(settled, Outside):
+            path = self.programme.path(settled.name)
+            if path not in self._outside:
+                self._outside[path] = content(path, self._hashes)
+            return Found(path, self._outside[path])
+        place = self.programme.place(settled.number, settled.stage) if settled else None
+        manifest = read_manifest(place) if place else None
+        if place is None or manifest is None:
+            raise HeedfulError(f"{source} is not there.", where=role, mend="Run heedful round again.")
+        return Found(str(place), digest(manifest, settled.files if isinstance(settled, Made) else ()))
+
+    # --- what is done about it ---
+
+    def carry_out(self, step: Step) -> bool:
+        """Make a step unless it is done; whether it was made.
+
+        Raises:
+            HeedfulError: a result on disk is not what was written there, or the stage cannot be made.
+        """
+        place = self.programme.place(step.number, step.stage.name)
+        put_back(place)
+        self._keep_hashes()
+        part = place.with_name(f"{place.name}.part")
+        found = self.standing(step)
+        if found.done:
+            self._verify(place)
+            shutil.rmtree(part, ignore_errors=True)  # begun under settings that were put back
+            return False
+        for one in found.inputs.values():
+            if (Path(one.path) / MANIFEST).exists() and self.programme.folder / "rounds" in Path(one.path).parents:
+                self._verify(Path(one.path))
+        assert found.key is not None
+        if found.human and not self.again:
+            raise asked_again(found)
+        whole = (read_manifest(part) or {}).get("record", {}).get("key") == found.key
+        if not whole:
+            try:
+                self._make(step, found, part)
+            except WaitingError as waiting:
+                write_json(part / WAITING, {"since": (waiting_for(part) or {}).get("since", now()), **waiting.told})
+                raise
+            except OSError as error:
+                if error.errno not in DISK:
+                    raise
+                raise explain(error, part) from error
+        (part / STAMP).unlink(missing_ok=True)
+        (part / WAITING).unlink(missing_ok=True)
+        put_in_place(part, place)
+        self._verified.add(place)
+        return True
+
+    def _verify(self, place: Path) -> None:
+        """Once in a call; see `contents.verify`."""
+        if place not in self._verified:
+            verify(place)
+            self._verified.add(place)
+
+    def _keep_hashes(self) -> None:
+        """What was read of large files from outside, for the next look."""
+        if len(self._hashes) > self._kept_hashes:
+            write_json(self.programme.folder / HASHES, self._hashes)
+            self._kept_hashes = len(self._hashes)
+
+    def _make(self, step: Step, found: Standing, part: Path) -> None:
+        begun = self._begin(part, found)
+        started = time.monotonic()
+        module, function = step.stage.make.split(":")
+        make = getattr(import_module(f"heedful.pipeline.rounds.{module}"), function)
+        self.display.say(f"{step.name}: {'; '.join(found.why)}" if found.there else step.name)
+        entries = make(Work(self.programme, step, part, found.inputs, self.display))
+        seconds = time.monotonic() - started
+        if "files" not in entries:  # a trainer has sealed its own
+            (part / MANIFEST).unlink(missing_ok=True)
+            seal(part, {"kind": step.stage.name, **entries})
+        manifest = read_manifest(part) or {}
+        manifest["files"] = {name: one for name, one in manifest["files"].items() if not name.startswith(".")}
+        own = entries.get("judgments", {})
+        judged = _judged(found.inputs.values()) | ({step.name: own} if own else {})
+        manifest["record"] = {
+            "key": found.key,
+            "round": step.number,
+            "stage": step.stage.name,
+            "version": step.stage.version,
+            "settings": _plain(step.stage.settings(step.recipe, step.number)),
+            "inputs": {
+                role: {"from": _relative(one.path, self.programme.folder), "sha256": one.digest}
+                for role, one in found.inputs.items()
+            },
+            "own_judgments": own,
+            "judged_in": judged,
+            "judgments": {kind: sum(one.get(kind, 0) for one in judged.values()) for kind in KINDS},
+            "started": begun["started"],
+            "ended": now(),
+            "seconds": manifest.get("seconds", seconds),
+            "code": {"heedful": code_version()},
+        }
+        write_json(part / MANIFEST, manifest)
+
+    def _begin(self, part: Path, found: Standing) -> dict[str, Any]:
+        """Go on with what was begun under the same key in the same place, or begin anew."""
+        stamp = {"key": found.key, "root": str(self.programme.folder)}
+        begun = _read_json(part / STAMP) or {}
+        if {name: begun.get(name) for name in stamp} == stamp:
+            return begun
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        begun = {**stamp, "started": now()}
+        write_json(part / STAMP, begun)
+        return begun
+
+
+def asked_again(standing: Standing) -> HeedfulError:
+    """The refusal to ask people again for what they have judged."""
+    return HeedfulError(
+        f"people gave {standing.human} judgments here, and would be asked anew ({'; '.join(standing.why)}).",
+        where=f"rounds/{standing.step.name}",
+        mend="Put the setting back, let it hold from a later round on (`changes` in the recipe), or give --again.",
+    )
+
+
+def waiting_for(part: Path) -> dict[str, Any] | None:
+    """What a half-made stage waits for, and since when; None where it does not."""
+    return _read_json(part / WAITING)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A file of the engine's own; None where there is none, or it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _judged(inputs: Any) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for one in inputs:
+        manifest = read_manifest(Path(one.path)) if Path(one.path).is_dir() else None
+        found |= (manifest or {}).get("record", {}).get("judged_in", {})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value))
+
+
+def _relative(path: str, folder: Path) -> str:
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
