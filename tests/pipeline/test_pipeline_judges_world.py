@@ -1,4 +1,4 @@
-"""Judges on the embedded world, whose truth is known: what calibration finds of a judge, and what its correction mends."""
+"""Judges on the embedded world, whose truth is known: what calibration finds of one, and what its correction mends."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,9 +209,11 @@ def test_rankings_serve_losses_on_pairs_too(given: Path, tmp_path: Path) -> None
 
 
 def test_a_reward_model_goes_on_from_another(given: Path, tmp_path: Path) -> None:
+    def after_first(name: str, **over: Any) -> Any:
+        return replace(settings(given, tmp_path / name, **over), model=str(tmp_path / "first"))
+
     run_stage("reward", settings(given, tmp_path / "first"))
-    standing = {"model": str(tmp_path / "first"), "optimiser": {"learning_rate": 0.0}, "normalise": "none"}
-    done = run_stage("reward", settings(given, tmp_path / "second", **standing))
+    done = run_stage("reward", after_first("second", optimiser={"learning_rate": 0.0}, normalise="none"))
     first, second = (load_reward_model(tmp_path / name) for name in ("first", "second"))
     weights = [dict(model.model.named_parameters()) for model in (first, second)]
     assert weights[0].keys() == weights[1].keys()
@@ -218,11 +221,11 @@ def test_a_reward_model_goes_on_from_another(given: Path, tmp_path: Path) -> Non
     assert first.offset != 0.0
     assert (second.offset, second.scale) == (0.0, 1.0)  # what the first one's offset was is forgotten
     assert done["parents"]["model"]["name"] == str(tmp_path / "first")
-    learnt = run_stage("reward", settings(given, tmp_path / "third", model=str(tmp_path / "first")))
+    learnt = run_stage("reward", after_first("third"))
     assert learnt["figures"]["loss"] < done["figures"]["loss"]
     for over in ({"heads": {"kind": "ensemble"}}, {"loading": {"lora_rank": 2}}):
         with pytest.raises(HeedfulError, match="goes on learning with its one head and all of its weights"):
-            run_stage("reward", settings(given, tmp_path / "fourth", model=str(tmp_path / "first"), **over))
+            run_stage("reward", after_first("fourth", **over))
 
 
 def test_ppo_learns_from_an_ensemble_and_names_its_members(given: Path, tmp_path: Path) -> None:
