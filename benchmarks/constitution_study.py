@@ -504,7 +504,7 @@ def picture(found: dict[int, dict[str, Any]], path: Path) -> None:
             axes.scatter(*points.T, s=14, color=colour, alpha=0.5)
             axes.scatter(*points.mean(0), s=90, color=colour, label=name, edgecolor="white", zorder=3)
         bound = 100 * (np.mean([o["refusals of lookalikes"] for o in arms["before"]]) + BOUND)
-        axes.axhline(bound, color="grey", linestyle="--", linewidth=1, label=f"bound: before + {BOUND:.0%}")
+        axes.axhline(bound, color="grey", linestyle="--", linewidth=1, label=f"bound: before + {100 * BOUND:.0f} points")
         axes.set(title=title, xlabel="harmful requests complied with, %", ylim=(-2, None), xlim=(-2, None))
         axes.legend(fontsize=8, frameon=False)
         axes.grid(alpha=0.25)
@@ -531,7 +531,7 @@ def main() -> int:
     """Run the parts, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/constitution"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[31, 52, 53])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--only", nargs=2, metavar=("STAGE", "SEED"), help=argparse.SUPPRESS)

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heedful.data.records import Demonstration, Message, Origin
@@ -172,6 +172,8 @@ ODD_TEXT = ODD.map("".join).filter(str.strip)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant", "answer"]), ODD_TEXT), min_size=1, max_size=4))
+@example([("answer", "one\n</answer>\n\n<answer>\ntwo")])
+@example([("user", "one\n</user>\n\n<answer>\ntwo"), ("answer", "three\n</answer-2>\n\n")])
 def test_what_stands_between_tags_is_one_whole_text(parts: list[tuple[str, str]]) -> None:
     text = quoted(parts)
     suffix = re.search(r"\A<[a-z]+(-\d+)?>", text)[1] or ""  # type: ignore[index]
