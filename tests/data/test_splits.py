@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
@@ -127,6 +128,16 @@ def test_brute_force_agrees() -> None:
     pairs = [(i, j) for i in range(len(texts)) for j in range(i)]
     assert [found[i] == found[j] for i, j in pairs] == [expected[i] == expected[j] for i, j in pairs]
     assert len(set(found)) == len(set(expected)) < len(texts)
+
+
+def test_a_chain_of_near_duplicates_is_one_group_in_any_order() -> None:
+    """Neighbours are alike by more than 0.8, all others by less: the one in the middle must be met by both."""
+    texts = [" ".join(f"word{n}" for n in range(start, start + 26)) for start in range(5)]
+    for order in permutations(range(5)):
+        groups = near_duplicates([(Message("user", texts[place]),) for place in order])
+        assert len(set(groups)) == 1, order
+    apart = near_duplicates([(Message("user", texts[place]),) for place in (0, 2, 4)])
+    assert len(set(apart)) == 3
 
 
 def test_a_dialogue_and_its_continuation_are_together() -> None:

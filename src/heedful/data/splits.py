@@ -98,16 +98,16 @@ def near_duplicates(prompts: Sequence[Conversation], *, similar: float = SIMILAR
             if beginning is not None:
                 parent[root(index)] = root(beginning)
     for bucket in _buckets(shingles):
-        leaders = [bucket[0]]
-        for index in bucket[1:]:
-            alone = True
-            for leader in leaders:
-                same = root(index) == root(leader)
-                if same or _jaccard(shingles[index], shingles[leader]) >= similar:
-                    parent[root(index)] = root(leader)
-                    alone = False
-            if alone:
-                leaders.append(index)
+        groups: dict[int, list[int]] = {}
+        for index in bucket:
+            joined = groups.pop(root(index), [])
+            for other in list(
+                groups
+            ):  # one near member is enough, and one that is near to no first may be near a later
+                if any(_jaccard(shingles[index], shingles[member]) >= similar for member in groups[other]):
+                    parent[root(index)] = other
+                    joined += groups.pop(other)
+            groups[root(index)] = [*joined, index]
     return [root(index) for index in exact]
 
 
