@@ -53,6 +53,19 @@ def test_a_quick_norm_is_as_exact_as_the_stock_one() -> None:
         assert error(found, true) < max(2 * error(usual, true), 0.004)
 
 
+def test_a_quick_norm_makes_no_row_longer_or_shorter_as_a_whole() -> None:
+    """Numbers are rounded one by one; a factor rounded for all of a row would go into sharp attention squared."""
+    norm, states, _ = norm_and_input()
+    stock, quick = (copy.deepcopy(norm).bfloat16() for _ in range(2))
+    install(quick)
+    with torch.no_grad():
+        exact = norm(states.float())
+        off = [
+            float(((one(states) * exact).sum(-1) / exact.square().sum(-1) - 1).abs().mean()) for one in (quick, stock)
+        ]
+    assert off[0] <= 1.2 * off[1]
+
+
 @pytest.mark.parametrize("order", [(2, 0, 1, 3), (1, 0, 2, 3)])
 def test_norms_and_rotations_take_gradients_in_any_layout(order: tuple[int, ...]) -> None:
     """As attention hands them back where it goes on from a cache: heads before tokens in memory, or tokens first."""

@@ -30,9 +30,10 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse = length.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_().to(states.dtype)
-        ctx.save_for_backward(states, weight, inverse)
-        return (states * inverse).mul_(weight)
+        exact = length.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(states, weight, exact.to(states.dtype))
+        # by a factor that is rounded itself, a row as a whole would become too long or too short
+        return (states * exact).to(states.dtype).mul_(weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
