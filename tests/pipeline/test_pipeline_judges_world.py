@@ -1,4 +1,4 @@
-"""An oracle judge of settable skill and bias on the embedded world: what is planted is found, and people take it out."""
+"""An oracle judge of settable skill and bias on the embedded world: what is planted is found, and taken out."""
 
 from __future__ import annotations
 
