@@ -232,6 +232,7 @@ def test_troubles_are_counted_and_left_out(tmp_path: Path, capsys: pytest.Captur
     (row, _) = [row for row in rows_of(tmp_path) if row["trouble"] == "refused"]
     assert [reply["text"] for reply in row["replies"]] == ["I would rather not."] * 2
     assert row["payload"] is None
+    assert {row["detail"] for row in rows_of(tmp_path) if row["trouble"] == "bad request"} == {"400: too long"}
 
 
 # What is refused before the first request that matters.

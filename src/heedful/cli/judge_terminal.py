@@ -38,7 +38,7 @@ def show(found: Mapping[str, Any]) -> None:
                 f" Here one person's label does as much as {row['labels']:.1f} would without the judge."
             )
         if judge["card"] is None:
-            say("  It came to no judgment at all: judgments.jsonl has every reply.", "bold red")
+            say("  It came to no judgment at all: judgments.jsonl says why, and has every reply.", "bold red")
     spent = found["spent"]
     cost = f", {spent['cost']:.4f} of money" if spent["cost"] else ""
     say(f"\nSpent with this ledger: {spent['requests']:,} requests, {spent['tokens']:,} tokens{cost}.")

@@ -374,6 +374,7 @@ def look_rows(one: Panelist, number: int, case: Case, opinion: Opinion) -> Itera
             "logit": look.logit,
             "rationale": look.rationale,
             "trouble": look.trouble,
+            "detail": look.detail,
             "repairs": look.repairs,
             "cost": look.cost,
             "replies": [
