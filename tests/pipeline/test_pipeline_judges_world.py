@@ -1,4 +1,4 @@
-"""Judges on the embedded world, whose truth is known: what calibration finds of one, and what its correction mends."""
+"""An oracle judge of settable skill and bias on the embedded world: what is planted is found, and taken out."""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ class Look:
         rationale: the judge's words.
         trouble: why there is no payload: "refused", "cut short", "unreadable", "no log-probabilities", or the reason of
             a failure.
+        detail: the trouble in a sentence.
         replies: all that the judge said, the repaired included, in order.
         repairs: how many replies had to be asked for again.
     """
@@ -86,6 +87,7 @@ class Look:
     logit: float | None = None
     rationale: str = ""
     trouble: str = ""
+    detail: str = ""
     replies: tuple[Reply, ...] = ()
     repairs: int = 0
 
@@ -181,14 +183,14 @@ class _Said:
 def _look(way: Way, case: Case, order: tuple[int, ...], steps: Callable[[_Talk], Dialogue[_Said]]) -> Dialogue[Look]:
     """A look from its steps: what cannot be read, and what got no reply, is a look with its trouble."""
     talk = _Talk(way.manner, way.template(case))
-    trouble, said = "", None
+    trouble, detail, said = "", "", None
     try:
         said = yield from steps(talk)
     except UnreadableError as error:
-        trouble = error.trouble
+        trouble, detail = error.trouble, str(error)
     except FailedError as error:
-        trouble = error.failure.reason
-    look = Look(order, None, trouble=trouble, replies=tuple(talk.replies), repairs=talk.repairs)
+        trouble, detail = error.failure.reason, error.failure.detail
+    look = Look(order, None, trouble=trouble, detail=detail, replies=tuple(talk.replies), repairs=talk.repairs)
     if said is None:
         return look
     return replace(look, payload=said.payload, logit=said.logit, rationale=said.rationale)
