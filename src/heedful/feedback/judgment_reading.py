@@ -262,8 +262,9 @@ def _items(programme: Programme, codes: Mapping[Any, int], *, few: bool) -> list
         for item, kind, prompt, batch in asked.iterator():
             if item in codes:
                 at = codes[item]
-                shared = (same.setdefault(one, one) for one in (kind, prompt, batch))
-                infos[at] = ItemInfo(str(_key(item)), *shared, *answers[at])
+                kind, prompt, batch = (same.setdefault(one, one) for one in (kind, prompt, batch))
+                lengths, policies = answers[at]
+                infos[at] = ItemInfo(str(_key(item)), kind, prompt, batch, lengths, policies)
     assert all(info is not None for info in infos), "a judgment's item is gone"
     return infos  # type: ignore[return-value]
 
