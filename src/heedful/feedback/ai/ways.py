@@ -197,13 +197,27 @@ def _look(way: Way, case: Case, order: tuple[int, ...], steps: Callable[[_Talk],
 
 
 @dataclass(frozen=True)
-class LogprobWay:
+class _Together:
+    """A way whose looks show all answers at once, in one order."""
+
+    manner: Manner = Manner()
+
+    def orders(self, case: Case) -> list[tuple[int, ...]]:
+        """See `Way`."""
+        return case.orders(both=self.manner.both, seed=self.manner.seed)
+
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return True
+
+
+@dataclass(frozen=True)
+class LogprobWay(_Together):
     """A or B by the log-probability of the letter: a soft label.
 
     The logit is that of P(A) + P(C)/2 over P(B) + P(C)/2, C the tie (Lee et al. 2023, section 2.2, with a tie added).
     """
 
-    manner: Manner = Manner()
     forms = False
 
     @property
@@ -214,14 +228,6 @@ class LogprobWay:
     def template(self, case: Case) -> Template:
         """See `Way`."""
         return letter_template(self.manner.rubric, ties=self.manner.ties)
-
-    def orders(self, case: Case) -> list[tuple[int, ...]]:
-        """See `Way`."""
-        return case.orders(both=self.manner.both, seed=self.manner.seed)
-
-    def placed(self, case: Case) -> bool:
-        """See `Way`."""
-        return True
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
@@ -257,24 +263,15 @@ def strength_of(probability: float, *, ties: bool) -> int:
 
 
 @dataclass(frozen=True)
-class VerdictWay:
+class VerdictWay(_Together):
     """A or B in a form with a rationale, and by how much."""
 
-    manner: Manner = Manner()
     logprobs = 0
     forms = True
 
     def template(self, case: Case) -> Template:
         """See `Way`."""
         return verdict_template(self.manner.rubric, ties=self.manner.ties)
-
-    def orders(self, case: Case) -> list[tuple[int, ...]]:
-        """See `Way`."""
-        return case.orders(both=self.manner.both, seed=self.manner.seed)
-
-    def placed(self, case: Case) -> bool:
-        """See `Way`."""
-        return True
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
@@ -296,24 +293,15 @@ class VerdictWay:
 
 
 @dataclass(frozen=True)
-class RankingWay:
+class RankingWay(_Together):
     """All answers in order, ties allowed."""
 
-    manner: Manner = Manner()
     logprobs = 0
     forms = True
 
     def template(self, case: Case) -> Template:
         """See `Way`."""
         return ranking_template(self.manner.rubric, len(case.completions))
-
-    def orders(self, case: Case) -> list[tuple[int, ...]]:
-        """See `Way`."""
-        return case.orders(both=self.manner.both, seed=self.manner.seed)
-
-    def placed(self, case: Case) -> bool:
-        """See `Way`."""
-        return True
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
