@@ -10,10 +10,12 @@ import numpy as np
 import overoptimisation_runs as runs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from overoptimisation_read import Floats, Study, Track, over_seeds
+from overoptimisation_read import LEAST_SEEDS, Floats, Study, Track, over_seeds
 
 GOLD, PROXY, STOP = "#b07d00", "#2f6db3", "#c0392b"
 GRID = 60
+SHOWN = (-0.9, 2.4)
+"""Gains that the picture shows; intervals over three seeds reach beyond."""
 
 
 def band(axes: Axes, kl: Floats, gains: Floats, colour: str, label: str, style: str = "-") -> None:
@@ -22,7 +24,7 @@ def band(axes: Axes, kl: Floats, gains: Floats, colour: str, label: str, style: 
     found = [over_seeds(column) for column in gains.T[everyone]]
     means = np.array([one.mean for one in found if one is not None])
     axes.plot(kl[everyone], means, color=colour, lw=2.2, ls=style, label=label, zorder=3)
-    if len(gains) > 1:
+    if len(gains) >= LEAST_SEEDS:
         low, high = (np.array([getattr(one, end) for one in found if one is not None]) for end in ("low", "high"))
         axes.fill_between(kl[everyone], low, high, color=colour, alpha=0.14, lw=0)
     for row in gains:
@@ -74,17 +76,17 @@ def draw(study: Study, watched: Sequence[dict[str, Any]], path: Path) -> None:
             own = [w for w in watched if (w["crowd"], w["data"], w["beta"]) == (crowd, data, beta)]
             ppo_panel(axes, tracks, own, runs.FAR)
             axes.set_title(f"PPO, {crowd} crowd, {runs.DATA[data]:,} pairs, β {beta:g}", fontsize=10)
+            axes.set_ylim(*SHOWN)
             axes.set_xlim(-0.02 * runs.FAR, runs.FAR)
             if column == 1:
-                axes.legend(frameon=False, fontsize=8, loc="lower left")
+                axes.legend(frameon=False, fontsize=8, loc="upper right")
         for axes in grid[row]:
             axes.axhline(0, color="#888", lw=0.7)
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
             if row == len(crowds) - 1:
                 axes.set_xlabel("KL to the SFT model, nats", fontsize=9)
-    seeds = len(study.worlds)
-    told = "one seed" if seeds == 1 else f"mean of {seeds} seeds, 95% interval shaded, each seed thin"
+    told = "mean of the seeds that ran, 95% interval shaded where they are three or more, each seed thin"
     figure.suptitle(f"Proxy and gold against KL: {told}", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

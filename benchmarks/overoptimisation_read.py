@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Floats = np.ndarray
 REPLAYS = 40
+LEAST_SEEDS = 3
+"""For an interval: that of two would be 18 of their standard deviations wide."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,10 @@ def read_study(out: Path, seeds: Sequence[int]) -> Study:
 
 
 def over_seeds(values: Sequence[float]) -> Interval | None:
-    """Mean with a t interval over seeds; a single seed has no interval, and none gives None."""
+    """Mean with a t interval over three seeds or more; fewer have none, and no seed gives None."""
     known = [float(value) for value in values if np.isfinite(value)]
-    if len(known) < 2:
-        return Interval(known[0], float("nan"), float("nan")) if known else None
+    if len(known) < LEAST_SEEDS:
+        return Interval(float(np.mean(known)), float("nan"), float("nan")) if known else None
     return t_interval(known)
 
 

@@ -31,13 +31,20 @@ EQUAL = (0.5, 1.0, 2.0, 4.0)
 """KLs, in nats, at which arms are held against each other. Fixed before any of them ran."""
 
 
-def written(found: Interval | None, digits: int = 2) -> str:
-    """A mean with its interval over seeds."""
+def written(found: Interval, digits: int = 2) -> str:
+    """A figure with its interval."""
+    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+def over(values: Sequence[float], digits: int = 2) -> str:
+    """A mean over seeds with its interval; each seed's own figure where they are too few for one."""
+    known = [float(value) for value in values if np.isfinite(value)]
+    found = over_seeds(known)
     if found is None:
         return "–"
-    if not np.isfinite(found.low):
-        return f"{found.mean:.{digits}f}"
-    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+    if np.isfinite(found.low):
+        return written(found, digits)
+    return ", ".join(f"{value:.{digits}f}" for value in known)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -63,7 +70,7 @@ def best_of_n_table(study: Study) -> list[str]:
             cells = []
             for at in range(1, len(ns)):
                 gains = [(pool[of][at] - pool[of][0]) / pool[f"{of}_spread"] for pool in pools.values()]
-                cells.append(written(over_seeds(gains)))
+                cells.append(over(gains))
             rows.append([f"{name_of(crowd, data, None)}: {of}", *cells])
     return table(heads, rows)
 
@@ -77,14 +84,14 @@ def ppo_table(study: Study) -> list[str]:
             gains = np.array([t.gain(of, EQUAL) / getattr(t, f"{of}_spread") for t in tracks])
             last = [(getattr(t, of)[-1] - getattr(t, of)[0]) / getattr(t, f"{of}_spread") for t in tracks]
             row = [name_of(crowd, data, beta), of, *(counted(column, len(tracks)) for column in gains.T)]
-            rows.append([*row, written(over_seeds(last)), written(over_seeds([t.kl[-1] for t in tracks]), 1)])
+            rows.append([*row, over(last), over([t.kl[-1] for t in tracks], 1)])
     return table(heads, rows)
 
 
 def counted(values: Sequence[float], all_of: int) -> str:
     """A mean over the seeds that got so far, and how many those are where it is not all."""
     known = [value for value in values if np.isfinite(value)]
-    text = written(over_seeds(known))
+    text = over(known)
     return text if len(known) in (0, all_of) else f"{text}, {len(known)} of {all_of}"
 
 
@@ -228,7 +235,7 @@ def prevention_table(study: Study) -> tuple[list[str], dict[str, Any]]:
         far = [study.ends[name][t.seed]["kl"] for t in tracks]
         cells = [counted(column, len(tracks)) for column in gains.T]
         rows.append([name, len(tracks), *cells, counted(more, len(tracks)) if both else "–"])
-        rows[-1] += [written(over_seeds(ends)), written(over_seeds(far), 1)]
+        rows[-1] += [over(ends), over(far, 1)]
         figures[name] = {"seeds": [t.seed for t in tracks], "gain": gains.tolist(), "end": ends, "end_kl": far}
         figures[name]["less_nothing"] = more
     return table(heads, rows), figures
@@ -248,7 +255,8 @@ def report(out: Path, seeds: Sequence[int], picture: Path | None) -> str:
         row["unwatched_lost"] = stopped(track, None, track.steps[-1])["lost"]
     fits, curves = fits_table(study)
     helped, figures = prevention_table(study)
-    lines = [f"Seeds {', '.join(map(str, study.worlds))}; means with 95% t intervals over seeds.", ""]
+    seen = ", ".join(str(seed) for seed in study.worlds)
+    lines = [f"Seeds {seen}: mean with 95% t interval over seeds; where fewer than three ran, the figure of each.", ""]
     lines += [*best_of_n_table(study), *ppo_table(study), *watch_summary(watched), *watch_table(watched), *fits]
     text = "\n".join([*lines, *helped])
     tracks = {

@@ -67,7 +67,8 @@ def test_seeds_make_an_interval_and_one_alone_none() -> None:
     assert found is not None
     assert (found.mean, found.high - 2.0) == (2.0, pytest.approx(4.3027 / np.sqrt(3), abs=1e-4))
     assert over_seeds([float("nan")]) is None
-    assert counted([1.0, 1.0, float("nan")], 3) == "1.00 (1.00 to 1.00), 2 of 3"
+    assert counted([1.0, 2.0, 3.0], 3) == "2.00 (-0.48 to 4.48)"
+    assert counted([1.0, 2.0, float("nan")], 3) == "1.00, 2.00, 2 of 3"
     assert counted([1.0], 1) == "1.00"
     assert counted([float("nan")] * 3, 3) == "–"
 

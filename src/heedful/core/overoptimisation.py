@@ -252,7 +252,7 @@ def _peak(
         )
     distance = math.sqrt(place[1])
     height = alpha**2 / (4 * beta) if form == "best_of_n" else beta * distance
-    return Peak(Interval(place[1], place[0], place[2]), float(height), place[1] > largest), ""
+    return Peak(Interval(place[1], place[0], place[2]), float(height), bool(place[1] > largest)), ""
 
 
 def _peak_kl(form: Form, ratio: float) -> float:
