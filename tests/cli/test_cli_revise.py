@@ -114,6 +114,23 @@ def test_a_budget_ends_cleanly_and_the_same_command_pays_only_for_the_rest(tmp_p
         assert len(server.judged()) == 8
 
 
+def test_a_run_that_came_to_nothing_takes_other_settings_and_a_finished_one_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, data = tmp_path / "run", answers(tmp_path)
+    with scripted(bettering) as server:
+        rest = ["--data", data, "--out", str(out), "--rounds", "1"]
+        assert run("revise", f"judge-2@{server.url}", *rest) == 2
+        assert "judge-1" in capsys.readouterr().err, "the server's models are named"
+        assert run("revise", f"judge-1@{server.url}", *rest, "--budget.requests", "5") == 2
+        assert run("revise", f"judge-1@{server.url}", *rest[:-1], "2") == 0, (
+            "the first round's replies serve the second run"
+        )
+        assert max(server.paid.values()) == 1
+        assert run("revise", f"judge-1@{server.url}", *rest) == 2
+        assert "rounds (2 before, 1 now)" in capsys.readouterr().err
+
+
 def test_chains_that_broke_are_asked_again_where_that_is_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,7 +149,7 @@ def test_chains_that_broke_are_asked_again_where_that_is_wanted(
         assert [chain["broken"] and chain["broken"]["reason"] for chain in chains] == [None, None, "bad request", None]
         ill = False
         assert run(*words) == 0
-        assert "--again asks them anew" in capsys.readouterr().err
+        assert "--again asks anew where no reply came" in capsys.readouterr().err
         assert run(*words, "--again") == 0
         assert max(server.paid.values()) == 1
     assert len(load_demonstrations(DataSpec(str(out / "demonstrations.jsonl"))).records) == 4
