@@ -54,9 +54,9 @@ SAMPLES = 16
 BOUND = 0.05
 """By how much refusals of harmless lookalikes may rise, as a share; set on seed 100, before the reported seeds ran."""
 
-PRICES = {"person": 0.10, "judge": 0.01}
+PRICES = {"person": 0.10, "judge": 0.02}
 """Money for one comparison: a person's, and a judge's in both orders."""
-LABELS = 300
+LABELS = 1000
 """Of a person, in the RL stage."""
 STEPS = 14
 """Of PPO, as in the fast quickstart."""

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +113,23 @@ def test_a_budget_ends_cleanly_and_the_same_command_pays_only_for_the_rest(tmp_p
         assert len(server.judged()) == 8
 
 
+def test_a_run_that_came_to_nothing_takes_other_settings_and_a_finished_one_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, data = tmp_path / "run", answers(tmp_path)
+    with scripted(bettering) as server:
+        rest = ["--data", data, "--out", str(out), "--rounds", "1"]
+        assert run("revise", f"judge-2@{server.url}", *rest) == 2
+        assert "judge-1" in capsys.readouterr().err, "the server's models are named"
+        assert run("revise", f"judge-1@{server.url}", *rest, "--budget.requests", "5") == 2
+        assert run("revise", f"judge-1@{server.url}", *rest[:-1], "2") == 0, (
+            "the first round's replies serve the second run"
+        )
+        assert max(server.paid.values()) == 1
+        assert run("revise", f"judge-1@{server.url}", *rest) == 2
+        assert "rounds (2 before, 1 now)" in capsys.readouterr().err
+
+
 def test_chains_that_broke_are_asked_again_where_that_is_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,7 +148,7 @@ def test_chains_that_broke_are_asked_again_where_that_is_wanted(
         assert [chain["broken"] and chain["broken"]["reason"] for chain in chains] == [None, None, "bad request", None]
         ill = False
         assert run(*words) == 0
-        assert "--again asks them anew" in capsys.readouterr().err
+        assert "--again asks anew where no reply came" in capsys.readouterr().err
         assert run(*words, "--again") == 0
         assert max(server.paid.values()) == 1
     assert len(load_demonstrations(DataSpec(str(out / "demonstrations.jsonl"))).records) == 4
@@ -166,31 +182,27 @@ def test_no_key_is_told_before_the_first_request(tmp_path: Path, capsys: pytest.
 
 
 def test_a_run_that_is_killed_goes_on_and_no_reply_is_paid_for_twice(tmp_path: Path) -> None:
-    """The server counts what it was paid for; only what was under way at the kill may come twice."""
-    counts, port_file = tmp_path / "counts", tmp_path / "port"
-    here = Path(__file__).parent.parent
-    server = subprocess.Popen([sys.executable, str(here / "scripted_server.py"), str(port_file), str(counts), "0.05"])
-    try:
-        while not port_file.exists():
-            time.sleep(0.02)
-        url = f"http://127.0.0.1:{port_file.read_text()}/v1"
-        words = [sys.executable, "-m", "heedful.cli.main", "revise", f"judge-1@{url}", "--data", answers(tmp_path, 30)]
-        words += ["--out", str(tmp_path / "run"), "--rounds", "1", "--concurrency", "2"]
-        child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-        while not counts.exists() or len(counts.read_text().splitlines()) < 15:
-            assert child.poll() is None
-            time.sleep(0.01)
+    """The server outlives the client and counts what it was paid for; only what was under way may come twice."""
+
+    def slowly(given: dict[str, Any], before: int) -> Say:
+        time.sleep(0.02)
+        return bettering(given, before)
+
+    with scripted(slowly) as server:
+        words = ["revise", f"judge-1@{server.url}", "--data", answers(tmp_path, 30), "--out", str(tmp_path / "run")]
+        words += ["--rounds", "1", "--concurrency", "2"]
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1")
+        command = [sys.executable, "-m", "heedful.cli.main", *words]
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(server.judged()) < 40 and child.poll() is None:
+            time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
-        child.wait()
+        assert child.wait() == -signal.SIGKILL
         assert not (tmp_path / "run" / "manifest.json").exists()
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        paid = Counter(counts.read_text().splitlines())
-        assert len(paid) == 61, "a look at the server, 30 critiques, 30 revisions"
-        assert sum(paid.values()) - len(paid) <= 2, "no more than the two requests that were under way"
-        assert len(load_demonstrations(DataSpec(str(tmp_path / "run" / "demonstrations.jsonl"))).records) == 30
-    finally:
-        server.kill()
-        server.wait()
+        assert run(*words) == 0
+        assert len(server.paid) == 61, "a look at the server, 30 critiques, 30 revisions"
+        assert sum(server.paid.values()) - len(server.paid) <= 2, "no more than the two requests that were under way"
+    assert len(load_demonstrations(DataSpec(str(tmp_path / "run" / "demonstrations.jsonl"))).records) == 30
 
 
 def pairs(folder: Path) -> str:

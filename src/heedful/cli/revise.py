@@ -39,7 +39,8 @@ class RunOptions:
     """What does not make it another run."""
 
     again: bool = False
-    """Take a finished run up again, for the chains that are broken; what was answered is not asked again."""
+    """Take a finished run up again, for chains that broke because no reply came. A reply that was refused or cut short
+    is a reply, and stays."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,12 @@ def revised(config: ReviseConfig) -> dict[str, Any]:
     display, read = Display(), config.records
     constitution = load_constitution(config.constitution)
     how = _how(config, constitution)
+    spec = DataSpec(config.data, read.format, read.split, read.on_bad_row, read.limit)
+    loaded = load_prompts(spec) if config.samples else load_demonstrations(spec)
+    display.say(loaded.summary())
     with held(config.out, _identity(config, constitution), display, again=config.run.again) as done:
         if done is not None:
             return done
-        spec = DataSpec(config.data, read.format, read.split, read.on_bad_row, read.limit)
-        loaded = load_prompts(spec) if config.samples else load_demonstrations(spec)
-        display.say(loaded.summary())
         with opened_asker(config.model, config, config.out / LEDGER, display) as asker:
             items = items_of(loaded.records, asker, how.revision, config.samples, display)
             work = Work(items, loaded.describe(), constitution)

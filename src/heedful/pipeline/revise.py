@@ -42,8 +42,9 @@ from heedful.feedback.ai.revising import (
 )
 from heedful.feedback.ai.spending import Spent
 from heedful.files import MANIFEST, atomic_write, read_manifest
-from heedful.pipeline.run_folder import claim, finish, lineage, locked
+from heedful.pipeline.run_folder import CONFIG, claim, finish, holds, lineage, locked
 from heedful.training.progress import Display
+from heedful.training.settings import to_yaml
 
 NAME = "revise"
 DEMONSTRATIONS, PAIRS, CHAINS, CONSTITUTION = "demonstrations.jsonl", "pairs.jsonl", "chains.jsonl", "constitution.yaml"
@@ -71,17 +72,22 @@ def held(out: Path, config: Any, display: Display, *, again: bool) -> Iterator[d
         again: take a finished run up again, for the chains that are broken.
 
     Raises:
-        HeedfulError: the folder holds another run or other settings, or another process writes to it.
+        HeedfulError: the folder holds another kind of run, a finished one with other settings, or another process
+            writes to it.
     """
     with locked(out):
         done = read_manifest(out)
-        claim(out, NAME, config)
+        if done is None and holds(out, NAME):  # replies are kept by their questions: other settings lose none of them
+            with atomic_write(out / CONFIG) as file:
+                file.write(f"# heedful {NAME}\n{to_yaml(config)}")
+        else:
+            claim(out, NAME, config)
         if done is not None and again and done["figures"]["broken"]:
             (out / MANIFEST).unlink()
             done = None
         elif done is not None:
             broken = sum(done["figures"]["broken"].values())
-            hint = f" {broken} of its chains are broken: --again asks them anew." if broken else ""
+            hint = f" {broken} of its chains are broken: --again asks anew where no reply came." if broken else ""
             display.say(f"{NAME}: {out} is finished already; delete it, or choose another --out, to run again.{hint}")
         yield done
 
@@ -142,14 +148,15 @@ def run_revise(out: Path, config: Any, work: Work, how: Revising, asker: Asker, 
     """
     started = time.monotonic()
     spent, chains, items = work.items.spent, list[Chain](), work.items.answered
-    with display.task("revise", len(items)) as bar:
+    before, total = spent.replies, 2 * how.rounds * len(items)
+    with display.task("revise", total) as bar:
+        spent.heard = lambda: bar.update(spent.replies - before, {"cost": spent.cost} if spent.cost else {})
         try:
             for chain in revise(items, asker, how, spent, at_once=AT_ONCE):
                 chains.append(chain)
-                bar.update(len(chains), {"cost": spent.cost} if spent.cost else {})
-        except BudgetSpentError as error:
+        except BudgetSpentError:
             display.say(f"{len(chains)} of {len(items)} chains were done when the budget ended.")
-            raise error
+            raise
     found = figures(chains) | {"unanswered": dict(work.items.unanswered)}
     if not found["whole"]:
         why = ", ".join(f"{reason} ({count})" for reason, count in found["broken"].items())

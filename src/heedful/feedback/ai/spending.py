@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ class Spent:
     cost: float = 0.0
     paid: float = 0.0
     models: Counter[str] = field(default_factory=Counter)
+    heard: Callable[[], None] = lambda: None
+    """Called after every reply that was counted: for a progress bar."""
 
     def add(self, outcome: Reply | Failure) -> None:
         """Count one outcome; a failure has no figures."""
@@ -32,6 +35,7 @@ class Spent:
         self.cost += outcome.cost
         self.paid += 0.0 if outcome.cached else outcome.cost
         self.models[outcome.model] += 1
+        self.heard()
 
     def describe(self) -> dict[str, Any]:
         """For a manifest."""
