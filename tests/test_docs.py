@@ -22,6 +22,7 @@ from heedful.cli.compare import CompareConfig
 from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
 from heedful.cli.inspect import InspectConfig
+from heedful.cli.judge import JudgeConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
 from heedful.cli.revise import ReviseConfig
@@ -53,6 +54,7 @@ CONFIGS: dict[str, type] = {
     "grpo": GRPOConfig,
     "import": ImportConfig,
     "inspect": InspectConfig,
+    "judge": JudgeConfig,
     "online-dpo": OnlineDPOConfig,
     "ppo": PPOConfig,
     "probe": ProbeConfig,

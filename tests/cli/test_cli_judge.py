@@ -151,6 +151,31 @@ def test_people_correct_the_labels_and_tell_their_worth(tmp_path: Path, capsys: 
     assert records[0].consensus.endswith("corrected, with people")
 
 
+def test_win_rates_of_named_models_are_peoples_with_the_judges_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Model x is good on two prompts of three; people judged every other pair, each twice, and say so themselves."""
+    data, people = tmp_path / "battles.jsonl", tmp_path / "people.jsonl"
+    rows = []
+    for i in range(90):
+        good = i % 3 < 2
+        a, b = (f"good {i}", f"bad {i}") if good else (f"bad {i}", f"good {i}")
+        rows.append({"prompt": f"question {i}", "a": a, "b": b, "model_a": "x", "model_b": "y", "probability": 0.5})
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept = [{k: v for k, v in row.items() if not k.startswith("model")} for row in rows[::2]]
+    for row in kept:
+        row |= {"probability": float(row["a"].startswith("good")), "votes": 2}
+    people.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    with scripted(fair) as server:
+        assert judged(server, tmp_path, data, "--people", people, "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["judges"][0]["win_rates"]
+    assert (row["a"], row["b"], row["with_people"], row["alone"]) == ("x", "y", 45, 45)
+    assert row["people"]["mean"] == pytest.approx(2 / 3)
+    assert row["mean"]["mean"] == pytest.approx(2 / 3, abs=0.01)
+    assert row["labels"] > 1.7  # a judge without error halves the variance: as many pairs again
+    assert row["mean"]["high"] - row["mean"]["low"] < row["people"]["high"] - row["people"]["low"]
+
+
 def test_a_panel_weighs_its_judges_by_how_reliable_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def script(given: dict[str, Any], before: int) -> Say:
         if given["model"] == "coin":
@@ -207,6 +232,7 @@ def test_troubles_are_counted_and_left_out(tmp_path: Path, capsys: pytest.Captur
     (row, _) = [row for row in rows_of(tmp_path) if row["trouble"] == "refused"]
     assert [reply["text"] for reply in row["replies"]] == ["I would rather not."] * 2
     assert row["payload"] is None
+    assert {row["detail"] for row in rows_of(tmp_path) if row["trouble"] == "bad request"} == {"400: too long"}
 
 
 # What is refused before the first request that matters.

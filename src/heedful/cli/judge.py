@@ -193,7 +193,8 @@ def judge(arguments: list[str]) -> int:
         from heedful.cli.judge_terminal import show
 
         show(found)
-    return 0 if found["finished"] else 1
+    judged = any(one["card"] is not None for one in found["judges"])
+    return 0 if found["finished"] and judged else 1
 
 
 def judged_by(config: JudgeConfig, display: Display) -> dict[str, Any]:
@@ -250,7 +251,7 @@ def _concluded(
     ledger: Any,
     recorded: int | None,
 ) -> dict[str, Any]:
-    from heedful.pipeline.judging import Labels, cards_of, labels, panel_consensus, write_out
+    from heedful.pipeline.judging import Labels, cards_of, labels, panel_consensus, win_rates, write_out
 
     assert config.out is not None
     cards = cards_of(panel, judged, people, gold, seed=config.asking.seed)
@@ -277,6 +278,7 @@ def _concluded(
                 "judged": len(judged.opinions.get(one.name, {})),
                 "troubles": judged.troubles(one.name) if one.name in judged.opinions else {},
                 "card": cards[one.name][1] if one.name in cards else None,
+                "win_rates": win_rates(cards[one.name][0], judged, cards[one.name][1]) if one.name in cards else [],
                 "reliability": _reliability(crowd, one.name) if crowd is not None else None,
             }
             for one in panel

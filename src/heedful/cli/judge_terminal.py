@@ -32,6 +32,13 @@ def show(found: Mapping[str, Any]) -> None:
         console.print(table)
         for sentence in judge["card"].advice if judge["card"] is not None else ():
             say(f"  {sentence}")
+        for row in judge["win_rates"]:
+            say(
+                f"  {row['a']} wins over {row['b']}: {shown(row['mean'])}; by people alone {shown(row['people'])}."
+                f" Here one person's label does as much as {row['labels']:.1f} would without the judge."
+            )
+        if judge["card"] is None:
+            say("  It came to no judgment at all: judgments.jsonl says why, and has every reply.", "bold red")
     spent = found["spent"]
     cost = f", {spent['cost']:.4f} of money" if spent["cost"] else ""
     say(f"\nSpent with this ledger: {spent['requests']:,} requests, {spent['tokens']:,} tokens{cost}.")

@@ -131,7 +131,7 @@ class Correction:
 def fit_correction(data: Overlap, *, spreads: Sequence[float] = SPREADS) -> Correction:
     """The correction with the highest posterior density, its prior's spread chosen by Laplace's evidence.
 
-    A pair counts once, however many voted: its mean vote is what is learnt, weighted by n / (n + 1), since a second
+    A pair counts once, however many voted: its mean vote is what is learnt, weighted by 2 n / (n + 1), since a second
     vote tells less than a first. Votes are treated as binomial, ties as halves (quasi-likelihood).
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 
 from heedful.core.crowd import judgments, length_difference
 from heedful.core.judge_correction import Correction, cross_fitted
-from heedful.core.label_worth import pooled
+from heedful.core.label_worth import pooled, prediction_powered
 from heedful.core.rater_aware import RaterAware, rater_aware
 from heedful.data.records import Preference, Ranking, prompt_key
 from heedful.data.write import write_records
@@ -234,8 +234,8 @@ def labels(
     """Preferences where every case is a pair, else rankings.
 
     Of one judge: its own probability, or the corrected one where people judged enough pairs; and where people judged
-    the very pair, both together, the judge as many votes as it is worth. Of a judge by a constitution: its own, clamped
-    after thoughts. Of a panel: the crowd's probability.
+    the very pair, both together, the judge as many votes as it is surely worth (its interval's lower bound). Of a
+    judge by a constitution: its own, clamped after thoughts. Of a panel: the crowd's probability.
     """
     if any(len(case.completions) > 2 for case in judged.cases):
         return _rankings(panel, judged)
@@ -253,7 +253,9 @@ def labels(
         probability = _corrected(found, card.names, card.correction)
         tag += ", corrected"
         how += f", corrected on {card.with_people} pairs that people judged"
-    worth = card.worth.labels.mean if card.worth is not None and card.correction is not None else 0.0
+    worth = 0.0
+    if card.worth is not None and card.worth.labels.low > 0:
+        worth = card.worth.labels.low  # what it is surely worth
     if worth > 0:
         votes = [pair.people.count for pair in found.pairs]
         means = [pair.people.mean for pair in found.pairs]
@@ -336,6 +338,41 @@ def _rankings(panel: Sequence[Panelist], judged: Judged) -> Labels:
     return Labels(records, how, len(judged.cases) - len(records))
 
 
+def win_rates(found: Scored, judged: Judged, card: JudgeCard) -> list[dict[str, Any]]:
+    """Of every two policies whose answers met: how often one wins, by people with the judge's help and by people alone.
+
+    Prediction-powered (`core.label_worth.prediction_powered`): the pairs that people judged take the judge's errors out
+    of those that it judged alone. Only where both kinds come from two prompts or more.
+    """
+    if card.correction is None:
+        return []
+    value = _corrected(found, card.names, card.correction)
+    rows: dict[tuple[str, str], list[tuple[ScoredPair, float, bool]]] = {}
+    for (number, i, j), pair, own in zip(found.places, found.pairs, value, strict=True):
+        names = judged.cases[number].policies
+        if len(names) <= max(i, j) or not names[i] or not names[j] or names[i] == names[j]:
+            continue
+        turned = names[i] > names[j]
+        key = (names[j], names[i]) if turned else (names[i], names[j])
+        rows.setdefault(key, []).append((pair, 1 - own if turned else own, turned))
+    made = []
+    for (a, b), mine in sorted(rows.items()):
+        voted = [row for row in mine if row[0].people.count > 0]
+        alone = [row for row in mine if row[0].people.count == 0]
+        if min(len({row[0].prompt for row in side}) for side in (voted, alone)) < 2:
+            continue
+        label = [1 - pair.people.mean if turned else pair.people.mean for pair, _, turned in voted]
+        powered = prediction_powered(
+            label,
+            [own for _, own, _ in voted],
+            [pair.prompt for pair, _, _ in voted],
+            [own for _, own, _ in alone],
+            [pair.prompt for pair, _, _ in alone],
+        )
+        made.append({"a": a, "b": b, "with_people": len(voted), "alone": len(alone), **vars(powered)})
+    return made
+
+
 def look_rows(one: Panelist, number: int, case: Case, opinion: Opinion) -> Iterator[dict[str, Any]]:
     """A judge's looks at a case as JSON: the judgment with the model, template, temperature, cost and raw replies."""
     for look in opinion.looks:
@@ -353,6 +390,7 @@ def look_rows(one: Panelist, number: int, case: Case, opinion: Opinion) -> Itera
             "logit": look.logit,
             "rationale": look.rationale,
             "trouble": look.trouble,
+            "detail": look.detail,
             "repairs": look.repairs,
             "cost": look.cost,
             "replies": [

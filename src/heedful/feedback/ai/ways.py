@@ -77,6 +77,7 @@ class Look:
         rationale: the judge's words.
         trouble: why there is no payload: "refused", "cut short", "unreadable", "no log-probabilities", or the reason of
             a failure.
+        detail: the trouble in a sentence.
         replies: all that the judge said, the repaired included, in order.
         repairs: how many replies had to be asked for again.
     """
@@ -86,6 +87,7 @@ class Look:
     logit: float | None = None
     rationale: str = ""
     trouble: str = ""
+    detail: str = ""
     replies: tuple[Reply, ...] = ()
     repairs: int = 0
 
@@ -181,27 +183,41 @@ class _Said:
 def _look(way: Way, case: Case, order: tuple[int, ...], steps: Callable[[_Talk], Dialogue[_Said]]) -> Dialogue[Look]:
     """A look from its steps: what cannot be read, and what got no reply, is a look with its trouble."""
     talk = _Talk(way.manner, way.template(case))
-    trouble, said = "", None
+    trouble, detail, said = "", "", None
     try:
         said = yield from steps(talk)
     except UnreadableError as error:
-        trouble = error.trouble
+        trouble, detail = error.trouble, str(error)
     except FailedError as error:
-        trouble = error.failure.reason
-    look = Look(order, None, trouble=trouble, replies=tuple(talk.replies), repairs=talk.repairs)
+        trouble, detail = error.failure.reason, error.failure.detail
+    look = Look(order, None, trouble=trouble, detail=detail, replies=tuple(talk.replies), repairs=talk.repairs)
     if said is None:
         return look
     return replace(look, payload=said.payload, logit=said.logit, rationale=said.rationale)
 
 
 @dataclass(frozen=True)
-class LogprobWay:
+class _Together:
+    """A way whose looks show all answers at once, in one order."""
+
+    manner: Manner = Manner()
+
+    def orders(self, case: Case) -> list[tuple[int, ...]]:
+        """See `Way`."""
+        return case.orders(both=self.manner.both, seed=self.manner.seed)
+
+    def placed(self, case: Case) -> bool:
+        """See `Way`."""
+        return True
+
+
+@dataclass(frozen=True)
+class LogprobWay(_Together):
     """A or B by the log-probability of the letter: a soft label.
 
     The logit is that of P(A) + P(C)/2 over P(B) + P(C)/2, C the tie (Lee et al. 2023, section 2.2, with a tie added).
     """
 
-    manner: Manner = Manner()
     forms = False
 
     @property
@@ -212,14 +228,6 @@ class LogprobWay:
     def template(self, case: Case) -> Template:
         """See `Way`."""
         return letter_template(self.manner.rubric, ties=self.manner.ties)
-
-    def orders(self, case: Case) -> list[tuple[int, ...]]:
-        """See `Way`."""
-        return case.orders(both=self.manner.both, seed=self.manner.seed)
-
-    def placed(self, case: Case) -> bool:
-        """See `Way`."""
-        return True
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
@@ -255,24 +263,15 @@ def strength_of(probability: float, *, ties: bool) -> int:
 
 
 @dataclass(frozen=True)
-class VerdictWay:
+class VerdictWay(_Together):
     """A or B in a form with a rationale, and by how much."""
 
-    manner: Manner = Manner()
     logprobs = 0
     forms = True
 
     def template(self, case: Case) -> Template:
         """See `Way`."""
         return verdict_template(self.manner.rubric, ties=self.manner.ties)
-
-    def orders(self, case: Case) -> list[tuple[int, ...]]:
-        """See `Way`."""
-        return case.orders(both=self.manner.both, seed=self.manner.seed)
-
-    def placed(self, case: Case) -> bool:
-        """See `Way`."""
-        return True
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
@@ -294,24 +293,15 @@ class VerdictWay:
 
 
 @dataclass(frozen=True)
-class RankingWay:
+class RankingWay(_Together):
     """All answers in order, ties allowed."""
 
-    manner: Manner = Manner()
     logprobs = 0
     forms = True
 
     def template(self, case: Case) -> Template:
         """See `Way`."""
         return ranking_template(self.manner.rubric, len(case.completions))
-
-    def orders(self, case: Case) -> list[tuple[int, ...]]:
-        """See `Way`."""
-        return case.orders(both=self.manner.both, seed=self.manner.seed)
-
-    def placed(self, case: Case) -> bool:
-        """See `Way`."""
-        return True
 
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
