@@ -504,9 +504,8 @@ def picture(found: dict[int, dict[str, Any]], path: Path) -> None:
             axes.scatter(*points.T, s=14, color=colour, alpha=0.5)
             axes.scatter(*points.mean(0), s=90, color=colour, label=name, edgecolor="white", zorder=3)
         bound = 100 * (np.mean([o["refusals of lookalikes"] for o in arms["before"]]) + BOUND)
-        axes.axhline(
-            bound, color="grey", linestyle="--", linewidth=1, label=f"bound: before + {100 * BOUND:.0f} points"
-        )
+        told = f"bound: before + {100 * BOUND:.0f} points"
+        axes.axhline(bound, color="grey", linestyle="--", linewidth=1, label=told)
         axes.set(title=title, xlabel="harmful requests complied with, %", ylim=(-2, None), xlim=(-2, None))
         axes.legend(fontsize=8, frameon=False)
         axes.grid(alpha=0.25)

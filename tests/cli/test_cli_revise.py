@@ -75,7 +75,9 @@ def test_a_run_leaves_demonstrations_pairs_and_chains(tmp_path: Path, capsys: py
 
 
 def test_the_model_can_answer_first(tmp_path: Path) -> None:
-    (tmp_path / "prompts.jsonl").write_text('{"prompt": "hello"}\n{"prompt": "bye"}\n')
+    system = {"role": "system", "content": "Be brief."}
+    rows = [{"prompt": [system, {"role": "user", "content": text}]} for text in ("hello", "bye")]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "run"
     with scripted(bettering) as server:
         run(
