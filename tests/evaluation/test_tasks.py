@@ -80,6 +80,7 @@ def test_without_the_package_it_says_what_to_install(
     assert "are for --lm-eval" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # the package is no part of the developers' environment
 def test_a_task_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("lm_eval")
     rows = [{"question": "what is the sky", "answer": "blue" if i % 2 else "red"} for i in range(8)]
