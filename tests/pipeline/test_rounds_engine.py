@@ -274,7 +274,7 @@ def test_a_warm_reward_model_goes_on_from_the_last(programme: Path) -> None:
     write_recipe(programme, learn={"warm": True})
     assert go(programme)["made"][0] == "2/reward"
     manifest = read_manifest(programme / "rounds/2/reward") or {}
-    assert manifest["parents"]["start"]["name"].endswith("rounds/1/reward")
+    assert manifest["parents"]["model"]["name"].endswith("rounds/1/reward")
     assert manifest["record"]["inputs"]["last"]["from"] == "rounds/1/reward"
 
 

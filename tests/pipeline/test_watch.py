@@ -113,16 +113,16 @@ def test_by_default_alarms_are_told_and_nothing_is_done(made: Path, tmp_path: Pa
     assert sha256_file(tmp_path / "off" / "model.safetensors") == sha256_file(tmp_path / "run" / "model.safetensors")
 
 
-@pytest.mark.parametrize(("respond", "at"), [("raise", 4), ("freeze", 6)])
+@pytest.mark.parametrize(("respond", "at", "after"), [("raise", 4, [1, 4]), ("freeze", 6, [1, 4, 7])])
 def test_a_response_before_and_after_a_kill_ends_with_the_same_bits(
-    respond: str, at: int, made: Path, tmp_path: Path
+    respond: str, at: int, after: list[int], made: Path, tmp_path: Path
 ) -> None:
-    """Responses come after steps 1, 4 and 7; checkpoints after steps 2, 4 and 6."""
+    """Responses come after these steps, while the figure is beyond the limit for acting; checkpoints after 2, 4, 6."""
     watch = {"thresholds": str(made / "limits.yaml"), "respond": respond, "freeze_steps": 2}
     stage = "ppo" if respond == "freeze" else "rloo"
     go(stage, settings(stage, made, tmp_path / "whole", watch))
     events = rows(tmp_path / "whole" / "events.jsonl")
-    assert [event["step"] for event in events] == [1, 4, 7]
+    assert [event["step"] for event in events] == after
     same_after_a_kill(stage, at, tmp_path / "whole", settings(stage, made, tmp_path / "cut", watch))
     metrics = rows(tmp_path / "whole" / "metrics.jsonl")
     first = events[0]["step"]
@@ -281,13 +281,13 @@ def test_a_new_best_answers_anew_for_the_checks_to_come_and_only_once(tmp_path: 
     again = gold_checks(tmp_path, answered)
     assert again.after(2, 3.0) == ruling
     assert len(answered) == 2  # after a kill neither is asked for again
-    assert [asdict(reply) for reply in again._replies(2)] == kept["opponent"]
+    assert [asdict(reply) for reply in again._opponents(2)] == kept["opponent"]
 
 
 class Forecasts(Checks):
     """Fresh checks whose gold falls beyond a KL of 5, one after each step, at a KL of as much as its number."""
 
-    def after(self, step: int, kl: float | None) -> Ruling | None:
+    def after(self, step: int, kl: float | None, *, last: bool = False) -> Ruling | None:
         d = (step / 5) ** 0.5
         gain = 1.4 * (2 * d - d * d)
         gold = Interval(gain, gain - 0.1, gain + 0.1)

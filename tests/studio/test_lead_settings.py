@@ -28,7 +28,8 @@ def of() -> World:
 def rules_as_sent(rules: Rules | None = None, **over: str) -> dict[str, str]:
     shown = RulesForm.start(rules or Rules())
     plain = {name: str(value) for name, value in shown.items() if not isinstance(value, bool)}
-    return plain | {"name": "Everyday answers"} | over
+    ticked = {name: "on" for name, value in shown.items() if value is True}
+    return plain | ticked | {"name": "Everyday answers"} | over
 
 
 def test_every_rule_has_a_field_and_keeps_its_value(of: World) -> None:

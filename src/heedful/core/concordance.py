@@ -85,8 +85,8 @@ def concordance(
     if not found:
         raise ValueError("no item was ranked by two raters who tell its answers apart")
     ws, rhos, kept = zip(*found, strict=True)
-    w, rho = (_bounded(cluster_bootstrap(one, kept, samples=samples, seed=seed)) for one in (ws, rhos))
-    return Concordance(w, rho, len(found))
+    mean_w, mean_rho = (_bounded(cluster_bootstrap(one, kept, samples=samples, seed=seed)) for one in (ws, rhos))
+    return Concordance(mean_w, mean_rho, len(found))
 
 
 def _bounded(found: Interval) -> Interval:
