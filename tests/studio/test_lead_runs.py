@@ -95,6 +95,15 @@ def test_one_run_shows_curves_checks_alarms_events_and_samples(of: World, root: 
     assert "22% <span" in text
 
 
+def test_a_run_that_learns_from_a_file_is_not_said_to_be_watched(of: World, root: Path) -> None:
+    for name, stage in (("imitating", "sft"), ("climbing", "ppo")):
+        folder = begun(root / name, f"people:{of.slug}")
+        settings = (folder / "heedful.yaml").read_text(encoding="utf-8")
+        (folder / "heedful.yaml").write_text(settings.replace("# heedful ppo", f"# heedful {stage}"), encoding="utf-8")
+    assert 'id="alarms"' in read(of, "run", "climbing")
+    assert 'id="alarms"' not in read(of, "run", "imitating")
+
+
 def test_only_those_see_a_run_whom_it_concerns(of: World, root: Path) -> None:
     watched(root / "mine", of.slug)
     other = programme()

@@ -25,7 +25,9 @@ from heedful.training.folders import ALARMS, ASKING, EVENTS, METRICS, PROMPTS, S
 
 T = TypeVar("T")
 SETTINGS = "heedful.yaml"
-STAGES = ("sft", "reward", "dpo", "ppo", "rloo", "grpo", "reinforce", "raft", "online-dpo")
+UNWATCHED = ("sft", "reward", "dpo")
+"""Stages that learn from a file: no reward is climbed, so nothing is watched."""
+STAGES = (*UNWATCHED, "ppo", "rloo", "grpo", "reinforce", "raft", "online-dpo")
 DEPTH = 5
 """Folders below the one that is searched."""
 MOST_FOLDERS = 5_000
@@ -135,6 +137,11 @@ class Run:
     def stage(self) -> str:
         """What kind of run it is; empty where it is none."""
         return stage_of(self.folder)
+
+    @property
+    def watched(self) -> bool:
+        """Whether it is of a kind that is watched for reward hacking."""
+        return self.stage not in UNWATCHED
 
     @property
     def steps(self) -> int | None:
