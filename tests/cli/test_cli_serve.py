@@ -113,7 +113,7 @@ def test_the_real_client_speaks_to_the_real_server(folder: Path) -> None:
     finally:
         server.send_signal(signal.SIGINT)
         told, _ = server.communicate(timeout=60)
-    assert json.loads(told.splitlines()[0]) == {
+    assert json.JSONDecoder().raw_decode(told)[0] == {
         "address": f"http://127.0.0.1:{port}/v1",
         "model": str(folder),
         "engine": "transformers",

@@ -14,6 +14,7 @@ from architectures import tiny_architectures, tiny_tokenizer
 from heedful.core.sequential import SequentialTest
 from heedful.core.statistics import Interval
 from heedful.data.records import Message
+from heedful.errors import HeedfulError
 from heedful.models.policy import new_policy
 from heedful.models.rewards import judged
 from heedful.models.scalar import new_reward_model
@@ -60,6 +61,8 @@ def test_ties_and_a_judge_that_leaves_pairs_out() -> None:
     assert tied.rate.mean == 0.5
     with pytest.raises(ValueError, match="decided 1 of 50"):
         contest(lambda p, a, b: [[Vote(1.0)]], PROMPTS, same, same, SequentialTest(), block=50, seed=0)
+    with pytest.raises(HeedfulError, match="all of them were parked or withdrawn"):
+        contest(lambda p, a, b: [[] for _ in p], PROMPTS, same, same, SequentialTest(), block=50, seed=0)
 
 
 def one(verdict: Any, proxy: float) -> Contest:

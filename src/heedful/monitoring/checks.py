@@ -15,6 +15,7 @@ import numpy as np
 from heedful.core.sequential import SequentialTest, Verdict
 from heedful.core.statistics import Interval, t_interval
 from heedful.data.records import Conversation
+from heedful.errors import HeedfulError
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def contest(
         block: pairs asked at once.
 
     Raises:
-        ValueError: fewer than two prompts, or a judge that left pairs out, or all of them.
+        ValueError: fewer than two prompts, or a judge that left pairs out.
+        HeedfulError: nobody judged any pair.
         NotYetJudged: by a judge that is not to be waited for. Called again with the same arguments it goes on.
     """
     order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
@@ -176,7 +178,11 @@ def contest(
         if looked is not None and looked.stop:
             break
     if looked is None:
-        raise ValueError("no pair was judged")
+        raise HeedfulError(
+            "not one pair of a fresh check was judged: all of them were parked or withdrawn.",
+            where="watch.gold",
+            mend="Put some back in the studio and run the same command again, or run with --watch.gold.judge another.",
+        )
     gains = [a.reward - b.reward for a, b in zip(ours, theirs, strict=True)]
     gold = t_interval(judge.gains(prompts, ours, theirs), level=0.9) if isinstance(judge, ScoreJudge) else None
     return Contest(looked.rate, t_interval(gains, level=0.9), looked.verdict, looked.pairs, asked, gold)
