@@ -23,14 +23,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from parts import run_parts
 
 if TYPE_CHECKING:
     from heedful.data.records import Conversation, Demonstration, Preference
@@ -543,26 +543,15 @@ def main() -> int:
         return 0
     waiting = [(stage, seed) for stage in STAGES for seed in args.seeds if not finished(args.out, seed, stage)]
     waiting = [] if args.report else waiting
-    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    while waiting or running:
-        ready = [job for job in waiting if job[0] == "supervised" or finished(args.out, job[1], "supervised")]
-        if ready and len(running) < args.jobs:
-            stage, seed = ready[0]
-            waiting.remove(ready[0])
-            with open(args.out / f"seed-{seed}.log", "ab") as log:
-                command = [sys.executable, __file__, "--out", str(args.out), "--only", stage, str(seed)]
-                running[stage, seed] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            continue
-        time.sleep(1)
-        for (stage, seed), process in list(running.items()):
-            if process.poll() is not None:
-                del running[stage, seed]
-                if process.returncode:
-                    print(f"{stage} of seed {seed} failed: see {args.out}/seed-{seed}.log", file=sys.stderr)
-                    for other in running.values():
-                        other.terminate()
-                    return 1
+    failed = run_parts(
+        waiting,
+        lambda job: [sys.executable, __file__, "--out", str(args.out), "--only", job[0], str(job[1])],
+        lambda job: args.out / f"seed-{job[1]}.log",
+        jobs=args.jobs,
+        ready=lambda job: job[0] == "supervised" or finished(args.out, job[1], "supervised"),
+    )
+    if failed:
+        return failed
     print(report(args.out, args.seeds))
     return 0
 

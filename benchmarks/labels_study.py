@@ -22,8 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from parts import run_parts
 
 if TYPE_CHECKING:
     from heedful.data.records import Preference
@@ -350,28 +349,17 @@ def main() -> int:
         return 0
     wanted = [part for part in parts() if part == "base" or part in args.parts]
     waiting = [(s, part) for s in args.seeds for part in wanted if not result(args.out, s, part).exists()]
-    running: dict[tuple[int, str], subprocess.Popen[bytes]] = {}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    while waiting or running:
-        ready = [job for job in waiting if job[1] == "base" or result(args.out, job[0], "base").exists()]
-        if ready and len(running) < args.jobs:
-            seed, part = job = ready[0]
-            waiting.remove(job)
-            with open(args.out / f"seed-{seed}-{part}.log", "ab") as log:
-                command = [sys.executable, __file__, "--out", str(args.out), "--only", part, str(seed)]
-                command += ["--fast"] if args.fast else []
-                running[job] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            continue
-        time.sleep(1)
-        for (seed, part), process in list(running.items()):
-            if process.poll() is not None:
-                del running[seed, part]
-                if process.returncode:
-                    print(f"{part} of seed {seed} failed: see {args.out}/seed-{seed}-{part}.log", file=sys.stderr)
-                    for other in running.values():
-                        other.terminate()
-                    return 1
-                report(args.out, args.seeds)
+    more = ["--fast"] if args.fast else []
+    failed = run_parts(
+        waiting,
+        lambda job: [sys.executable, __file__, "--out", str(args.out), "--only", job[1], str(job[0]), *more],
+        lambda job: args.out / f"seed-{job[0]}-{job[1]}.log",
+        jobs=args.jobs,
+        ready=lambda job: job[1] == "base" or result(args.out, job[0], "base").exists(),
+        finished=lambda _: report(args.out, args.seeds),
+    )
+    if failed:
+        return failed
     print(report(args.out, args.seeds))
     return 0
 

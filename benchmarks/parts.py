@@ -20,7 +20,7 @@ def run_parts(
     *,
     jobs: int,
     ready: Callable[[PartT], bool] = lambda part: True,
-    finished: Callable[[PartT], None] = lambda part: None,
+    finished: Callable[[PartT], object] = lambda part: None,
 ) -> int:
     """Run parts to their end, or until one fails, which ends the others; returns 0, or 1 where one failed.
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from parts import run_parts
 
 SPLITS = ("phrasing", "fact")
 
@@ -268,27 +268,16 @@ def main() -> int:
         return 0
     parts = ["loop"] if args.no_arms else ["loop", "arms"]
     waiting = [(part, seed) for part in parts for seed in args.seeds if not result(args.out, part, seed).exists()]
-    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    while waiting or running:
-        ready = [job for job in waiting if job[0] == "loop" or result(args.out, "loop", job[1]).exists()]
-        if ready and len(running) < args.jobs:
-            part, seed = job = ready[0]
-            waiting.remove(job)
-            with open(args.out / f"seed-{seed}-{part}.log", "ab") as log:
-                command = [sys.executable, __file__, "--out", str(args.out), "--only", part, str(seed)]
-                running[job] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            continue
-        time.sleep(1)
-        for (part, seed), process in list(running.items()):
-            if process.poll() is not None:
-                del running[part, seed]
-                if process.returncode:
-                    print(f"{part} of seed {seed} failed: see {args.out}/seed-{seed}-{part}.log", file=sys.stderr)
-                    for other in running.values():
-                        other.terminate()
-                    return 1
-                report(args.out, args.seeds)
+    failed = run_parts(
+        waiting,
+        lambda job: [sys.executable, __file__, "--out", str(args.out), "--only", job[0], str(job[1])],
+        lambda job: args.out / f"seed-{job[1]}-{job[0]}.log",
+        jobs=args.jobs,
+        ready=lambda job: job[0] == "loop" or result(args.out, "loop", job[1]).exists(),
+        finished=lambda _: report(args.out, args.seeds),
+    )
+    if failed:
+        return failed
     print(report(args.out, args.seeds))
     return 0
 
