@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from heedful.data.records import Conversation, Message
 from heedful.errors import HeedfulError
 from heedful.models.fingerprint import source_fingerprint
 from heedful.models.rewards import judged, load_reward
-from heedful.sandbox import jail
 
+pytestmark = pytest.mark.usefixtures("jailed")
 ADD, TWICE = "Write add(a, b).", "Write twice(x)."
 
 
@@ -34,16 +33,6 @@ def problems(tmp_path: Path) -> Path:
         {"prompt": ADD, "tests": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]},
         {"prompt": [{"role": "user", "content": TWICE}], "tests": "assert twice(math.pi) > 6", "setup": "import math"},
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def jailed() -> None:
-    try:
-        jail.check()
-    except HeedfulError as error:
-        if os.environ.get("CI", "") not in ("", "0", "false"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 ANSWERS = ("```python\ndef add(a, b):\n    return a + b\n```", "def add(a, b):\n    return 3", "I would rather not.")
