@@ -49,7 +49,7 @@ def test_it_becomes_the_server_of_transformers(folder: Path, started: list[list[
 
 
 def test_for_vllm_it_becomes_vllms() -> None:
-    words = command(ServeConfig("owner/model", engine="vllm", port=8001))
+    words = command(ServeConfig("owner/model", engine="vllm", port=8001), "owner/model")
     assert words[1:] == [
         "-m", "vllm.entrypoints.openai.api_server", "--model", "owner/model", "--host", "127.0.0.1", "--port", "8001",
     ]  # fmt: skip

@@ -52,7 +52,7 @@ def serve(arguments: list[str]) -> int:
             f"Talk: POST {address}/chat/completions. In the studio: Machines, a policy, this address.", file=sys.stderr
         )
     sys.stdout.flush()
-    words = command(call.settings)
+    words = command(call.settings, name)
     os.execv(words[0], words)
 
 
@@ -97,10 +97,9 @@ def check(config: ServeConfig) -> None:
             ) from error
 
 
-def command(config: ServeConfig) -> list[str]:
-    """The words that start the server, its program first."""
+def command(config: ServeConfig, model: str) -> list[str]:
+    """The words that start the server of a model, its program first."""
     where = ["--host", config.host, "--port", str(config.port)]
-    model = served_name(config)
     if config.engine == "vllm":
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *where]
     start = "import sys; from transformers.cli.transformers import main; sys.exit(main())"

@@ -14,7 +14,7 @@ from heedful.data.records import Conversation
 from heedful.feedback.client import FeedbackClient
 from heedful.feedback.wire import BatchSpec, BatchStatus
 from heedful.files import sha256_json
-from heedful.pipeline.people_judge import CHECK, _item
+from heedful.pipeline.people_judge import CHECK, pair_item
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def ask(client: FeedbackClient, programme: str, pairs: Sequence[Pair], *, name: 
             same.setdefault((pair.prompt, first, second), []).append(row)
     if not same:
         return None
-    items = [_item(*key) for key in same]
+    items = [pair_item(*key) for key in same]
     key = sha256_json([[item.messages, [one.text for one in item.completions]] for item in items])
     spec = BatchSpec(f"{name} {key[:8]}", purpose=CHECK, quota=votes)
     batch = client.push_items(programme, spec, items, key=f"check-{key}-{votes}")

@@ -135,7 +135,7 @@ class PeopleJudge:
                 differing.append(row)
         if not differing:
             return found
-        items = [_item(prompts[row], ours[row].text, theirs[row].text) for row in differing]
+        items = [pair_item(prompts[row], ours[row].text, theirs[row].text) for row in differing]
         first = [_ours_first(ours[row].text, theirs[row].text) for row in differing]
         key = sha256_json([_texts(item.messages, item.completions) for item in items])
         if key not in self._settled:
@@ -254,7 +254,7 @@ def _ours_first(ours: str, theirs: str) -> bool:
     return int(sha256_json([ours, theirs])[:2], 16) % 2 == 0
 
 
-def _item(prompt: Conversation, ours: str, theirs: str) -> NewItem:
+def pair_item(prompt: Conversation, ours: str, theirs: str) -> NewItem:
     """A pair as an item; who wrote which is told to nobody, since a policy's name is kept beside its text."""
     texts = (ours, theirs) if _ours_first(ours, theirs) else (theirs, ours)
     messages = [{"role": message.role, "content": message.content} for message in prompt]

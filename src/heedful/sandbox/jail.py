@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -120,8 +119,3 @@ def _advice(errors: str) -> str:
     if "nrecognized option" in errors or "Unknown option" in errors:
         return "bubblewrap is too old: 0.8 or later is needed."
     return "Unprivileged user namespaces are needed; in a container, allow them and an unmasked /proc."
-
-
-def version() -> str:
-    """What bubblewrap says that it is."""
-    return subprocess.run([_bubblewrap(), "--version"], capture_output=True, text=True, check=True).stdout.strip()

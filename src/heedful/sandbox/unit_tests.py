@@ -181,10 +181,9 @@ def judge_all(
     *,
     setups: Sequence[str],
     limits: Limits | None = None,
-    workers: int | None = None,
 ) -> list[Verdict]:
-    """Many programs, each in a sandbox of its own, as many at a time as there are cores (or `workers`)."""
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    """Many programs, each in a sandbox of its own, as many at a time as there are cores."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         jobs = [
             pool.submit(judge, program, own, setup=setup, limits=limits)
             for program, own, setup in zip(programs, cases, setups, strict=True)

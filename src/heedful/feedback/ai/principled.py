@@ -22,7 +22,7 @@ from heedful.feedback.ai.judging import Opinion
 from heedful.feedback.ai.material import Case
 from heedful.feedback.ai.reading import UnreadableError, checked, letter_logits
 from heedful.feedback.ai.templates import LETTER, Template, letter_template
-from heedful.feedback.ai.ways import LETTER_TOKENS, LogprobWay, Look, Manner, _look, _Said, _Talk, strength_of
+from heedful.feedback.ai.ways import LETTER_TOKENS, LogprobWay, Look, Manner, Said, Talk, look_at, strength_of
 from heedful.feedback.payloads import Pairwise
 
 CLAMP = (0.4, 0.6)
@@ -102,7 +102,7 @@ class PrincipledWay:
             plain = LogprobWay(replace(self.manner, rubric=self.principle(case).choice))
             return plain.look(case, order)
 
-        def steps(talk: _Talk) -> Dialogue[_Said]:
+        def steps(talk: Talk) -> Dialogue[Said]:
             opening = talk.opening(case, order, THOUGHT)
             thought = yield from talk.hear(opening, None, _thought)
             letter = (*opening, Message("assistant", thought), Message("user", LETTER.format(tie="")))
@@ -111,9 +111,9 @@ class PrincipledWay:
             )
             logit = found["A"] - found["B"]
             logit = logit if order == (0, 1) else -logit
-            return _Said(Pairwise(strength_of(1 / (1 + math.exp(-logit)), ties=False)), logit, thought)
+            return Said(Pairwise(strength_of(1 / (1 + math.exp(-logit)), ties=False)), logit, thought)
 
-        return _look(self, case, order, steps)
+        return look_at(self, case, order, steps)
 
     def label(self, opinion: Opinion) -> float | None:
         """The soft label: that answer 0 is preferred. None where a look could not be read.

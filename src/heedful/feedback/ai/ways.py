@@ -133,7 +133,7 @@ class Way(Protocol):
 
 
 @dataclass
-class _Talk:
+class Talk:
     """The replies of one look, as they come."""
 
     manner: Manner
@@ -174,15 +174,17 @@ class _Talk:
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
+    """What a reply says, once it is read."""
+
     payload: Payload
     logit: float | None = None
     rationale: str = ""
 
 
-def _look(way: Way, case: Case, order: tuple[int, ...], steps: Callable[[_Talk], Dialogue[_Said]]) -> Dialogue[Look]:
+def look_at(way: Way, case: Case, order: tuple[int, ...], steps: Callable[[Talk], Dialogue[Said]]) -> Dialogue[Look]:
     """A look from its steps: what cannot be read, and what got no reply, is a look with its trouble."""
-    talk = _Talk(way.manner, way.template(case))
+    talk = Talk(way.manner, way.template(case))
     trouble, detail, said = "", "", None
     try:
         said = yield from steps(talk)
@@ -232,7 +234,7 @@ class LogprobWay(_Together):
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
 
-        def steps(talk: _Talk) -> Dialogue[_Said]:
+        def steps(talk: Talk) -> Dialogue[Said]:
             def read(reply: Reply) -> dict[str, float]:
                 return letter_logits(reply, 3 if self.manner.ties else 2)
 
@@ -241,9 +243,9 @@ class LogprobWay(_Together):
             tie = math.exp(found["C"]) / 2 if self.manner.ties else 0.0
             logit = math.log(math.exp(found["A"]) + tie) - math.log(math.exp(found["B"]) + tie)
             logit = logit if order == (0, 1) else -logit
-            return _Said(Pairwise(strength_of(1 / (1 + math.exp(-logit)), ties=self.manner.ties)), logit)
+            return Said(Pairwise(strength_of(1 / (1 + math.exp(-logit)), ties=self.manner.ties)), logit)
 
-        return _look(self, case, order, steps)
+        return look_at(self, case, order, steps)
 
 
 LETTER_TOKENS = 4
@@ -276,20 +278,20 @@ class VerdictWay(_Together):
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
 
-        def steps(talk: _Talk) -> Dialogue[_Said]:
+        def steps(talk: Talk) -> Dialogue[Said]:
             opening = talk.opening(case, order, talk.template.tasks[0])
             return (yield from talk.hear(opening, talk.template.schemas[0], lambda reply: self._read(reply, order)))
 
-        return _look(self, case, order, steps)
+        return look_at(self, case, order, steps)
 
-    def _read(self, reply: Reply, order: tuple[int, ...]) -> _Said:
+    def _read(self, reply: Reply, order: tuple[int, ...]) -> Said:
         form = read_form(reply, ("rationale", "verdict", "strength"))
         verdict = choice_field(form, "verdict", ("A", "B", "tie") if self.manner.ties else ("A", "B"))
         strength = whole_field(form, "strength", 0, 3)
         if (strength == 0) != (verdict == "tie"):
             raise UnreadableError("unreadable", "strength is 0 with a tie and 1 to 3 otherwise")
         winner = order[0] if verdict == "A" else order[1]
-        return _Said(Pairwise(strength if winner == 1 else -strength), None, text_field(form, "rationale"))
+        return Said(Pairwise(strength if winner == 1 else -strength), None, text_field(form, "rationale"))
 
 
 @dataclass(frozen=True)
@@ -306,18 +308,18 @@ class RankingWay(_Together):
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
 
-        def read(reply: Reply) -> _Said:
+        def read(reply: Reply) -> Said:
             form = read_form(reply, ("rationale", "ranking"))
             ranks = ranks_field(form, "ranking", len(order))
             if not self.manner.ties and len(set(ranks)) < len(ranks):
                 raise UnreadableError("unreadable", "no two answers may share a list")
-            return _Said(Ranking(_own(ranks, order)), None, text_field(form, "rationale"))
+            return Said(Ranking(_own(ranks, order)), None, text_field(form, "rationale"))
 
-        def steps(talk: _Talk) -> Dialogue[_Said]:
+        def steps(talk: Talk) -> Dialogue[Said]:
             opening = talk.opening(case, order, talk.template.tasks[0])
             return (yield from talk.hear(opening, talk.template.schemas[0], read))
 
-        return _look(self, case, order, steps)
+        return look_at(self, case, order, steps)
 
 
 @dataclass(frozen=True)
@@ -345,7 +347,7 @@ class AttributesWay:
         """See `Way`."""
         which = self.orders(case).index(order)
 
-        def steps(talk: _Talk) -> Dialogue[_Said]:
+        def steps(talk: Talk) -> Dialogue[Said]:
             scores: list[dict[str, int]] = [{} for _ in case.completions]
             words = []
             for one, task, schema in zip(self.attributes, talk.template.tasks, talk.template.schemas, strict=True):
@@ -359,9 +361,9 @@ class AttributesWay:
                 for index, (why, score) in zip(drawn, found, strict=True):
                     scores[index][name] = score
                     words.append(f"{name}, answer {index + 1}: {why}")
-            return _Said(Attributes(tuple(scores)), None, "\n".join(words))
+            return Said(Attributes(tuple(scores)), None, "\n".join(words))
 
-        return _look(self, case, order, steps)
+        return look_at(self, case, order, steps)
 
 
 def _points(reply: Reply, count: int, points: int) -> list[tuple[str, int]]:
@@ -399,7 +401,7 @@ class CritiqueWay:
     def look(self, case: Case, order: tuple[int, ...]) -> Dialogue[Look]:
         """See `Way`."""
 
-        def steps(talk: _Talk) -> Dialogue[_Said]:
+        def steps(talk: Talk) -> Dialogue[Said]:
             scores, words = [], []
             for index in order:
                 opening = talk.opening(case, (index,), talk.template.tasks[0])
@@ -411,9 +413,9 @@ class CritiqueWay:
 
                 scores.append({"overall": (yield from talk.hear(after, talk.template.schemas[1], score))})
                 words.append(f"answer {index + 1}: {critique}")
-            return _Said(Attributes(tuple(scores)), None, "\n\n".join(words))
+            return Said(Attributes(tuple(scores)), None, "\n\n".join(words))
 
-        return _look(self, case, order, steps)
+        return look_at(self, case, order, steps)
 
 
 def _words(reply: Reply) -> str:
