@@ -26,7 +26,10 @@ class Say:
 
 @dataclass
 class Act:
-    """Something else than a reply: a status with headers, raw bytes, silence, a trickle, or a cut connection."""
+    """Something else than a reply: a status with headers, raw bytes, silence, a trickle, or a cut connection.
+
+    `events` are sent as a stream with `trickle` seconds between them; `silent` then ends it in silence.
+    """
 
     status: int = 200
     error: Mapping[str, Any] = field(default_factory=lambda: {"message": "scripted"})
@@ -35,6 +38,7 @@ class Act:
     silent: bool = False
     trickle: float = 0.0
     cut: bool = False
+    events: Sequence[bytes] | None = None
 
 
 Script = Callable[[dict[str, Any], int], Say | Act]
@@ -115,10 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(self, say: Say, given: dict[str, Any], key: str) -> None:
         with self.server.lock:
             self.server.paid[key] += 1
-        self._send(200, completion(say, given))
+        if given.get("stream"):
+            return self._events(stream_of(say, given), 0.0, silent=False)
+        return self._send(200, completion(say, given))
 
     def _misbehave(self, act: Act, given: dict[str, Any]) -> None:
-        if act.silent or act.cut:
+        if act.events is not None:
+            self._events(act.events, act.trickle, silent=act.silent)
+        elif act.silent or act.cut:
             if act.silent:
                 self.server.let_go.wait()
             self.close_connection = True
@@ -140,6 +148,21 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 if self.server.let_go.wait(pause):
                     break
+
+    def _events(self, events: Sequence[bytes], pause: float, *, silent: bool) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for event in events:
+                self.wfile.write(event)
+                self.wfile.flush()
+                if self.server.let_go.wait(pause):
+                    break
+            if silent:
+                self.server.let_go.wait()
 
     def _send(self, status: int, value: Any, headers: Mapping[str, str] | None = None) -> None:
         self._raw(status, json.dumps(value).encode(), headers or {})
@@ -173,6 +196,22 @@ def completion(say: Say, given: Mapping[str, Any]) -> dict[str, Any]:
     usage = {"prompt_tokens": words, "completion_tokens": max(1, len(say.text.split())), "total_tokens": words + 1}
     head = {"id": "c", "object": "chat.completion", "created": 1, "model": given["model"]}
     return {**head, "choices": [choice], "usage": usage}
+
+
+def stream_of(say: Say, given: Mapping[str, Any]) -> list[bytes]:
+    """The same completion as server-sent events, a character each, ending with the tokens used if it was asked for."""
+    whole = completion(say, given)
+    choice, head = whole["choices"][0], {"id": "c", "object": "chat.completion.chunk", "model": given["model"]}
+    name = "content" if choice["message"].get("content") else "refusal"
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{name: character} for character in choice["message"].get(name) or ""]
+    chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    if "logprobs" in choice:
+        chunks[-1]["choices"][0]["logprobs"] = choice["logprobs"]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": say.finish}]})
+    if (given.get("stream_options") or {}).get("include_usage"):
+        chunks.append({**head, "choices": [], "usage": whole["usage"]})
+    return [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from heedful.data.records import Message
 from heedful.errors import HeedfulError
 from heedful.evaluation.contest import Contest, contest, duel, length_preference
 from heedful.evaluation.judgments import Judged, between, judged_by_scores, read_judgments
-from heedful.evaluation.style import bradley_terry, style, style_differences
+from heedful.evaluation.style import bootstrap_strengths, style, style_differences
 
 STIGLER = ((714, 730, 498, 221), (33, 425, 68, 17), (320, 813, 1072, 142), (284, 276, 325, 188))
 """Citations among Biometrika, Comm. Stat., JASA and JRSS-B (Stigler 1994): row cited by column."""
@@ -33,7 +33,7 @@ def test_bradley_terry_gives_stiglers_journals_their_published_strengths() -> No
                 second += [j] * STIGLER[i][j]
                 won += [1.0] * STIGLER[i][j]
     index = np.arange(len(won))
-    fit = bradley_terry(first, second, won, 4, index, samples=20).whole
+    fit = bootstrap_strengths(first, second, won, 4, index, samples=20).whole
     # Published with Biometrika at 0; the weak prior moves the fourth digit.
     assert fit - fit[0] == pytest.approx([0.0, -2.9491, -0.4796, 0.2690], abs=2e-3)
     assert fit.sum() == pytest.approx(0.0, abs=1e-9)
@@ -41,12 +41,12 @@ def test_bradley_terry_gives_stiglers_journals_their_published_strengths() -> No
 
 def test_strengths_are_the_logits_of_a_single_pair() -> None:
     won = [1.0] * 30 + [0.0] * 10
-    fit = bradley_terry([0] * 40, [1] * 40, won, 2, np.arange(40), samples=200)
+    fit = bootstrap_strengths([0] * 40, [1] * 40, won, 2, np.arange(40), samples=200)
     assert fit.whole[0] - fit.whole[1] == pytest.approx(np.log(3), abs=5e-3)
     assert fit.resampled.shape == (200, 2)
     # The standard error of a logit is 1 / sqrt(n p (1 - p)) = 0.365.
     assert (fit.resampled[:, 0] - fit.resampled[:, 1]).std() == pytest.approx(0.365, abs=0.06)
-    one_sided = bradley_terry([0] * 5, [1] * 5, [1.0] * 5, 2, np.arange(5), samples=5)
+    one_sided = bootstrap_strengths([0] * 5, [1] * 5, [1.0] * 5, 2, np.arange(5), samples=5)
     assert np.isfinite(one_sided.whole).all()
 
 
@@ -57,7 +57,7 @@ def test_the_intervals_cover_as_often_as_they_say() -> None:
         rng = np.random.default_rng(seed)
         first, second = np.array([(i, j) for i in range(3) for j in range(3) if i < j] * 60).T
         won = (rng.random(180) < 1 / (1 + np.exp(-(truth[first] - truth[second])))).astype(float)
-        fit = bradley_terry(first, second, won, 3, np.arange(180), samples=120, seed=seed)
+        fit = bootstrap_strengths(first, second, won, 3, np.arange(180), samples=120, seed=seed)
         low, high = np.quantile(fit.resampled, [0.025, 0.975], axis=0)
         covered += int(((low <= truth) & (truth <= high)).sum())
     assert covered / 180 > 0.88

@@ -70,9 +70,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
             child.wait(30)
 
 
-def asker(served: tuple[str, str], path: Path) -> EndpointAsker:
+def asker(served: tuple[str, str], path: Path, *, stream: bool = False) -> EndpointAsker:
     url, model = served
-    server = Server(url, model, "none", timeout=120)
+    server = Server(url, model, "none", timeout=120, stream=stream)
     return EndpointAsker(server, Ledger(path / "ledger.sqlite"), pace=Pace(concurrency=2, attempts=2, backoff=0.01))
 
 
@@ -85,6 +85,18 @@ def test_replies_come_from_the_model_and_are_kept(served: tuple[str, str], tmp_p
     again = dict(one.ask(asks))
     assert [reply.text for reply in again.values()] == [found[n].text for n in again]  # type: ignore[union-attr]
     assert one.ledger.outcomes() == {"paid": 3}
+
+
+def test_streamed_replies_are_the_whole_ones(served: tuple[str, str], tmp_path: Path) -> None:
+    asks = [ask_of([("user", words)], 6) for words in ("what", "red please what")]
+    found = []
+    for stream in (False, True):
+        (tmp_path / str(stream)).mkdir()
+        one = asker(served, tmp_path / str(stream), stream=stream)
+        assert preflight(one, top_logprobs=0, schema=False) == []
+        found.append({n: (r.text, r.finish, r.usage) for n, r in one.ask(asks) if isinstance(r, Reply)})
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
 
 
 def test_what_this_server_lacks_is_told_before_anything_is_judged(served: tuple[str, str], tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ class EndpointOptions:
     """The environment variable that holds the key. By default OPENAI_API_KEY for the client's own address, and no key
     for a server on this machine."""
     timeout: float = 120.0
-    """Seconds for a whole answer."""
+    """Seconds for a whole answer; with `stream` for the next piece of it."""
+    stream: bool = False
+    """Take answers piece by piece: for slow models, and servers behind what cuts idle connections."""
     concurrency: int = 8
     """Requests under way at once."""
     attempts: int = 6

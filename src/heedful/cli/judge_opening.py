@@ -61,7 +61,7 @@ def opened(
     if not model:
         raise HeedfulError(f"{name!r} names no model.", where="judge", mend="Write MODEL@URL.")
     key, variable = key_for(address, options.key_variable)
-    server = Server(address, model, key, key_variable=variable, timeout=options.timeout)
+    server = Server(address, model, key, key_variable=variable, timeout=options.timeout, stream=options.stream)
     prices = Prices(config.budget.price_prompt, config.budget.price_completion)
     pace = Pace(options.concurrency, options.attempts, options.backoff)
     asker = EndpointAsker(server, ledger, purse=purse, prices=prices, pace=pace)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heedful.core.crowd import Floats, settled
+from heedful.core.logistic import logistic_modes, sigmoid
 from heedful.core.statistics import Interval
 
 SPREADS = (0.05, 0.15, 0.4, 1.0, 2.5)
@@ -115,7 +116,7 @@ class Correction:
     def probability(self, score: ArrayLike, features: ArrayLike) -> Floats:
         """[n] that a person prefers a."""
         x = _design(np.asarray(score, dtype=np.float64), np.asarray(features, dtype=np.float64), self.scale)
-        return settled(_sigmoid(x @ self.coefficients))
+        return settled(sigmoid(x @ self.coefficients))
 
     @property
     def bias(self) -> Floats:
@@ -145,7 +146,7 @@ def fit_correction(data: Overlap, *, spreads: Sequence[float] = SPREADS) -> Corr
     for spread in spreads if data.features.shape[1] else (0.0,):
         precision = np.full(x.shape[1], 1 / spread**2 if spread else 0.0)
         precision[0] = 1 / SLOPE_SPREAD**2
-        beta, curve = _newton(x, data.label, weight, precision)
+        (beta,), (curve,) = logistic_modes(x, (weight * data.label)[None], weight[None], precision)
         eta = x @ beta
         fit = weight @ (data.label * eta - np.logaddexp(0, eta))
         sign, logdet = np.linalg.slogdet(curve)
@@ -231,23 +232,3 @@ def feature_bias(data: Overlap, *, samples: int = 1000, seed: int = 0, level: fl
 
 def _design(score: Floats, features: Floats, scale: float) -> Floats:
     return np.column_stack([np.clip(score / scale, -LARGEST, LARGEST), features])
-
-
-def _sigmoid(eta: Floats) -> Floats:
-    return 0.5 * (1 + np.tanh(eta / 2))
-
-
-def _newton(x: Floats, y: Floats, weight: Floats, precision: Floats) -> tuple[Floats, Floats]:
-    """The mode of a logistic regression with normal priors, and the negative Hessian there."""
-    beta = np.zeros(x.shape[1])
-    for _ in range(100):
-        p = _sigmoid(x @ beta)
-        gradient = x.T @ (weight * (y - p)) - precision * beta
-        curve = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(precision)
-        step = np.linalg.solve(curve, gradient)
-        size = float(np.abs(step).max())
-        beta = beta + step / max(1.0, size / 2)  # at most 2 logits a step: Newton can overshoot
-        if size < 1e-9:
-            break
-    p = _sigmoid(x @ beta)
-    return beta, (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(precision)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.errors import HeedfulError
 from heedful.evaluation.judgments import Judged
-from heedful.evaluation.style import STYLE, bradley_terry, style_differences
+from heedful.evaluation.style import STYLE, bootstrap_strengths, style_differences
 from heedful.evaluation.winrate import cluster_index, length_controlled_win_rate, sign_test
 
 NOTEWORTHY = 30
@@ -110,8 +110,8 @@ def contest(judgments: Sequence[Judged], *, samples: int = 300, seed: int = 0, l
     second = np.array([number[row.model_b] for row in rows])
     won = np.array([row.won for row in rows])
     features = style_differences([row.a for row in rows], [row.b for row in rows])
-    raw = bradley_terry(first, second, won, len(names), index, samples=samples, seed=seed)
-    styled = bradley_terry(first, second, won, len(names), index, features=features, samples=samples, seed=seed)
+    raw = bootstrap_strengths(first, second, won, len(names), index, samples=samples, seed=seed)
+    styled = bootstrap_strengths(first, second, won, len(names), index, features=features, samples=samples, seed=seed)
 
     def interval(whole: float, many: NDArray[np.float64]) -> Interval:
         low, high = np.quantile(many, [(1 - level) / 2, (1 + level) / 2])
@@ -168,7 +168,7 @@ def duel(rows: Sequence[Judged], *, samples: int = 300, seed: int = 0, level: fl
     balance = np.bincount(index, weights=won - 0.5)
     longer = [len(row.a) - len(row.b) for row in rows]
     features = style_differences([row.a for row in rows], [row.b for row in rows])
-    fit = bradley_terry(
+    fit = bootstrap_strengths(
         np.zeros(len(rows), dtype=int),
         np.ones(len(rows), dtype=int),
         won,

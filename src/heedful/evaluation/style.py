@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heedful.evaluation.winrate import resampled_counts
+from heedful.core.logistic import logistic_modes
+from heedful.evaluation.winrate import PRIOR, resampled_counts
 
 Floats = NDArray[np.float64]
 
@@ -24,9 +25,6 @@ _HEADING = re.compile(r"^\s{0,3}#{1,6}\s", re.MULTILINE)
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-
-PRIOR = 0.01
-"""Precision of a weak Gaussian prior on every coefficient: finite even where one side wins everything."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def style_differences(first: Sequence[str], second: Sequence[str]) -> Floats:
     return np.divide(a - b, total, out=np.zeros_like(total), where=total > 0)
 
 
-def bradley_terry(
+def bootstrap_strengths(
     first: ArrayLike,
     second: ArrayLike,
     won: ArrayLike,
@@ -91,27 +89,10 @@ def bradley_terry(
     x[rows, b] -= 1.0
     if features is not None:
         x[:, models:] = features
-    whole = _newton(x, y, np.ones((1, y.size)), np.zeros((1, columns)))[0]
+    whole = logistic_modes(x, y[None], np.ones((1, y.size)), PRIOR)[0][0]
     parts = []
     counts = resampled_counts(int(clusters.max()) + 1, samples, seed)
     for start in range(0, samples, 50):
         weights = counts[start : start + 50][:, clusters]
-        parts.append(_newton(x, y, weights, np.tile(whole, (len(weights), 1))))
+        parts.append(logistic_modes(x, weights * y, weights, PRIOR, np.tile(whole, (len(weights), 1)))[0])
     return Fit(whole, np.concatenate(parts))
-
-
-def _newton(x: Floats, y: Floats, weights: Floats, start: Floats) -> Floats:
-    """[S, F] coefficients of S weighted logistic regressions."""
-    beta = start
-    columns = x.shape[1]
-    products = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-    for _ in range(50):
-        p = 0.5 * (1 + np.tanh(beta @ x.T / 2))
-        gradient = (weights * (y - p)) @ x - PRIOR * beta
-        curve = ((weights * p * (1 - p)) @ products).reshape(-1, columns, columns) + PRIOR * np.eye(columns)
-        step = np.linalg.solve(curve, gradient[:, :, None])[:, :, 0]
-        size = np.abs(step).max(1, keepdims=True)
-        beta = beta + step / np.maximum(1, size / 2)  # at most 2 logits a step: Newton can overshoot
-        if size.max() < 1e-7:
-            break
-    return beta

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.logistic import logistic_modes, sigmoid
 from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.core.statistics import outcomes as plain_outcomes
 
 Floats = NDArray[np.float64]
+
+PRIOR = 0.01
+"""Precision of a weak Gaussian prior on regressions' coefficients: finite even where one side wins everything."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,8 @@ def length_controlled_win_rate(
 
     A logistic regression of the outcome on tanh(length difference / its standard deviation) and an
     intercept, predicted at a difference of nought: Dubois et al. 2024 (arXiv 2404.04475), equation 2
-    without the per-prompt difficulty. A weak Gaussian prior (precision 0.01) keeps it finite when one side
-    wins every pair. The interval resamples clusters and refits.
+    without the per-prompt difficulty. A weak Gaussian prior (`PRIOR`) keeps it finite when one side wins
+    every pair. The interval resamples clusters and refits.
 
     Args:
         won: [n] outcomes 1, 1/2 or 0 (see `outcomes`).
@@ -150,11 +154,12 @@ def length_controlled_win_rate(
     pairs, wins = np.zeros(shape), np.zeros(shape)
     np.add.at(pairs, (index, place), 1.0)
     np.add.at(wins, (index, place), target)
-    whole = _logistic_intercept(wins.sum(0, keepdims=True), pairs.sum(0, keepdims=True), feature)[0]
+    x = np.column_stack([np.ones_like(feature), feature])
+    whole = logistic_modes(x, wins.sum(0, keepdims=True), pairs.sum(0, keepdims=True), PRIOR)[0][0, 0]
     resamples = np.array_split(resampled_counts(shape[0], samples, seed), max(1, samples // 256))
-    resampled = np.concatenate([_logistic_intercept(c @ wins, c @ pairs, feature) for c in resamples])
-    low, high = np.quantile(_sigmoid(resampled), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(_sigmoid(whole)), float(low), float(high))
+    resampled = np.concatenate([logistic_modes(x, c @ wins, c @ pairs, PRIOR)[0][:, 0] for c in resamples])
+    low, high = np.quantile(sigmoid(resampled), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sigmoid(whole)), float(low), float(high))
 
 
 def cluster_index(clusters: Sequence[Hashable], n: int) -> NDArray[np.int64]:
@@ -176,30 +181,6 @@ def resampled_counts(clusters: int, samples: int, seed: int) -> Floats:
     """[samples, clusters] how often each cluster was drawn in each bootstrap resample."""
     share = np.full(clusters, 1 / clusters)
     return np.random.default_rng(seed).multinomial(clusters, share, size=samples).astype(np.float64)
-
-
-def _logistic_intercept(wins: Floats, pairs: Floats, feature: Floats, prior: float = 0.01) -> Floats:
-    """[S] intercepts of S logistic regressions on one feature, by Newton's method.
-
-    `wins` [S, U] of `pairs` [S, U] at each value of the feature [U].
-    """
-    intercept, slope = np.zeros(len(pairs)), np.zeros(len(pairs))
-    for _ in range(50):
-        p = _sigmoid(intercept[:, None] + slope[:, None] * feature)
-        error, curve = wins - pairs * p, pairs * p * (1 - p)
-        g0, g1 = error.sum(1) - prior * intercept, error @ feature - prior * slope
-        h00, h01, h11 = curve.sum(1) + prior, curve @ feature, curve @ feature**2 + prior
-        determinant = h00 * h11 - h01**2
-        step0, step1 = (h11 * g0 - h01 * g1) / determinant, (h00 * g1 - h01 * g0) / determinant
-        damp = 1 / np.maximum(1, np.hypot(step0, step1) / 2)  # at most 2 logits a step: Newton can overshoot
-        intercept, slope = intercept + damp * step0, slope + damp * step1
-        if max(np.abs(step0).max(), np.abs(step1).max()) < 1e-9:
-            break
-    return intercept
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return 0.5 * (1 + np.tanh(x / 2))
 
 
 def vector(values: ArrayLike, name: str) -> Floats:

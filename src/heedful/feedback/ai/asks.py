@@ -107,7 +107,8 @@ class Failure:
     """A question that got no reply after every attempt; asking again in another run tries anew.
 
     Args:
-        reason: a word for tables: "timeout", "connection", "rate limit", "server error", "bad request", "bad reply".
+        reason: a word for tables: "timeout", "connection", "rate limit", "server error", "bad request", "bad reply",
+            "broken stream".
         detail: for the person who reads it; names no secret.
         attempts: requests that were sent for it in this run.
     """

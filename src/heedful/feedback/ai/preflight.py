@@ -21,6 +21,8 @@ PROBE: Mapping[str, Any] = {
     "required": ["letter"],
     "additionalProperties": False,
 }
+FOUND_OUT = ("limit_name", "takes_schema", "takes_temperature", "takes_stream_options")
+"""What a server is found to take, as `Server` names it."""
 TOKENS = 32
 """Of the probe: room for its form; some servers refuse fewer."""
 
@@ -40,19 +42,15 @@ def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[
         HeedfulError: no connection, a refused key, an unknown model, no log-probabilities where they are needed.
     """
     server, ledger = asker.server, asker.ledger
-    name = f"server {fingerprint(server.url, server.model)} {top_logprobs} {schema}"
+    streamed = " streamed" if server.stream else ""
+    name = f"server {fingerprint(server.url, server.model)} {top_logprobs} {schema}{streamed}"
     known = ledger.fact(name)
     if known is None:
         held = _try(asker, top_logprobs, schema)
-        known = {
-            "held": held,
-            "limit_name": server.limit_name,
-            "takes_schema": server.takes_schema,
-            "takes_temperature": server.takes_temperature,
-        }
+        known = {"held": held} | {field: getattr(server, field) for field in FOUND_OUT}
         ledger.learn(name, known)
-    for field in ("limit_name", "takes_schema", "takes_temperature"):
-        setattr(server, field, known[field])
+    for field in FOUND_OUT:
+        setattr(server, field, known.get(field, getattr(server, field)))
     notes = []
     if schema and not server.takes_schema:
         notes.append(
@@ -64,6 +62,10 @@ def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[
         )
     if not server.takes_temperature:
         notes.append(f"{server.model} takes no temperature but its own.")
+    if server.stream and not server.takes_stream_options:
+        notes.append(
+            f"{server.model} does not tell the tokens of a streamed answer: each counts at the most it may take."
+        )
     return notes
 
 
@@ -71,7 +73,7 @@ def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> bool:
     """Whether a schema, where one was taken, was kept to."""
     server = asker.server
     refusal = ""
-    for _ in range(4):  # each turn drops one thing that the server does not take
+    for _ in range(len(FOUND_OUT) + 1):  # each turn drops one thing that the server does not take
         form = PROBE if schema and server.takes_schema else None
         words = 'Reply with this JSON: {"letter": "A"}' if form else "Reply with the letter A and nothing else."
         ask = ask_of([("user", words)], TOKENS, schema=form, top_logprobs=top_logprobs)
@@ -88,6 +90,8 @@ def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> bool:
             )
         if "max_completion_tokens" in said and server.limit_name == "max_tokens":
             server.limit_name = "max_completion_tokens"
+        elif "stream_options" in said and server.stream and server.takes_stream_options:
+            server.takes_stream_options = False
         elif "temperature" in said and server.takes_temperature:
             server.takes_temperature = False
         elif form is not None and any(word in said for word in ("response_format", "json_schema", "schema")):

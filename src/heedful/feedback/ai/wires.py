@@ -16,6 +16,7 @@ from typing import Any
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import Ask, Finish, Reply, Usage
 from heedful.feedback.ai.budget import Prices
+from heedful.feedback.ai.streaming import Assembly, BrokenStreamError
 
 LARGEST = 16 * 2**20
 """Bytes of an answer."""
@@ -45,6 +46,9 @@ class Fault:
     fatal: HeedfulError | None = None
 
 
+TOO_LARGE = Fault("bad reply", "the answer is too large", again=False, maybe_paid=True)
+
+
 class Server:
     """A model at an endpoint, through the `openai` client.
 
@@ -53,16 +57,24 @@ class Server:
         model: its name there.
         key: sent as a bearer token; "none" where the server asks for none.
         key_variable: the environment variable that it came from, for messages.
-        timeout: seconds for a whole answer.
+        timeout: seconds for a whole answer, or for the next piece of one that is streamed.
+        stream: whether answers come piece by piece, so that a slow one is told from a silent server.
     """
 
     def __init__(
-        self, url: str | None, model: str, key: str, *, key_variable: str = "", timeout: float = 120.0
+        self,
+        url: str | None,
+        model: str,
+        key: str,
+        *,
+        key_variable: str = "",
+        timeout: float = 120.0,
+        stream: bool = False,
     ) -> None:
         import httpx
         import openai
 
-        self.model, self.timeout, self.key_variable = model, timeout, key_variable
+        self.model, self.timeout, self.key_variable, self.stream = model, timeout, key_variable, stream
         try:
             # Attempts are counted, paced and paid for one level up; no organisation is read from the environment.
             # A redirect would take the key to another address.
@@ -84,6 +96,8 @@ class Server:
         """Whether it takes a JSON schema; where not, the prompt alone asks for the form."""
         self.takes_temperature = True
         """Some reasoning models take no temperature but their own."""
+        self.takes_stream_options = True
+        """Whether it can be told to end a stream with the tokens used; where not, an answer counts at its most."""
 
     def now(self) -> float:
         """Seconds of the clock that pauses are reckoned by."""
@@ -94,23 +108,46 @@ class Server:
         import httpx
         import openai
 
-        before = self.now()
         try:
             with self._client.chat.completions.with_streaming_response.create(**self._given(ask)) as answer:
-                body = bytearray()
-                for piece in answer.iter_bytes():
-                    body += piece
-                    if self.now() - before > self.timeout:
-                        return Fault("timeout", f"no whole answer in {self.timeout:g} s", maybe_paid=True)
-                    if len(body) > LARGEST:
-                        return Fault("bad reply", "the answer is too large", again=False, maybe_paid=True)
+                kind = answer.headers.get("content-type", "")
+                # A server that knows no streaming answers in one piece.
+                body = self._streamed(answer) if kind.startswith("text/event-stream") else self._body(answer)
         except openai.APIStatusError as error:
             return self._refused(error)
         except (openai.APIConnectionError, httpx.HTTPError) as error:
             return self._broken(error)
         except (ValueError, TypeError) as error:  # a text that no JSON or header can hold
             return Fault("bad request", f"the request cannot be written: {error}", again=False)
-        return read_answer(bytes(body), self.model, prices)
+        return body if isinstance(body, Fault) else read_answer(body, self.model, prices)
+
+    def _body(self, answer: Any) -> bytes | Fault:
+        """An answer in one piece. Read by the clock: the client's own would wait for ever for a byte a second."""
+        before = self.now()
+        body = bytearray()
+        for piece in answer.iter_bytes():
+            body += piece
+            if self.now() - before > self.timeout:
+                return Fault("timeout", f"no whole answer in {self.timeout:g} s", maybe_paid=True)
+            if len(body) > LARGEST:
+                return TOO_LARGE
+        return bytes(body)
+
+    def _streamed(self, answer: Any) -> bytes | Fault:
+        """An answer put together from its pieces; what the server sends to keep the line open is none."""
+        assembly, size, last = Assembly(), 0, self.now()
+        try:
+            for piece in answer.iter_bytes():
+                size += len(piece)
+                if assembly.take(piece):
+                    last = self.now()
+                elif self.now() - last > self.timeout:
+                    return Fault("timeout", f"no further piece of an answer in {self.timeout:g} s", maybe_paid=True)
+                if size > LARGEST:
+                    return TOO_LARGE
+            return assembly.whole()
+        except BrokenStreamError as error:
+            return Fault("broken stream", str(error), maybe_paid=True)
 
     def models(self) -> list[str]:
         """The models that the server lists; none where it lists nothing."""
@@ -131,6 +168,10 @@ class Server:
             given["temperature"] = ask.temperature
         if ask.seed is not None:
             given["seed"] = ask.seed
+        if self.stream:
+            given["stream"] = True
+            if self.takes_stream_options:
+                given["stream_options"] = {"include_usage": True}
         if ask.top_logprobs:
             given |= {"logprobs": True, "top_logprobs": ask.top_logprobs}
         if ask.schema is not None and self.takes_schema:
