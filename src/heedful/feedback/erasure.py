@@ -10,7 +10,7 @@ it, which no restored backup takes away: `apply_tombstones` erases again whateve
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,7 +263,7 @@ def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> i
                 _tombstones(found, alias)
                 again += 1
             elif kind == "rater":
-                late = _late(key, alias)
+                late = _late(key, alias, {*known, *subjects})
                 known |= set(late)
                 _tombstones(late, alias)
                 again += len(late)
@@ -278,13 +278,12 @@ def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> i
     return again
 
 
-def _late(key: uuid.UUID, alias: str) -> list[Subject]:
+def _late(key: uuid.UUID, alias: str, known: Collection[Subject]) -> list[Subject]:
     """Erase what was written for a rater who was erased already, by a request that was under way."""
     row = Rater.objects.using(alias).select_for_update(no_key=True).filter(pk=key).first()
     if row is None:
         return []
-    known = set(Tombstone.objects.using(alias).filter(kind="judgment").values_list("subject", flat=True))
-    judged = [subject for subject in _judged(key, alias) if subject[1] not in known]
+    judged = [subject for subject in _judged(key, alias) if subject not in known]
     return [subject for subject, there in _written(row, alias).items() if there] + judged
 
 

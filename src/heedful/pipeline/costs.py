@@ -110,9 +110,14 @@ class RoundCost:
         """By all its stages."""
         return sum((one.spent for one in self.stages), Spent())
 
-    def per_point(self, gain: Gain) -> dict[str, Any] | None:
-        """What one point of a gain cost; None where nothing was won."""
-        return self.spent.shared_by(gain.points) if gain.points > 0 else None
+    def per_point(self, gain: Gain, rate: float | None = None) -> dict[str, Any] | None:
+        """What one point of a gain cost; None where nothing was won.
+
+        Args:
+            rate: a win rate in place of the gain's mean: an end of its interval, for the bounds of the cost.
+        """
+        points = gain.points if rate is None else 100 * (rate - 0.5)
+        return self.spent.shared_by(points) if points > 0 else None
 
 
 @dataclass(frozen=True)

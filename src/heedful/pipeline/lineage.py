@@ -16,26 +16,28 @@ from typing import Any
 from heedful.errors import HeedfulError
 from heedful.files import MANIFEST, read_manifest, sha256_file
 from heedful.models.folder_hash import folder_fingerprint
-from heedful.pipeline.lineage.beside import JUDGE, judged_folder, made_folder, read_object, record_of_export
-from heedful.pipeline.lineage.records import (
+from heedful.pipeline.provenance.beside import JUDGE, judged_folder, made_folder, read_object, record_of_export
+from heedful.pipeline.provenance.records import (
     Artifact,
     Check,
     JudgeRef,
     Judgment,
-    Lineage,
     Link,
     SnapshotRef,
     State,
     Withdrawn,
 )
-from heedful.pipeline.lineage.tombstones import erased_judgments, journals_near
+from heedful.pipeline.provenance.records import (
+    Lineage as Lineage,
+)
+from heedful.pipeline.provenance.tombstones import erased_judgments, journals_near
 from heedful.pipeline.rounds.contents import content, digest
 from heedful.pipeline.rounds.recipe import RECIPE
 
 WORLD = "embedded world"
 FACTS = ("figures", "steps", "seconds", "peak_memory_bytes", "stopped", "loss", "spent")
 """What a manifest tells that belongs to its artifact alone."""
-JUDGED = ("how", "labels", "cases", "spent", "code")
+JUDGED = ("how", "labels", "cases", "spent", "code", "programme")
 """What `heedful judge` tells of its folder."""
 EXPORTED = ("programme", "studio", "format", "rows", "consensus", "guidelines", "raters")
 """What the record beside an export tells of it."""
@@ -124,13 +126,13 @@ class Tracer:
 
     def lineage(self, root: str, erased: frozenset[str]) -> Lineage:
         """All that was found."""
-        places: dict[str, Counter[str]] = {}
+        places: dict[str, list[Judgment]] = {}
         for one in self.judgments:
             if one.id in erased:
-                places.setdefault(one.given_in, Counter())[one.rater] += 1
+                places.setdefault(one.given_in, []).append(one)
         found = [
-            Withdrawn(place, sum(counts.values()), {who: count for who, count in counts.items() if who})
-            for place, counts in places.items()
+            Withdrawn(place, len(some), Counter(one.rater for one in some if one.rater), tuple(one.id for one in some))
+            for place, some in places.items()
         ]
         return Lineage(
             str(self.base),
@@ -197,7 +199,7 @@ class Tracer:
         for role, given in record["inputs"].items():
             source = Path(given["from"]) if Path(given["from"]).is_absolute() else programme / given["from"]
             links.append(self._input(name, role, source, given, programme))
-        if (place / "judgments.jsonl").exists() and record["stage"] == "judge":
+        if (place / "judgments.jsonl").exists():
             self._said(name, place, manifest)
         if record["stage"] == "policy":
             self.checks += _checks(self, place)
@@ -310,7 +312,8 @@ class Tracer:
         links = [self._data(role, place, given) for role, given in about.get("read", {}).items()]
         facts = {key: about[key] for key in JUDGED if key in about}
         state: State = "changed" if changed else "whole" if hashes else "unproven"
-        ends = "" if links else "it does not say which file or programme was judged"
+        items = str(about.get("programme") or "")
+        ends = "" if links or items else "it does not say which file or programme was judged"
         return Artifact(name, "judge", state, changed, "", tuple(links), facts, ends)
 
     # --- files, and what is not here ---
