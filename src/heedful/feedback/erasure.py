@@ -90,6 +90,22 @@ def erase_account(account: Account, *, actor: Any = None) -> Erased:
     return report
 
 
+def withdraw_judgments(rater: Rater) -> int:
+    """Keep all that a rater has judged so far out of every dataset that is made from now on. It is for good.
+
+    Returns:
+        how many judgments were withdrawn that were not before.
+    """
+    with transaction.atomic():
+        row = Rater.objects.select_for_update(no_key=True).get(pk=rater.pk)
+        known = set(Tombstone.objects.filter(kind="judgment").values_list("subject", flat=True))
+        found = [subject for subject in _judged(row.pk, "default") if subject[1] not in known]
+        if found:
+            events.record("judgments.withdrawn", programme=row.programme_id, actor=row, count=len(found))
+            _bury(found)
+    return len(found)
+
+
 def _bury(found: Sequence[Subject]) -> Erased:
     """Write the tombstones: into the database, and before that is final, into the journal."""
     _tombstones(found, "default")

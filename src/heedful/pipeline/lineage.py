@@ -34,7 +34,7 @@ from heedful.pipeline.provenance.tombstones import erased_judgments, journals_ne
 from heedful.pipeline.rounds.contents import content, digest
 from heedful.pipeline.rounds.recipe import RECIPE
 
-WORLD = "embedded world"
+WORLD, JUDGMENTS = "embedded world", "judgments.jsonl"
 FACTS = ("figures", "steps", "seconds", "peak_memory_bytes", "stopped", "loss", "spent")
 """What a manifest tells that belongs to its artifact alone."""
 JUDGED = ("how", "labels", "cases", "spent", "code", "programme")
@@ -178,7 +178,7 @@ class Tracer:
         changed = tuple(self._changed(place, manifest))
         facts = {key: manifest[key] for key in FACTS if key in manifest}
         if "record" in manifest:
-            links, more = self._stage(name, place, manifest)
+            links, more = self._stage(name, place, manifest, JUDGMENTS in changed)
         else:
             links, more = self._run(name, place, manifest)
         kind = str(manifest["kind"])
@@ -192,15 +192,17 @@ class Tracer:
             if not path.exists() or (self.verify and sha256_file(path) != wanted):
                 yield file
 
-    def _stage(self, name: str, place: Path, manifest: Mapping[str, Any]) -> tuple[list[Link], dict[str, Any]]:
-        """A stage of a programme's round."""
+    def _stage(
+        self, name: str, place: Path, manifest: Mapping[str, Any], damaged: bool
+    ) -> tuple[list[Link], dict[str, Any]]:
+        """A stage of a programme's round; `damaged` says that its judgments are not what was written."""
         record, programme = manifest["record"], place.parents[2]
         links = []
         for role, given in record["inputs"].items():
             source = Path(given["from"]) if Path(given["from"]).is_absolute() else programme / given["from"]
             links.append(self._input(name, role, source, given, programme))
-        if (place / "judgments.jsonl").exists():
-            self._said(name, place, manifest)
+        if (place / JUDGMENTS).exists():
+            self._said(name, place, manifest, damaged)
         if record["stage"] == "policy":
             self.checks += _checks(self, place)
         facts = {key: record[key] for key in ("round", "stage", "started", "ended", "settings")}
@@ -226,12 +228,12 @@ class Tracer:
             same = content(str(source)) == given["sha256"] if self.verify else None
         return Link(role, self.visit(source, given["sha256"] if source.is_file() else ""), same)
 
-    def _said(self, name: str, place: Path, manifest: Mapping[str, Any]) -> None:
+    def _said(self, name: str, place: Path, manifest: Mapping[str, Any], damaged: bool) -> None:
         """The judgments of a round, one by one."""
         store = manifest.get("store", {})
         programme = str(store.get("programme", ""))
         asked: Counter[str] = Counter()
-        for number, row in enumerate(_rows(place / "judgments.jsonl"), 1):
+        for number, row in enumerate(_rows(place / JUDGMENTS, damaged), 1):
             key = row.get("judgment") or f"{name}#{number}"
             where = programme if row.get("judgment") else ""
             guideline = int(row.get("guideline", 0))
@@ -298,8 +300,8 @@ class Tracer:
             if not (place / file).exists() or (self.verify and sha256_file(place / file) != wanted)
         )
         asked: Counter[str] = Counter()
-        if (place / "judgments.jsonl").exists():
-            for number, row in enumerate(_rows(place / "judgments.jsonl"), 1):
+        if (place / JUDGMENTS).exists():
+            for number, row in enumerate(_rows(place / JUDGMENTS, JUDGMENTS in changed), 1):
                 if row.get("payload") is not None:
                     who = str(row["rater"]["name"])
                     asked[who] += 1
@@ -377,10 +379,19 @@ def _candidates(name: str, place: Path) -> Iterator[Path]:
             yield (folder / given).resolve()
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+def _rows(path: Path, damaged: bool) -> Iterator[dict[str, Any]]:
+    """Rows of a file of JSON lines; of one that is known to be damaged, those that can be read.
+
+    Raises:
+        HeedfulError: a line of another one cannot be read.
+    """
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                if not damaged:
+                    raise HeedfulError("this is no line of JSON.", where=f"{path}:{number}") from error
 
 
 def _checks(tracer: Tracer, place: Path) -> Iterator[Check]:
