@@ -102,9 +102,10 @@ def test_an_input_that_was_made_anew_since_is_told_from_the_one_that_was_read(pr
 
 
 def test_a_moved_programme_has_the_same_lineage(programme: Path, tmp_path: Path) -> None:
-    before = trace(programme)
+    before, card = trace(programme), str(card_of(programme))
     moved = programme.rename(tmp_path / "elsewhere")
     after = trace(moved)
+    assert str(card_of(moved)) == card
     assert [one.name for one in after.artifacts] == [one.name for one in before.artifacts]
     assert after.changed == ()
 

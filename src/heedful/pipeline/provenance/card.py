@@ -146,9 +146,10 @@ def _programme(folder: Path) -> str:
 
 def _summary(found: Lineage, own: Artifact) -> str:
     base = hub_model(found)
-    start = f"`{base}`" if base else "a base model that is on no hub"
+    world = any(one.kind == "pretrain" for one in found.artifacts)
+    start = f"`{base}`" if base else "the embedded world's base model" if world else "a base model that is on no hub"
     what = "A reward model" if own.kind in ("reward", "average") else "A language model"
-    rounds = sorted({one.facts["round"] for one in found.artifacts if one.facts.get("stage") == "policy"})
+    rounds = sorted({one.facts["round"] for one in found.artifacts if one.facts.get("stage") == "judge"})
     told = f" in {len(rounds)} rounds of feedback" if len(rounds) > 1 else " in one round of feedback" if rounds else ""
     return f"{what} trained with heedful by {own.kind}{told}, from {start}."
 
@@ -163,6 +164,8 @@ def _judgments(found: Lineage) -> str:
     said = ["\n".join(rows)]
     if found.people:
         said.append(f"{_count(found.people, 'person', 'people')} judged. One who judged in two exports counts twice.")
+    elif not kinds.get("human"):
+        said.append("No people judged.")
     if found.guidelines:
         versions = [f"version {one.version} of {one.programme} ({one.judgments} judgments)" for one in found.guidelines]
         said.append(f"Guidelines followed: {', '.join(versions)}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,7 +59,7 @@ def run_rounds(folder: Path, going: Going, display: Display | None = None) -> di
         if not going.again:
             spare_people(_foreseen(engine, upto))
         made = [step.name for step in steps(programme, upto) if _carry_out(engine, step, going, display)]
-        write_cards(programme, upto, {name.partition("/")[0] for name in made})
+        write_cards(programme, upto)
         return {"made": made, **outcome(programme, upto), "withdrawn": lacking(_foreseen(engine, upto))}
 
 
@@ -84,8 +84,8 @@ def _carry_out(engine: Engine, step: Step, going: Going, display: Display) -> bo
             going.sleep(going.every)
 
 
-def write_cards(programme: Programme, upto: int, anew: Collection[str]) -> None:
-    """A model card in the folder of each round's kept policy: where there is none, and where the round was made anew.
+def write_cards(programme: Programme, upto: int) -> None:
+    """A model card in the folder of each round's kept policy, unless somebody has written one of their own there.
 
     It is no part of the policy's content, so that nothing is made again for it.
     """
@@ -96,9 +96,12 @@ def write_cards(programme: Programme, upto: int, anew: Collection[str]) -> None:
         if kept is None or isinstance(kept, str):
             continue
         place = programme.place(*kept)
-        card = place / CARD
-        if not card.exists() or (str(number) in anew and is_card(card)):
-            write_card(place, card_of(place, verify=False))
+        path = place / CARD
+        if path.exists() and not is_card(path):
+            continue
+        card = card_of(place, verify=False)
+        if not path.exists() or path.read_text(encoding="utf-8") != str(card):
+            write_card(place, card)
 
 
 def outcome(programme: Programme, upto: int) -> dict[str, Any]:
