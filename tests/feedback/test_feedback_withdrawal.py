@@ -66,7 +66,7 @@ def test_an_erased_raters_judgments_leave_snapshots_exports_and_pulls(
     erasure.erase_rater(people[0])
     assert create_snapshot(of, "after").count == 6
     report = export(of, "heedful", tmp_path / "after.jsonl")
-    assert report.left_out == {"judgments of raters who were erased or took them back": 3}
+    assert report.left_out == {"judgments erased or taken back": 3}
     assert (report.judgments, votes(of, tmp_path / "again.jsonl")) == (6, [2, 2, 2])
     assert votes(of, tmp_path / "old.jsonl", snapshot=old) == [2, 2, 2]
     assert (old.count, verify(old)) == (9, [])  # it says what was read then
@@ -116,7 +116,7 @@ def test_where_everything_was_withdrawn_there_is_nothing_to_export(
 ) -> None:
     for one in people:
         erasure.withdraw_judgments(one)
-    with pytest.raises(HeedfulError, match="9 judgments of raters who were erased or took them back"):
+    with pytest.raises(HeedfulError, match="9 judgments erased or taken back"):
         export(of, "heedful", tmp_path / "none.jsonl")
     with pytest.raises(HeedfulError, match="no judgments"):
         create_snapshot(of, "none")

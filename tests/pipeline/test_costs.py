@@ -98,8 +98,9 @@ def test_ledgers_below_the_folder_count(programme: Path) -> None:
     ledger = Ledger(path)
     ask = Ask((Message("user", "which?"),), 5)
     number = ledger.sent("k", Charge(1, 100, 5, 0.5))
+    assert [(one.path, one.in_use) for one in programme_costs(programme).ledgers] == [("judged/ledger.sqlite", True)]
     with pytest.raises(HeedfulError, match="a run has this ledger open"):
-        programme_costs(programme)
+        charged_in(path)
     ledger.paid(number, "k", "m", ask, Reply("A", "stop", (), Usage(90, 1), "m", 0.4), Charge(1, 90, 1, 0.4))
     ledger.sent("lost", Charge(1, 10, 5, 0.1))
     ledger.close()

@@ -108,6 +108,9 @@ def lines(found: ProgrammeCosts) -> list[str]:
         if each is not None:
             won = f"The rounds that were kept won {found.won(by):.1f} points by {by}"
             said.append(f"{won}; of all that was spent a point cost {told(each)}.")
+    open_now = [one.path for one in found.ledgers if one.in_use]
+    if open_now:
+        said.append(f"A run has {', '.join(open_now)} open just now: what it takes is not counted.")
     if found.unmeasured:
         said.append(f"Made before costs were written down, with their time alone: {', '.join(found.unmeasured)}.")
     if found.watts_per_core:

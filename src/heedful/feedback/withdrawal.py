@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from heedful.errors import Sentence
 from heedful.feedback.models import Judgment, Programme, Tombstone
 
-WITHDRAWN = Sentence("judgments of raters who were erased or took them back")
+WITHDRAWN = Sentence("judgments erased or taken back")
 """Why judgments are left out."""
 
 

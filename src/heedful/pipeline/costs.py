@@ -126,6 +126,8 @@ class LedgerCost:
 
     path: str
     spent: Spent
+    in_use: bool = False
+    """A run has it open just now, so that what it took cannot be read and is not counted."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def programme_costs(folder: Path | str) -> ProgrammeCosts:
     """What the rounds of a programme took, as their manifests say it; what is half made counts as far as it is.
 
     Raises:
-        HeedfulError: there are no rounds here, or a ledger is in use.
+        HeedfulError: there are no rounds here.
     """
     folder = Path(folder)
     places = sorted(
@@ -246,9 +248,14 @@ def _gains(check: Mapping[str, Any]) -> Iterator[Gain]:
 
 def _ledgers(folder: Path) -> Iterator[LedgerCost]:
     for path in sorted({path for name in LEDGERS for path in folder.rglob(name)}):
-        charge = charged_in(path)
+        name = str(path.relative_to(folder))
+        try:
+            charge = charged_in(path)
+        except HeedfulError:
+            yield LedgerCost(name, Spent(), in_use=True)
+            continue
         if charge is not None:
-            yield LedgerCost(str(path.relative_to(folder)), of_charge(charge))
+            yield LedgerCost(name, of_charge(charge))
 
 
 def of_charge(charge: Charge) -> Spent:

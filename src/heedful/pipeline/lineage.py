@@ -85,7 +85,14 @@ def _last_kept(programme: Path) -> Path:
         decided = read_manifest(place / "decide")
         if decided is not None:
             kept = decided["kept"]
-            return Path(kept) if isinstance(kept, str) else programme / "rounds" / str(kept[0]) / kept[1]
+            found = programme / kept if isinstance(kept, str) else programme / "rounds" / str(kept[0]) / kept[1]
+            if found.exists():
+                return found
+            raise HeedfulError(
+                f"the policy that was kept is the base model {kept}, which is no folder here.",
+                where=str(programme),
+                mend="Name one of the folders in rounds/, as rounds/1/policy.",
+            )
     raise HeedfulError(
         "no round of this programme has ended, so there is no policy that was kept.",
         where=str(programme),
@@ -94,9 +101,12 @@ def _last_kept(programme: Path) -> Path:
 
 
 def base_of(root: Path) -> Path:
-    """The folder from which an artifact's lineage names things: the programme's, or the one that it stands in."""
-    programme = programme_of(root)
-    return programme if programme is not None else root.parent
+    """The folder from which an artifact's lineage names things: the programme's; of a single run the working folder
+    where it lies below that, else the one that it stands in."""
+    programme, here = programme_of(root), Path.cwd()
+    if programme is not None:
+        return programme
+    return here if root.is_relative_to(here) and here != Path(here.anchor) else root.parent
 
 
 def programme_of(place: Path) -> Path | None:
@@ -181,8 +191,8 @@ class Tracer:
             links, more = self._stage(name, place, manifest, JUDGMENTS in changed)
         else:
             links, more = self._run(name, place, manifest)
-        kind = str(manifest["kind"])
-        missing = "" if links or more.pop("complete", False) else "its manifest names nothing that it was made from"
+        kind, complete = str(manifest["kind"]), more.pop("complete", False)
+        missing = "" if links or complete else "its manifest names nothing that it was made from"
         state: State = "changed" if changed else "whole"
         return Artifact(name, kind, state, changed, digest(manifest), tuple(links), facts | more, missing)
 
@@ -199,7 +209,8 @@ class Tracer:
         record, programme = manifest["record"], place.parents[2]
         links = []
         for role, given in record["inputs"].items():
-            source = Path(given["from"]) if Path(given["from"]).is_absolute() else programme / given["from"]
+            near = (programme / given["from"], Path.cwd() / given["from"])  # an absolute path stays what it is
+            source = next((one for one in near if one.exists()), near[0])
             links.append(self._input(name, role, source, given, programme))
         if (place / JUDGMENTS).exists():
             self._said(name, place, manifest, damaged)
@@ -233,7 +244,7 @@ class Tracer:
         store = manifest.get("store", {})
         programme = str(store.get("programme", ""))
         asked: Counter[str] = Counter()
-        for number, row in enumerate(_rows(place / JUDGMENTS, damaged), 1):
+        for number, row in enumerate(_rows(place / JUDGMENTS, damaged, "kind", "rater"), 1):
             key = row.get("judgment") or f"{name}#{number}"
             where = programme if row.get("judgment") else ""
             guideline = int(row.get("guideline", 0))
@@ -301,7 +312,7 @@ class Tracer:
         )
         asked: Counter[str] = Counter()
         if (place / JUDGMENTS).exists():
-            for number, row in enumerate(_rows(place / JUDGMENTS, JUDGMENTS in changed), 1):
+            for number, row in enumerate(_rows(place / JUDGMENTS, JUDGMENTS in changed, "rater"), 1):
                 if row.get("payload") is not None:
                     who = str(row["rater"]["name"])
                     asked[who] += 1
@@ -379,8 +390,8 @@ def _candidates(name: str, place: Path) -> Iterator[Path]:
             yield (folder / given).resolve()
 
 
-def _rows(path: Path, damaged: bool) -> Iterator[dict[str, Any]]:
-    """Rows of a file of JSON lines; of one that is known to be damaged, those that can be read.
+def _rows(path: Path, damaged: bool, *needed: str) -> Iterator[dict[str, Any]]:
+    """Rows of a file of JSON lines, which have the keys that are needed; of a damaged one, those that can be read.
 
     Raises:
         HeedfulError: a line of another one cannot be read.
@@ -388,10 +399,14 @@ def _rows(path: Path, damaged: bool) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
-            except ValueError as error:
-                if not damaged:
-                    raise HeedfulError("this is no line of JSON.", where=f"{path}:{number}") from error
+                row = json.loads(line)
+                if missing := [name for name in needed if name not in row]:
+                    raise ValueError(f"{missing[0]} is missing")
+            except (ValueError, TypeError) as error:
+                if damaged:
+                    continue
+                raise HeedfulError(f"this is no judgment ({error}).", where=f"{path}:{number}") from error
+            yield row
 
 
 def _checks(tracer: Tracer, place: Path) -> Iterator[Check]:

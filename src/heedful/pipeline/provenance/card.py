@@ -163,7 +163,9 @@ def _judgments(found: Lineage) -> str:
     rows += [f"| {kind} | {count} | {count / total:.1%} |" for kind, count in kinds.items()]
     said = ["\n".join(rows)]
     if found.people:
-        said.append(f"{_count(found.people, 'person', 'people')} judged. One who judged in two exports counts twice.")
+        twice = sum(one.kind == "export" for one in found.artifacts) > 1
+        more = " One who judged in two exports counts twice." if twice else ""
+        said.append(f"{_count(found.people, 'person', 'people')} judged.{more}")
     elif not kinds.get("human"):
         said.append("No people judged.")
     if found.guidelines:

@@ -156,7 +156,10 @@ def by_people(question: Question, pairs: Sequence[Pair]) -> Judged:
             listed = sha256_json([one.judgment for one in said])  # the same judgments are the same snapshot
             row = client.snapshot(slug, f"round {number}", key=f"round-{key}-{listed}", batches=[batch.id])
             entries["store"]["snapshot"] = {"id": row.id, "sha256": row.sha256, "judgments": row.count}
-        entries["cost"] = {"raters": asdict(client.work(slug, batch.id))}
+        try:
+            entries["cost"] = {"raters": asdict(client.work(slug, batch.id))}
+        except NotFoundError:  # the batch is there: a studio of before
+            question.work.display.say(f"{question.work.step.name}: this studio does not tell people's hours.")
     return Judged(said, entries)
 
 
