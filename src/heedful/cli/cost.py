@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NOTES = """Energy is an estimate: (processor seconds x cost.watts_per_core of the recipe + joules that the GPU's driver
 counted) / 3600, in watt-hours. A point is a percentage point of the win rate above one half."""
+WIDTH = 110
+"""Characters of a line where nobody's terminal says how many it has."""
 COLUMNS = ("time", "processor", "GPU", "energy", "people", "pay", "AI requests")
 
 
@@ -45,7 +47,16 @@ def as_dict(found: ProgrammeCosts) -> dict[str, Any]:
             "promoted": one.promoted,
             "spent": asdict(one.spent),
             "stages": [asdict(stage) for stage in one.stages],
-            "gains": [{**asdict(gain), "points": gain.points, "per_point": one.per_point(gain)} for gain in one.gains],
+            "gains": [
+                {
+                    **asdict(gain),
+                    "points": gain.points,
+                    "per_point": one.per_point(gain),
+                    "per_point_at_best": one.per_point(gain, gain.high),
+                    "per_point_at_worst": one.per_point(gain, gain.low),
+                }
+                for gain in one.gains
+            ],
         }
         for one in found.rounds
     ]
@@ -66,6 +77,8 @@ def show(found: ProgrammeCosts) -> None:
     from rich.text import Text
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(WIDTH, console.width))
     console.print(_table(found))
     for line in lines(found):
         console.print(Text(line), soft_wrap=True)
@@ -87,7 +100,9 @@ def _table(found: ProgrammeCosts) -> Any:
     filled = [at for at in range(len(COLUMNS)) if any(cells[at] for _, _, cells in rows)]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("stage", *(COLUMNS[at] for at in filled)):
-        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+        table.add_column(
+            name, justify="left" if name == "stage" else "right", no_wrap=name not in ("pay", "AI requests")
+        )
     for name, style, cells in rows:
         table.add_row(Text(name, style=style), *(cells[at] for at in filled))
     return table
