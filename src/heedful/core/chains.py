@@ -13,9 +13,9 @@ def chained(rates: Sequence[Interval], *, level: float = 0.95) -> Interval:
     """The win rate of the last policy over the first, from that of each over the one before it.
 
     In the model of Bradley & Terry (1952) the odds of winning are a ratio of strengths, so that log-odds along a chain
-    add up. Their variances do too where the rates were measured apart; each is (its interval's width over two quantiles)
-    squared, brought to log-odds by the delta method. An estimate that rests on the model: preferences that run in a
-    circle, or depend on who is compared, break it.
+    add up. Their variances do too where the rates were measured apart; each is the square of its interval's width over
+    two quantiles, brought to log-odds by the delta method. An estimate that rests on the model: preferences that run in
+    a circle, or depend on who is compared, break it.
 
     Args:
         rates: in order; one alone is handed back as it is.
@@ -32,7 +32,5 @@ def chained(rates: Sequence[Interval], *, level: float = 0.95) -> Interval:
         raise ValueError("a rate of 0 or 1 has no finite log-odds")
     z = NormalDist().inv_cdf((1 + level) / 2)
     odds = sum(math.log(rate.mean / (1 - rate.mean)) for rate in rates)
-    spread = math.sqrt(
-        sum(((rate.high - rate.low) / (2 * z) / (rate.mean * (1 - rate.mean))) ** 2 for rate in rates)
-    )
+    spread = math.sqrt(sum(((rate.high - rate.low) / (2 * z) / (rate.mean * (1 - rate.mean))) ** 2 for rate in rates))
     return Interval(*(1 / (1 + math.exp(-end)) for end in (odds, odds - z * spread, odds + z * spread)))

@@ -64,7 +64,7 @@ def _of_kind(number: int, stage: str, kind: str, judged: Judged, seed: int) -> A
 
 
 def counted(stages: Iterable[Judged], kind: str) -> tuple[np.ndarray, list[str]]:
-    """[n, 2] votes for a and for b of each pair that one kind of raters judged, and the prompts that pairs belong to."""
+    """[n, 2] votes for a and for b of each pair that one kind of raters judged, and the prompts of the pairs."""
     counts: list[Sequence[int]] = []
     prompts: list[str] = []
     for judged in stages:

@@ -69,9 +69,7 @@ def programme_curves(results: Results) -> tuple[Curve, ...]:
     """The plots of every stage that logs, the rounds over each other."""
     found = []
     for stage, (group, plots) in STAGES.items():
-        runs = {
-            _titled(stage, number): read_metrics(results.place(number, stage)) for number in results.stages(stage)
-        }
+        runs = {_titled(stage, number): read_metrics(results.place(number, stage)) for number in results.stages(stage)}
         shown, told = chosen(runs)
         found += _plotted(group, plots, shown, told)
     return tuple(found)

@@ -1,4 +1,4 @@
-"""What a report samples and scores itself: the first policy against the last, refusals, probes. Each is kept in a cache.
+"""What a report samples and scores itself: first policy against last, refusals, probes. All is kept in a cache.
 
 Torch and the models are imported when something is sampled or scored, not when this file is.
 """

@@ -166,7 +166,7 @@ def read_results(folder: Path) -> Results:
             where=str(programme.folder),
             mend=f"Run heedful round {folder} first; --dry-run says what it would make.",
         )
-    rounds = []
+    rounds: list[Round] = []
     while (len(rounds) + 1, "decide") in manifests:
         rounds.append(_round(len(rounds) + 1, manifests))
     under_way = _under_way(programme, len(rounds) + 1, manifests)

@@ -1,4 +1,4 @@
-"""What prompts are about: the world's own kinds, a column of the data, or groups of like wording. Works without torch."""
+"""What prompts are about: the world's own kinds, a column of the data, or groups of like wording; without torch."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def _by_wording(prompts: Sequence[Conversation]) -> Topics:
     label = _grouped(hashed_ngrams(texts).astype(np.float64), count)
     names = {group: _named([t for t, own in zip(texts, label, strict=True) if own == group], texts) for group in label}
     how = (
-        "The prompts' file names no topics (a column topic, category or dataset would), so prompts of like wording form "
-        "groups, found by k-means on words and pairs of words and named by the words that set them apart."
+        "The prompts' file names no topics (a column topic, category or dataset would), so prompts of like wording "
+        "form groups, found by k-means on words and pairs of words and named by the words that set them apart."
     )
     return Topics(tuple(names[group] for group in label), how)
 
