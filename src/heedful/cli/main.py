@@ -43,6 +43,11 @@ COMMANDS: dict[str, Command] = {
         "The whole loop",
         resumes=True,
     ),
+    "report": Command(
+        "heedful.cli.report:report",
+        "What a programme's rounds brought, as one page; several side by side.",
+        "The whole loop",
+    ),
     "sft": Command(
         "heedful.cli.stages:sft",
         "Supervised fine-tuning: imitate demonstrations, or the chosen answers.",
