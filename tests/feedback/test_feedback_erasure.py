@@ -25,9 +25,10 @@ from heedful.feedback.backup import restore as restore_backup
 from heedful.feedback.dialogue_asking import fill
 from heedful.feedback.dialogue_items import choose
 from heedful.feedback.endpoints import pinned
-from heedful.feedback.erasure import append, apply_tombstones, entries, erase_account, erase_rater, journal_of
+from heedful.feedback.erasure import apply_tombstones, erase_account, erase_rater, journal_of
 from heedful.feedback.exports import export
 from heedful.feedback.imports import plan, restore
+from heedful.feedback.journal import append, entries
 from heedful.feedback.models import (
     Account,
     Assignment,

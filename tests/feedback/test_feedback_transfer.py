@@ -24,6 +24,7 @@ from feedback_stores import contents, url_of_default
 from heedful.errors import HeedfulError
 from heedful.feedback import erasure, rows, setup
 from heedful.feedback.databases import opened
+from heedful.feedback.journal import entries
 from heedful.feedback.models import Account, AuditEvent, Item, Judgment, PayRate, Prompt, Rationale, Tombstone
 from heedful.feedback.transfer import _tables, migrate
 
@@ -152,7 +153,7 @@ def test_what_was_erased_is_erased_in_the_target_too(store: None, tmp_path: Path
     with opened(target) as alias:
         assert Rationale.objects.using(alias).get().text == ""
         assert Tombstone.objects.using(alias).filter(subject=who.pk).exists()
-    assert ("rater", who.pk) in list(erasure.entries(tmp_path / "new" / "erasures.jsonl"))
+    assert ("rater", who.pk) in list(entries(tmp_path / "new" / "erasures.jsonl"))
 
 
 @threads

@@ -1,4 +1,7 @@
-"""Erasing people: names, groups and every free text of theirs go; ids and verdicts stay.
+"""Erasing people: names, groups and every free text of theirs go; what they judged is learnt from no more.
+
+Verdicts stay in the store as rows that lead to nobody, so that pay, quotas and the trail add up; a tombstone keeps each
+out of every dataset from then on (`heedful.feedback.withdrawal`).
 
 What was erased stays erased. A tombstone is written for each subject, in the database and in a journal beside
 it, which no restored backup takes away: `apply_tombstones` erases again whatever came back.
@@ -6,10 +9,8 @@ it, which no restored backup takes away: `apply_tombstones` erases again whateve
 
 from __future__ import annotations
 
-import json
-import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import Q, QuerySet
 
-from heedful.errors import HeedfulError
 from heedful.feedback import clock, events
+from heedful.feedback.journal import JOURNAL, Subject, append, entries
 from heedful.feedback.models import (
     Account,
     Adjudication,
@@ -32,6 +33,7 @@ from heedful.feedback.models import (
     GroupAnswer,
     Item,
     ItemState,
+    Judgment,
     Membership,
     Prompt,
     Rater,
@@ -41,12 +43,7 @@ from heedful.feedback.models import (
     Skip,
     Tombstone,
 )
-from heedful.files import sync_folder
 
-JOURNAL = "erasures.jsonl"
-KINDS = ("account", "rater", "completion", "prompt", "rationale", "skip", "turn", "contest", "reason")
-"""Subjects of tombstones. A text has one of its own, so that a raw export from before, in which its writer is a
-pseudonym, brings it back no more than a backup does."""
 CHUNK = 500
 
 
@@ -61,7 +58,7 @@ class Erased:
 def erase_rater(rater: Rater, *, actor: Any = None) -> Erased:
     """Erase a person (or agent) who judges in one programme: everything they wrote, their groups, their account's link.
 
-    Their judgments stay, under an id that leads to nobody.
+    Their judgments stay as rows, under an id that leads to nobody, and leave every dataset that is made from now on.
 
     Args:
         rater: whom.
@@ -91,9 +88,6 @@ def erase_account(account: Account, *, actor: Any = None) -> Erased:
         report = _bury(found)
     account.refresh_from_db()
     return report
-
-
-Subject = tuple[str, uuid.UUID]
 
 
 def _bury(found: Sequence[Subject]) -> Erased:
@@ -126,11 +120,18 @@ def _rater(key: uuid.UUID, alias: str) -> list[Subject]:
         roles = Membership.objects.using(alias).filter(programme=row.programme_id, account=row.account_id, ended=None)
         roles.filter(role__in=(Role.RATER, Role.ADJUDICATOR)).update(ended=clock.now())
     found += _written(row, alias)
+    found += _judged(key, alias)
     row.account, row.name, row.pause_reason = None, _nameless(key), ""
     row.languages, row.expertise, row.excluded_categories = [], [], []
     row.erased = row.erased or clock.now()
     row.save(using=alias)
     return found
+
+
+def _judged(rater: uuid.UUID, alias: str) -> list[Subject]:
+    """The judgments of a rater, for the tombstones that keep them out of datasets."""
+    rows = Judgment.objects.using(alias).filter(rater=rater).order_by("pk")
+    return [("judgment", key) for key in rows.values_list("pk", flat=True)]
 
 
 def _written(rater: Rater, alias: str) -> dict[Subject, bool]:
@@ -205,8 +206,10 @@ def _attempts(username: str, alias: str) -> None:
 
 
 def _one(kind: str, key: uuid.UUID, alias: str) -> bool:
-    """Erase one text; whether there was anything to erase."""
+    """Erase one text; whether there was anything to erase. A judgment is a row that stays: its tombstone is all."""
     at = clock.now()
+    if kind == "judgment":
+        return False
     if kind == "rationale":
         return bool(Rationale.objects.using(alias).filter(pk=key).exclude(text="").update(text="", erased=at))
     if kind == "skip":
@@ -278,7 +281,11 @@ def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> i
 def _late(key: uuid.UUID, alias: str) -> list[Subject]:
     """Erase what was written for a rater who was erased already, by a request that was under way."""
     row = Rater.objects.using(alias).select_for_update(no_key=True).filter(pk=key).first()
-    return [] if row is None else [subject for subject, there in _written(row, alias).items() if there]
+    if row is None:
+        return []
+    known = set(Tombstone.objects.using(alias).filter(kind="judgment").values_list("subject", flat=True))
+    judged = [subject for subject in _judged(key, alias) if subject[1] not in known]
+    return [subject for subject, there in _written(row, alias).items() if there] + judged
 
 
 def journal_of(alias: str) -> Path:
@@ -293,50 +300,3 @@ def journal_of(alias: str) -> Path:
 def journals_beside(*paths: Path) -> list[Path]:
     """The journals in the folders of these files."""
     return [path for path in dict.fromkeys(one.absolute().with_name(JOURNAL) for one in paths) if path.is_file()]
-
-
-def append(path: Path, found: Iterable[Subject]) -> None:
-    """Add subjects to a journal; on disk when this returns."""
-    lines = "".join(json.dumps({"kind": kind, "subject": str(key)}) + "\n" for kind, key in found).encode()
-    if not lines:
-        return
-    new = not path.exists()
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":
-                lines = b"\n" + lines  # the last one was cut off by a crash
-            os.write(handle, lines)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        if new:
-            sync_folder(path.parent)
-    except OSError as error:
-        raise HeedfulError(
-            f"the journal of erasures cannot be written ({error.strerror}); nothing was erased.",
-            where=str(path),
-            mend="Make its folder writable: without the journal a restored backup would bring the texts back.",
-        ) from error
-
-
-def entries(path: Path) -> Iterator[Subject]:
-    """The subjects in a journal. A line that a crash cut off was never acknowledged, and is passed over.
-
-    Raises:
-        HeedfulError: a line is no entry.
-    """
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip() or not line.endswith(b"}"):
-            continue
-        try:
-            row = json.loads(line)
-            kind, subject = row["kind"], uuid.UUID(row["subject"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HeedfulError("no entry of the journal of erasures.", where=f"{path}:{number}") from error
-        if kind not in KINDS:
-            raise HeedfulError(f"{kind!r} is nothing that is erased.", where=f"{path}:{number}")
-        yield kind, subject

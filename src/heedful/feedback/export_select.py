@@ -30,6 +30,7 @@ from heedful.feedback.models import (
     SnapshotEntry,
 )
 from heedful.feedback.pseudonyms import Pseudonyms
+from heedful.feedback.withdrawal import standing, withdrawn
 
 CHUNK = 200
 """Items fetched together."""
@@ -56,9 +57,16 @@ class Selection:
     def judgments(self) -> QuerySet[Judgment]:
         """The judgments: those that hold, of a rater's first pass, counted ones unless surplus is asked for.
 
-        An item that has become gold gives none any more, in a snapshot or not. One that was withdrawn gives those
-        that stand in a snapshot.
+        An item that has become gold gives none any more, in a snapshot or not, nor does a rater who was erased. An item
+        that was withdrawn gives those that stand in a snapshot.
         """
+        return standing(self._chosen())
+
+    def withdrawn(self) -> int:
+        """How many judgments would be among them, had their rater not been erased."""
+        return self._chosen().filter(withdrawn()).count()
+
+    def _chosen(self) -> QuerySet[Judgment]:
         if self.snapshot is not None:
             return Judgment.objects.filter(
                 pk__in=SnapshotEntry.objects.filter(snapshot=self.snapshot).values("judgment"),
@@ -271,7 +279,7 @@ def anchors(chosen: Selection, names: Pseudonyms) -> Iterator[Anchor]:
     An answer whose contest was upheld is none of the rater's errors, so it is left out.
     """
     known = GoldKey.objects.filter(item__programme=chosen.programme, item__purpose=Purpose.GOLD)
-    said = Judgment.objects.filter(pass_number=1, retracts=False, adjudication__isnull=True)
+    said = standing(Judgment.objects.filter(pass_number=1, retracts=False, adjudication__isnull=True))
     said = said.exclude(gold_outcome__upheld=True)
     if chosen.raters:
         said = said.filter(rater__kind__in=chosen.raters)

@@ -12,6 +12,7 @@ from heedful.feedback.models import Batch, Item, ItemState, Judgment, Programme,
 from heedful.feedback.pseudonyms import Pseudonyms
 from heedful.feedback.services import batch_of, in_utc, milliseconds
 from heedful.feedback.wire import Answer, ItemRow, JudgmentRow
+from heedful.feedback.withdrawal import standing
 
 
 def items_page(batch: Batch, *, after: str, most: int, policies: bool) -> tuple[list[ItemRow], str]:
@@ -85,13 +86,13 @@ def judgments_page(
     may be missed by it: whoever follows asks again `since` a minute before the last pull, and tells rows by their id.
 
     For training come only judgments of items that are still for training: none, its history included, of one that has
-    become gold. Of an item that was withdrawn only the history comes.
+    become gold. Of an item that was withdrawn only the history comes; of a rater who was erased, nothing.
 
     Raises:
         HeedfulError: the cursor is none of ours.
         NotFoundError: there is no such batch.
     """
-    rows = Judgment.objects.filter(programme=programme, purpose=wanted.purpose)
+    rows = standing(Judgment.objects.filter(programme=programme, purpose=wanted.purpose))
     if wanted.purpose == Purpose.TRAIN:
         rows = rows.filter(item__purpose=Purpose.TRAIN)
     if wanted.batch:

@@ -9,25 +9,14 @@ from typing import Any
 
 from transformers.utils import cached_file
 
-from heedful.errors import HeedfulError
 from heedful.files import sha256_file, sha256_json
-from heedful.models.adapters import ADAPTER_FOLDER, underlying
+from heedful.models.adapters import underlying
+from heedful.models.folder_hash import folder_fingerprint
 from heedful.models.policy import Policy
 from heedful.models.rewards import aggregation
 from heedful.models.scalar import ScalarModel
 from heedful.models.storage import content_of, hash_tensors
 from heedful.models.unit_tests import names_unit_tests, tests_file
-
-_NAMES = (
-    "*.safetensors",
-    f"{ADAPTER_FOLDER}/adapter_*",
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "*.jinja",
-    "vocab*",
-    "merges.txt",
-)
 
 
 def model_fingerprint(model: Policy | ScalarModel | Path | str) -> str:
@@ -42,11 +31,7 @@ def model_fingerprint(model: Policy | ScalarModel | Path | str) -> str:
     """
     if isinstance(model, Policy | ScalarModel):
         return _of_memory(model)
-    folder = Path(model)
-    files = sorted({path for pattern in _NAMES for path in folder.glob(pattern) if path.is_file()})
-    if not any(path.suffix == ".safetensors" and path.parent == folder for path in files):
-        raise HeedfulError("no model here to fingerprint.", where=str(folder), mend="Give a model folder.")
-    return sha256_json({path.name: sha256_file(path) for path in files})
+    return folder_fingerprint(Path(model))
 
 
 def source_fingerprint(source: str, *, revision: str | None = None) -> str:

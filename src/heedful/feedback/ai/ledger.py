@@ -56,6 +56,38 @@ class Charge:
         return self + Charge(-other.requests, -other.prompt_tokens, -other.completion_tokens, -other.cost)
 
 
+def charged_in(path: Path) -> Charge | None:
+    """What all requests of a ledger's file took, read without touching it; None where the file is no ledger.
+
+    Raises:
+        HeedfulError: a run has it open.
+    """
+    try:
+        db = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)
+    except sqlite3.OperationalError:
+        return None
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        if version != FORMAT or not {"replies", "requests", "facts"} <= tables:
+            return None
+        return _summed(db)
+    except sqlite3.OperationalError as error:
+        raise HeedfulError(
+            "a run has this ledger open.", where=str(path), mend="Wait for it, or end it; then ask again."
+        ) from error
+    except sqlite3.DatabaseError:
+        return None
+    finally:
+        db.close()
+
+
+def _summed(db: sqlite3.Connection) -> Charge:
+    statement = "SELECT count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost) FROM requests"
+    requests, prompt, completion, cost = db.execute(statement).fetchone()
+    return Charge(requests, prompt or 0, completion or 0, cost or 0.0)
+
+
 class Ledger:
     """Replies by the hash of their question, and every request that was sent. Fit for threads; one run at a time.
 
@@ -162,10 +194,8 @@ class Ledger:
 
     def spent(self) -> Charge:
         """All requests of all runs with this ledger."""
-        statement = "SELECT count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost) FROM requests"
         with self._lock:
-            requests, prompt, completion, cost = self._db.execute(statement).fetchone()
-        return Charge(requests, prompt or 0, completion or 0, cost or 0.0)
+            return _summed(self._db)
 
     def outcomes(self) -> dict[str, int]:
         """How many requests ended in which way: paid, lost, timeout and so on."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from heedful.errors import HeedfulError
 from heedful.files import MANIFEST, explain, put_back, put_in_place, read_manifest, seal, sha256_json, write_json
 from heedful.pipeline.rounds.contents import content, digest, verify
+from heedful.pipeline.rounds.meter import METER, Meter, energy_wh
 from heedful.pipeline.rounds.parts import Found, Kept, Made, Outside, Source, Standing, Step, WaitingError, Work
 from heedful.pipeline.rounds.recipe import Programme
 from heedful.pipeline.run_folder import code_version
@@ -155,8 +156,8 @@ class Engine:
                 if error.errno not in DISK:
                     raise
                 raise explain(error, part) from error
-        (part / STAMP).unlink(missing_ok=True)
-        (part / WAITING).unlink(missing_ok=True)
+        for name in (STAMP, WAITING, METER):
+            (part / name).unlink(missing_ok=True)
         put_in_place(part, place)
         self._verified.add(place)
         return True
@@ -175,12 +176,12 @@ class Engine:
 
     def _make(self, step: Step, found: Standing, part: Path) -> None:
         begun = self._begin(part, found)
-        started = time.monotonic()
         module, function = step.stage.make.split(":")
-        make = getattr(import_module(f"heedful.pipeline.rounds.{module}"), function)
         self.display.say(f"{step.name}: {'; '.join(found.why)}" if found.there else step.name)
-        entries = make(Work(self.programme, step, part, found.inputs, self.display))
-        seconds = time.monotonic() - started
+        with Meter(part) as meter:
+            make = getattr(import_module(f"heedful.pipeline.rounds.{module}"), function)
+            entries = make(Work(self.programme, step, part, found.inputs, self.display))
+        metered = meter.now
         if "files" not in entries:  # a trainer has sealed its own
             (part / MANIFEST).unlink(missing_ok=True)
             seal(part, {"kind": step.stage.name, **entries})
@@ -203,7 +204,13 @@ class Engine:
             "judgments": {kind: sum(one.get(kind, 0) for one in judged.values()) for kind in KINDS},
             "started": begun["started"],
             "ended": now(),
-            "seconds": manifest.get("seconds", seconds),
+            "seconds": manifest.get("seconds", metered.wall_seconds),
+            "cost": {
+                **asdict(metered),
+                "watts_per_core": step.recipe.cost.watts_per_core,
+                "energy_wh": energy_wh(metered, step.recipe.cost.watts_per_core),
+                **entries.get("cost", {}),
+            },
             "code": {"heedful": code_version()},
         }
         write_json(part / MANIFEST, manifest)
@@ -216,7 +223,7 @@ class Engine:
             return begun
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        begun = {**stamp, "started": now()}
+        begun = {**stamp, "started": now(), "watts_per_core": found.step.recipe.cost.watts_per_core}
         write_json(part / STAMP, begun)
         return begun
 
@@ -233,6 +240,11 @@ def asked_again(standing: Standing) -> HeedfulError:
 def waiting_for(part: Path) -> dict[str, Any] | None:
     """What a half-made stage waits for, and since when; None where it does not."""
     return _read_json(part / WAITING)
+
+
+def begun_in(part: Path) -> dict[str, Any]:
+    """What a half-made stage was begun with: its key, when, and the watts that its work is reckoned at."""
+    return _read_json(part / STAMP) or {}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

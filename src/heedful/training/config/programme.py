@@ -172,6 +172,18 @@ class LearnRecipe:
         require(self.refresh_above > 0.5, "an answer that half the raters prefer is no better.", "learn.refresh_above")
 
 
+@dataclass(frozen=True)
+class CostRecipe:
+    """What the machine's work is reckoned at; no result depends on it."""
+
+    watts_per_core: float = 12.0
+    """What a busy core draws, for the estimate of energy. 12 W is what Green Algorithms (Lannelongue et al. 2021) takes
+    for an unknown processor; your own is its rated power (TDP) over its cores."""
+
+    def __post_init__(self) -> None:
+        require(self.watts_per_core >= 0, "power is not below 0.", "cost.watts_per_core")
+
+
 def _block(cls: Any) -> Any:
     """A stage's settings with what a round gives it left open."""
     names = [name for name in ("model", "data", "reward") if name in cls.__dataclass_fields__]
@@ -201,6 +213,7 @@ class Recipe:
     store: StoreRecipe = StoreRecipe()
     ai: AIRecipe = AIRecipe()
     learn: LearnRecipe = LearnRecipe()
+    cost: CostRecipe = CostRecipe()
     sft: SFTConfig = field(default_factory=lambda: _block(SFTConfig))
     reward: RewardConfig = field(default_factory=lambda: _block(RewardConfig))
     ppo: PPOConfig = field(default_factory=lambda: _block(PPOConfig))
