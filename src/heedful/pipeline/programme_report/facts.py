@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heedful.core.statistics import Interval
+from heedful.pipeline.costs import ProgrammeCosts
 from heedful.pipeline.programme_report.beyond import alarms_of
 from heedful.pipeline.programme_report.fresh import HeadToHead, Probes
 from heedful.pipeline.programme_report.material import Material
@@ -72,4 +73,24 @@ def _beside(material: Material) -> Iterator[Fact]:
         for effect in material.probes.probing.effects:
             if effect.found in ("favours", "punishes"):
                 yield Fact(f"reward model, {effect.kind}: spreads", effect.headline, "hundredths")
-    yield Fact("time of all stages", results.seconds, "seconds")
+    if isinstance(material.costs, ProgrammeCosts):
+        yield from _spent(material.costs)
+
+
+def _spent(costs: ProgrammeCosts) -> Iterator[Fact]:
+    total = costs.total
+    yield Fact("computing", total.wall_seconds, "seconds")
+    if total.energy_wh:
+        yield Fact("energy, estimated, in watt-hours", total.energy_wh, "number")
+    if total.rater_judgments:
+        yield Fact("people's hours", total.rater_hours, "tenths")
+    if total.judge_tokens:
+        yield Fact("tokens of AI judges", float(total.judge_tokens), "count")
+    for currency, value in total.rater_money.items():
+        yield Fact(f"people's pay, {currency}", value, "hundredths")
+    if total.judge_money:
+        yield Fact("paid for AI judges", total.judge_money, "hundredths")
+    for by in costs.judged_by:
+        share = costs.per_point(by)
+        if share is not None and "wall_seconds" in share:
+            yield Fact(f"computing for a point by {by}", share["wall_seconds"], "seconds")

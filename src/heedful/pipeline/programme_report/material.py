@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from heedful.core.chains import chained
 from heedful.core.statistics import Interval
 from heedful.errors import HeedfulError
 from heedful.evaluation.refusal_rates import RefusalReport
+from heedful.pipeline.costs import ProgrammeCosts, programme_costs
+from heedful.pipeline.lineage import Lineage, trace
 from heedful.pipeline.programme_report.agreement import Agreement, agreements
 from heedful.pipeline.programme_report.cache import Cache
 from heedful.pipeline.programme_report.fresh import Asked, HeadToHead, Maker, Probes
@@ -37,6 +40,8 @@ class Material:
         refusals: by policy.
         probes: of the last reward model.
         agreements: of raters, by round.
+        costs: of the rounds.
+        lineage: of the policy that is kept now.
         made, found: what this call had to sample or score, and what lay in the cache.
     """
 
@@ -46,6 +51,8 @@ class Material:
     refusals: dict[str, RefusalReport] | Absent
     probes: Probes | Absent
     agreements: list[Agreement]
+    costs: ProgrammeCosts | Absent
+    lineage: Lineage | Absent
     made: list[str]
     found: list[str]
 
@@ -78,9 +85,33 @@ def gather(results: Results, asked: Asked, display: Display) -> Material:
         refusals,
         probes,
         agreements(results),
+        _read(lambda: programme_costs(results.folder)),
+        _traced(results),
         maker.cache.made,
         maker.cache.found,
     )
+
+
+def _read(make: Callable[[], T]) -> T | Absent:
+    try:
+        return make()
+    except HeedfulError as error:
+        return Absent(_said(error))
+
+
+def _said(error: HeedfulError) -> str:
+    where = f"{error.where}: " if error.where else ""
+    return f"It could not be made. {where}{error.what} {error.mend}".strip()
+
+
+def _traced(results: Results) -> Lineage | Absent:
+    last = results.last
+    if last is None:
+        return Absent("No policy has been kept yet; heedful round carries the programme on.")
+    path = results.path(last)
+    if not Path(path).exists():
+        return Absent(f"The policy is still {path}, which nothing here was made into: it has no lineage to show.")
+    return _read(lambda: trace(path, verify=False))
 
 
 def _part(asked: bool, flag: str, make: Callable[[], T | None], nothing: str) -> T | Absent:
@@ -89,8 +120,7 @@ def _part(asked: bool, flag: str, make: Callable[[], T | None], nothing: str) ->
     try:
         found = make()
     except HeedfulError as error:
-        where = f"{error.where}: " if error.where else ""
-        return Absent(f"It could not be made. {where}{error.what} {error.mend}".strip())
+        return Absent(_said(error))
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] == "heedful":
             raise

@@ -8,8 +8,9 @@ from pathlib import Path
 from heedful.files import atomic_write
 from heedful.pipeline.programme_report import beyond, improved, spent
 from heedful.pipeline.programme_report.curves import programme_curves
-from heedful.pipeline.programme_report.material import Material
+from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS, Results
+from heedful.pipeline.programme_report.spent import energy
 from heedful.pipeline.programme_report.summary import counted, headline, sentences
 from heedful.pipeline.report import document
 from heedful.pipeline.report_data import Figure, ReportData
@@ -127,9 +128,11 @@ def figures(material: Material) -> tuple[Figure, ...]:
     if judgments and material.gold is None:  # four stand in a row
         by = " and ".join(KINDS[kind] for kind in judgments)
         found.append(Figure("Judgments learnt from", float(sum(judgments.values())), "count", f"by {by}"))
-    hours = results.seconds >= 2 * 3600
-    label = f"{'Hours' if hours else 'Minutes'} of all stages"
-    found.append(
-        Figure(label, results.seconds / (3600 if hours else 60), "tenths", "computing, and waiting for AI judges")
-    )
+    if not isinstance(material.costs, Absent):
+        seconds = material.costs.total.wall_seconds
+        hours = seconds >= 2 * 3600
+        told = energy(material.costs.total.energy_wh) if material.costs.total.energy_wh else "over all stages"
+        found.append(
+            Figure(f"{'Hours' if hours else 'Minutes'} of computing", seconds / (3600 if hours else 60), "tenths", told)
+        )
     return tuple(found)

@@ -133,11 +133,6 @@ class Results:
         said = self.place(number, stage) / "judgments.jsonl"
         return Judged(tuple(read_pairs(pairs)), tuple(read_said(said)))
 
-    @property
-    def seconds(self) -> float:
-        """Of computing and waiting, all stages together."""
-        return sum(float(one["record"]["seconds"]) for one in self.manifests.values())
-
     def counted(self, what: str) -> dict[str, int]:
         """Judgments by kind of rater, over the rounds: `judgments` or `checked`."""
         found: dict[str, int] = {}

@@ -8,8 +8,9 @@ from heedful.core.statistics import Interval
 from heedful.evaluation.refusal_rates import RefusalReport
 from heedful.pipeline.programme_report.beyond import alarms_of, modes_of
 from heedful.pipeline.programme_report.fresh import HeadToHead
-from heedful.pipeline.programme_report.material import Material
+from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS, Results
+from heedful.pipeline.programme_report.spent import money
 from heedful.pipeline.report_data import bounds, say_win_rate, write
 
 FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -52,6 +53,7 @@ def sentences(material: Material) -> list[str]:
     if results.rounds and results.under_way:
         found.append(results.under_way)
     found += _watched(material)
+    found += _spent(material)
     return found
 
 
@@ -93,6 +95,18 @@ def _watched(material: Material) -> list[str]:
         return []
     joined = ", and ".join(parts)
     return [f"{joined[0].upper()}{joined[1:]}."]
+
+
+def _spent(material: Material) -> list[str]:
+    """What it took of the machine and of people."""
+    if isinstance(material.costs, Absent) or not material.results.rounds:
+        return []
+    total = material.costs.total
+    parts = [f"{write(total.wall_seconds / 60, 'count')} minutes of computing"]
+    parts += [f"{total.rater_hours:,.1f} hours of people's time"] if total.rater_judgments else []
+    parts += [f"{total.judge_tokens:,} tokens of AI judges"] if total.judge_tokens else []
+    parts += [money(total)] if money(total) != "–" else []
+    return [f"All of it took {listed(parts)}."]
 
 
 def _refused(reports: Sequence[RefusalReport]) -> str:
