@@ -12,7 +12,6 @@ import numpy as np
 
 from heedful.data.load import DataSpec, load_preferences
 from heedful.files import read_manifest
-from heedful.pipeline.conservatism import read_refusals
 from heedful.pipeline.embedded import Embedded, gold_judge
 from heedful.pipeline.embedded_evaluation import SPLIT_NAMES, Standing
 from heedful.pipeline.label_report import labels_of
@@ -34,7 +33,7 @@ from heedful.pipeline.report_data import (
 from heedful.pipeline.report_series import read_metrics, series
 from heedful.pipeline.run_folder import code_version
 from heedful.pipeline.stages.common import peak_memory
-from heedful.pipeline.watching import checks_in_words
+from heedful.pipeline.watch_words import checks_in_words, read_refusals
 from heedful.training.folders import ALARMS
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import Any
 
 from heedful.core.statistics import Interval
 from heedful.pipeline import probe_report, refusal_report, report_labels
-from heedful.pipeline.conservatism import read_refusals
 from heedful.pipeline.programme_report.agreement import RATERS, Agreement, labels
 from heedful.pipeline.programme_report.improved import absent
 from heedful.pipeline.programme_report.material import Absent, Material
@@ -16,7 +15,7 @@ from heedful.pipeline.report_data import ReportData, bounds, write
 from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_sections import curves, data_table, explanations, samples
 from heedful.pipeline.report_svg import range_bar
-from heedful.pipeline.watching import checks_in_words
+from heedful.pipeline.watch_words import checks_in_words, read_refusals
 from heedful.training.folders import ALARMS, whole_lines
 
 MODES = {"warn": "on, and only warned", "act": "on, and could step in", "off": "off"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heedful.core.seeds import mix
 from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.data.load import DataSpec, load_preferences
 from heedful.data.records import Conversation, as_messages
@@ -38,7 +39,6 @@ from heedful.pipeline.rounds.rows import conversation, different, read_rows
 from heedful.pipeline.rounds.uses import place
 from heedful.training.progress import Display
 from heedful.training.settings import plain
-from heedful.training.state import mix
 from heedful.world.raters import judge as simulate
 from heedful.world.raters import panel
 from heedful.world.world import World

@@ -88,7 +88,7 @@ class Results:
         """Of the programme."""
         return self.programme.folder
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """As it was in the last round that has ended."""
         return self.programme.recipe(max(1, len(self.rounds)))

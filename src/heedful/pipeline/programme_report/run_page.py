@@ -9,7 +9,6 @@ from typing import Any
 from heedful.data.records import Message
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
-from heedful.pipeline.conservatism import read_refusals
 from heedful.pipeline.programme_report.beyond import alarm_table
 from heedful.pipeline.programme_report.curves import run_curves
 from heedful.pipeline.refusal_report import training_curves
@@ -18,7 +17,7 @@ from heedful.pipeline.report_data import ReportData, SampleAnswer, SampleRow, St
 from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_sections import curves, samples, stages
 from heedful.pipeline.run_folder import code_version
-from heedful.pipeline.watching import checks_in_words
+from heedful.pipeline.watch_words import checks_in_words, read_refusals
 from heedful.training.folders import ALARMS, METRICS, SAMPLES, whole_lines
 
 SHOWN = 6

@@ -60,10 +60,10 @@ def sentences(material: Material) -> list[str]:
 def _done(results: Results) -> str:
     judgments = results.counted("judgments")
     pairs = sum(one.learnt for one in results.rounds)
-    by = listed([f"{count:,} by {KINDS[kind]}" for kind, count in judgments.items()])
+    by = listed([f"{count:,} judgments by {KINDS[kind]}" for kind, count in judgments.items()])
     method = results.recipe.learn.optimise.replace("_", " ").upper()
     return (
-        f"In {counted(len(results.rounds), 'round')} {pairs:,} pairs of its answers were judged ({by} in all), and "
+        f"In {counted(len(results.rounds), 'round')} {pairs:,} pairs of its answers were judged ({by}), and "
         f"the policy learnt from them by {method}."
     )
 
