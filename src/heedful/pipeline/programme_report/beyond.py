@@ -11,6 +11,7 @@ from heedful.pipeline.programme_report.agreement import RATERS, Agreement, label
 from heedful.pipeline.programme_report.improved import absent
 from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import Results
+from heedful.pipeline.programme_report.words import listed
 from heedful.pipeline.report_data import ReportData, bounds, write
 from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_sections import curves, data_table, explanations, samples
@@ -99,16 +100,24 @@ def refusals(material: Material) -> Safe:
         return element("div", absent(found), trained)
     source = "the embedded world" if results.recipe.world.use else "heedful's own requests"
     page = refusal_report.report_data(found, source)
-    told = f"{page.subtitle} {page.headline} Up and to the left is good: refuse the unsafe, and only them."
+    asked = next(iter(found.values()))
+    verdicts = [f"The {name}: {next(iter(one.rates.values())).verdict}" for name, one in found.items()]
+    who = listed([f"the {name}" for name in found])
+    told = (
+        f"{who.capitalize()} answered {asked.prompts} requests of {source}, half of them safe; refusals "
+        f"are told by {next(iter(asked.rates))}."
+    )
     shown = ReportData("", "", "", forests=page.forests, curves=page.curves)
     examples = [row for row in page.samples if row.answers[0].method == list(found)[-1]]
-    listed = ReportData("", "", "", samples=tuple(examples), sample_note=page.sample_note)
+    wrong = ReportData("", "", "", samples=tuple(examples), sample_note=page.sample_note)
     more = (
-        element("details", element("summary", "Requests that the last one got wrong"), samples(listed))
+        element("details", element("summary", "Requests that the last one got wrong"), samples(wrong))
         if examples
         else None
     )
-    return element("div", element("p", told), curves(shown, "refusals-"), trained, more)
+    return element(
+        "div", [element("p", sentence) for sentence in (told, *verdicts)], curves(shown, "refusals-"), trained, more
+    )
 
 
 # --- what the reward model pays for ---

@@ -15,7 +15,8 @@ from heedful.pipeline.programme_report.facts import Fact, facts
 from heedful.pipeline.programme_report.material import Material
 from heedful.pipeline.programme_report.page import subtitle
 from heedful.pipeline.programme_report.reading import Results
-from heedful.pipeline.programme_report.summary import headline, listed
+from heedful.pipeline.programme_report.summary import headline
+from heedful.pipeline.programme_report.words import listed
 from heedful.pipeline.report import document
 from heedful.pipeline.report_data import Forest, ForestRow, ReportData, bounds, write
 from heedful.pipeline.report_html import Safe, element
@@ -63,6 +64,7 @@ def comparison(programmes: Mapping[str, Material]) -> str:
         "header",
         element("p", "heedful programme report", class_="eyebrow"),
         element("h1", title),
+        element("p", "What the rounds of each programme brought, in the same figures.", class_="subtitle"),
         [
             element("p", element("strong", f"{name}. "), headline(one), class_="summary")
             for name, one in programmes.items()

@@ -11,7 +11,8 @@ from heedful.pipeline.programme_report.curves import programme_curves
 from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS, Results
 from heedful.pipeline.programme_report.spent import energy
-from heedful.pipeline.programme_report.summary import counted, headline, sentences
+from heedful.pipeline.programme_report.summary import headline, sentences
+from heedful.pipeline.programme_report.words import counted
 from heedful.pipeline.report import document
 from heedful.pipeline.report_data import Figure, ReportData
 from heedful.pipeline.report_html import Safe, element

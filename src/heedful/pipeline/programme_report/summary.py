@@ -11,9 +11,8 @@ from heedful.pipeline.programme_report.fresh import HeadToHead
 from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS, Results
 from heedful.pipeline.programme_report.spent import money
+from heedful.pipeline.programme_report.words import counted, listed
 from heedful.pipeline.report_data import bounds, say_win_rate, write
-
-FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 def headline(material: Material) -> str:
@@ -116,15 +115,3 @@ def _refused(reports: Sequence[RefusalReport]) -> str:
         f"at first) and {write(after.safe.mean, 'percent')} of safe ones ({write(before.safe.mean, 'percent')} at "
         "first)"
     )
-
-
-def counted(count: int, name: str) -> str:
-    """A count in words: "three rounds"."""
-    return f"{FEW[count] if count < len(FEW) else f'{count:,}'} {name}{'' if count == 1 else 's'}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as they are listed: "a, b and c"."""
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
