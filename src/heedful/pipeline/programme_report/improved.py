@@ -151,18 +151,21 @@ def by_topic(material: Material) -> Safe:
         return element("p", topics.how)
     names = pooled(topics.names)
     clusters = clusters_of(prompts, results.programme)
-    rows = []
+    rows, alone = [], []
     for name, count in sorted(Counter(names).items(), key=lambda row: (row[0] == OTHER, -row[1], row[0])):
         own = [row for row, one in enumerate(names) if one == name]
         rate = _rate([won[row] for row in own], [clusters[row] for row in own], results.recipe.seed)
-        if rate is not None:
-            marks = {} if golds is None else {GOLD: float(np.mean([golds[row] for row in own]))}
-            rows.append(ForestRow(f"{name} ({count})", rate, mood(rate), marks))
+        if rate is None:
+            alone.append(f"{name} ({count})")
+            continue
+        marks = {} if golds is None else {GOLD: float(np.mean([golds[row] for row in own]))}
+        rows.append(ForestRow(f"{name} ({count})", rate, mood(rate), marks))
+    left = f"All prompts of {', '.join(alone)} ask about one thing, so that no interval can be given." if alone else ""
     if not rows:
-        return element("p", f"{topics.how} No topic has {LEAST_OF_TOPIC} prompts or more, which a rate needs.")
+        return element("p", f"{topics.how} {left}")
     plot = Forest("By topic", f"share of pairs won: {what}", tuple(rows), line=HALF, kind="percent")
     note = (
-        f"{topics.how} Prompts in brackets; topics of fewer than {LEAST_OF_TOPIC} are together under “{OTHER}”. "
+        f"{topics.how} Prompts in brackets; topics of fewer than {LEAST_OF_TOPIC} are together under “{OTHER}”. {left} "
         "These are many looks at few prompts: one interval in twenty leaves out the truth."
     )
     return element("div", plots("topics", plot), element("p", note, class_="muted"))
