@@ -64,7 +64,7 @@ def test_names_and_what_stands_in_the_way(both: dict[str, Material], tmp_path: P
 
 def test_rounds_stand_one_behind_another(both: dict[str, Material]) -> None:
     curves = {curve.name: curve for curve in overlaid({name: one.results for name, one in both.items()})}
-    kl = curves["KL to where the round began"].series
+    kl = curves["KL to where it began"].series
     assert (kl["three"].x[0], kl["three"].x[20], kl["three"].x[-1]) == (1, 21, 60)
     assert (kl["three"].y[19], kl["three"].y[20]) == (4.0, 0.2)
     assert kl["one"].x == tuple(range(1, 21))

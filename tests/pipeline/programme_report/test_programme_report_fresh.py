@@ -129,6 +129,6 @@ def test_the_command_writes_pages_of_programmes_and_runs(
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(folder / "report/round-2-policy.html")
     page = (folder / "report/round-2-policy.html").read_text()
-    assert "RLOO: policy" in page
-    assert "KL to where the round began" in page
+    assert "RLOO: round 2 of programme" in page
+    assert "KL to where it began" in page
     assert rounds_of(folder) == before

@@ -51,7 +51,7 @@ def alarms(material: Material) -> Safe:
         return element(
             "p",
             f"The watch was off in every round, so that no alarm could be raised. Set {block}.watch.mode to warn or "
-            "act in heedful.yaml (docs/monitoring.md).",
+            "act in heedful.yaml (docs/watch.md).",
             class_="muted",
         )
     told_checks = [

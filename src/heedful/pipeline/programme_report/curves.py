@@ -27,9 +27,9 @@ class Plot:
 
 
 POLICY = (
-    Plot(("score", "reward"), "Reward", "points", "Each round's own reward model, before the KL's price."),
+    Plot(("score", "reward"), "Reward", "points", "By the reward model, before the KL's price."),
     Plot(("gold",), "Gold", "gold points", "The world's truth on fresh answers; training never sees it."),
-    Plot(("kl",), "KL to where the round began", "nats per answer"),
+    Plot(("kl",), "KL to where it began", "nats per answer"),
     Plot(("loss",), "Loss", "loss"),
     Plot(("margin",), "Margin of implicit rewards", "β × nats"),
     Plot(("accuracy",), "Preferred answer more likely", "share of pairs"),

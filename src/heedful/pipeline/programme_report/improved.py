@@ -73,7 +73,8 @@ def _reading(material: Material) -> list[str]:
     if isinstance(material.contest, HeadToHead) and material.contest.rate is not None:
         found.append(
             f"The last policy against the first: both answered {len(material.contest.prompts):,} check prompts anew "
-            f"for this report, judged by {material.contest.judge}."
+            f"for this report, judged by {material.contest.judge}. Which policies were kept was decided on some of "
+            "these prompts, by other answers, which may flatter the last one a little."
         )
     elif material.headline is not None and len(material.results.kept) > 1:
         found.append(

@@ -64,7 +64,8 @@ def _parts(material: Material) -> list[tuple[str, str, Safe]]:
     results = material.results
     drawn = programme_curves(results)
     nothing = element("p", "No stage has been trained yet, so that there is no curve.", class_="muted")
-    plots = curves(ReportData("", "", "", curves=drawn), "training-") if drawn else nothing
+    told = "Each round has a reward model of its own, so that rewards of two rounds are on two scales."
+    plots = element("div", element("p", told), curves(ReportData("", "", "", curves=drawn), "training-"))
     return [
         ("improved", "What improved", improved.improvement(material)),
         ("topics", "Win rates by topic", improved.by_topic(material)),
@@ -73,7 +74,7 @@ def _parts(material: Material) -> list[tuple[str, str, Safe]]:
         ("refusals", "Refusals", beyond.refusals(material)),
         ("probes", "What the reward model pays for", beyond.probes(material)),
         ("agreement", "How far raters agree", beyond.agreement(material)),
-        ("curves", "Training curves", plots),
+        ("curves", "Training curves", plots if drawn else nothing),
         ("cost", "Cost", spent.costs(material)),
         ("lineage", "Lineage", spent.lineage(material)),
         ("words", "Words", element("dl", [_term(*row) for row in WORDS], class_="words")),

@@ -32,9 +32,8 @@ def place_of(folder: Path) -> Path:
     """Where the page of a run goes: beside the run's folder, whose content counts for what is made from it; of a
     programme's run into the programme's own report folder."""
     folder = folder.resolve()
-    rounds = folder.parent.parent
-    if rounds.name == "rounds" and folder.parent.name.isdigit():
-        return rounds.parent / "report" / f"round-{folder.parent.name}-{folder.name}.html"
+    if _of_programme(folder):
+        return folder.parent.parent.parent / "report" / f"round-{folder.parent.name}-{folder.name}.html"
     return folder.parent / f"{folder.name}-report.html"
 
 
@@ -53,13 +52,13 @@ def run_page(folder: Path) -> str:
             where=str(folder / METRICS),
             mend="Name a run that has made a step, or a programme's folder.",
         )
-    title = f"{kind.replace('_', ' ').upper()}: {folder.resolve().name}"
+    title = f"{kind.replace('_', ' ').upper()}: {_called(folder.resolve())}"
     state = "" if manifest else " It has not ended: this is how far it is."
     header = element(
         "header",
         element("p", "heedful run report", class_="eyebrow"),
         element("h1", title),
-        element("p", f"{folder.resolve()}, heedful {code_version()}.{state}", class_="subtitle"),
+        element("p", f"{folder}, heedful {code_version()}.{state}", class_="subtitle"),
         element("p", _headline(kind, manifest), class_="headline"),
     )
     parts = [("curves", "Training curves", curves(ReportData("", "", "", curves=drawn)))]
@@ -75,6 +74,17 @@ def run_page(folder: Path) -> str:
     return document(title, header, parts)
 
 
+def _of_programme(folder: Path) -> bool:
+    """Whether a folder is a stage's in a programme's round."""
+    return folder.parent.parent.name == "rounds" and folder.parent.name.isdigit()
+
+
+def _called(folder: Path) -> str:
+    if _of_programme(folder):
+        return f"round {folder.parent.name} of {folder.parent.parent.parent.name}"
+    return folder.name
+
+
 def _begun_as(folder: Path) -> str:
     """The stage of a run that has not ended, by the first line of its settings."""
     path = folder / "heedful.yaml"
@@ -84,7 +94,7 @@ def _begun_as(folder: Path) -> str:
 
 def _headline(kind: str, manifest: Mapping[str, Any]) -> str:
     figures = manifest.get("figures", {})
-    names = ("held_out_accuracy", "held_out_loss", "accuracy", "reward", "score", "kl", "margin", "loss")
+    names = ("held_out_accuracy", "held_out_loss", "accuracy", "reward", "kl", "margin", "loss")
     known = {name: figures[name] for name in names if isinstance(figures.get(name), float)}
     if not known:
         return "The run's figures are below."
