@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1] / "src" / "heedful"
 NO_PAGE = {
     *("backup", "client", "databases", "erasure", "events", "http", "raw_import", "replay", "rows", "setup"),
-    *("transfer", "wire"),
+    *("journal", "transfer", "wire"),
 }
 """Modules of `feedback` whose sentences only the command line and programs meet."""
 FINDINGS, FORMATS = ROOT / "data" / "findings.py", ROOT / "data" / "formats.py"

@@ -16,17 +16,21 @@ from heedful.cli.accuracy import AccuracyConfig
 from heedful.cli.agreement import AgreementConfig
 from heedful.cli.average import AverageConfig
 from heedful.cli.best_of_n import BestOfNConfig
+from heedful.cli.card import CardConfig
 from heedful.cli.chat import ChatConfig
 from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
+from heedful.cli.cost import CostConfig
 from heedful.cli.deidentify import DeidentifyConfig
 from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
 from heedful.cli.init import InitConfig
 from heedful.cli.inspect import InspectConfig
 from heedful.cli.judge import JudgeConfig
+from heedful.cli.lineage import LineageConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
+from heedful.cli.report import ReportConfig
 from heedful.cli.revise import ReviseConfig
 from heedful.cli.round import RoundConfig
 from heedful.cli.sample import SampleConfig
@@ -50,17 +54,20 @@ CONFIGS: dict[str, type] = {
     "agreement": AgreementConfig,
     "average": AverageConfig,
     "best-of-n": BestOfNConfig,
+    "card": CardConfig,
     "chat": ChatConfig,
     "compare": CompareConfig,
     "deidentify": DeidentifyConfig,
     "dpo": DPOConfig,
     "evaluate": EvaluateConfig,
+    "cost": CostConfig,
     "export": ExportConfig,
     "grpo": GRPOConfig,
     "import": ImportConfig,
     "init": InitConfig,
     "inspect": InspectConfig,
     "judge": JudgeConfig,
+    "lineage": LineageConfig,
     "online-dpo": OnlineDPOConfig,
     "ppo": PPOConfig,
     "probe": ProbeConfig,
@@ -70,6 +77,7 @@ CONFIGS: dict[str, type] = {
     "revise": ReviseConfig,
     "reward": RewardConfig,
     "rloo": RLOOConfig,
+    "report": ReportConfig,
     "round": RoundConfig,
     "sample": SampleConfig,
     "serve": ServeConfig,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ from django.db import connection
 
 from feedback_factories import account, item, open_batch, programme, rater
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, content, gold, http, submission, tokens
+from heedful.feedback import clock, content, erasure, gold, http, submission, tokens
 from heedful.feedback.client import FeedbackClient, HeldBackWarning, connect, pieces
 from heedful.feedback.conflict import Conflict
+from heedful.feedback.export_lineage import beside
 from heedful.feedback.http import HttpClient
 from heedful.feedback.models import Batch, CurrentJudgment, Item, Judgment, Programme, Push, Slot
 from heedful.feedback.wire import BatchSpec, Judge, NewCompletion, NewItem, NewJudgment, NotFoundError
+from heedful.files import sha256_file
 
 CHUNK = 20
 Make = Callable[..., FeedbackClient]
@@ -484,3 +487,23 @@ def test_neither_django_nor_torch_is_needed_to_speak_to_a_studio() -> None:
         "assert not {'django', 'torch'} & set(sys.modules), sorted({'django', 'torch'} & set(sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_withdrawn_judgments_and_work_are_told(client: FeedbackClient, of: Programme, tmp_path: Path) -> None:
+    made = open_batch(of, 2, quota=2)
+    first, second = rater(of), rater(of)
+    for one in made.items.all():
+        for who in (first, second):
+            submission.record(one, who, {"strength": 1}, key=f"{who.pk}-{one.pk}")
+    assert client.withdrawn(of.slug) == frozenset()
+    erasure.withdraw_judgments(first)
+    gone = {str(key) for key in Judgment.objects.filter(rater=first).values_list("pk", flat=True)}
+    assert client.withdrawn(of.slug) == gone
+    assert not gone & {row.id for row in client.judgments(of.slug, batch=str(made.pk))}
+    assert client.work(of.slug, str(made.pk)).money == {}
+    out = tmp_path / "preferences.jsonl"
+    assert client.export(of.slug, "heedful", out) == 2
+    record = json.loads(beside(out).read_text())
+    assert (record["programme"], record["sha256"]) == (of.slug, sha256_file(out))
+    with pytest.raises(NotFoundError):
+        client.work(of.slug, "00000000-0000-7000-8000-000000000000")

@@ -118,7 +118,8 @@ def test_every_text_of_theirs_is_gone_and_every_judgment_stays(journal: Path) ->
     assert list(Judgment.objects.order_by("pk").values()) == judgments
     assert replay.difference(replay.replay(of)) == differences
     assert report.subjects == {
-        "account": 1, "rater": 1, "rationale": 1, "skip": 1, "completion": 2, "prompt": 1, "turn": 1, "contest": 1
+        "account": 1, "rater": 1, "rationale": 1, "skip": 1, "completion": 2, "prompt": 1, "turn": 1, "contest": 1,
+        "judgment": 4,
     }  # fmt: skip
     assert Tombstone.objects.count() == sum(report.subjects.values()) == len(list(entries(journal)))
     event = AuditEvent.objects.get(kind="account.erased")
@@ -189,7 +190,7 @@ def test_what_a_backup_brought_back_is_erased_again(journal: Path) -> None:
     assert apply_tombstones() > 0
     text = everything()
     assert [secret for secret in SECRETS if secret in text] == []
-    assert Tombstone.objects.count() == 9
+    assert Tombstone.objects.count() == 13  # four of them of judgments
     assert apply_tombstones() == 0
 
 

@@ -160,7 +160,7 @@ def test_erased_text_leaves_it(judged: Programme, tmp_path: Path) -> None:
     before = exported(made, tmp_path / "before")
     assert b"written" in before["sft.jsonl"]
     erasure.erase_rater(Rater.objects.get())
-    with pytest.raises(HeedfulError, match=r"nothing to export \(1 erased\)"):
+    with pytest.raises(HeedfulError, match=r"nothing to export \(5 judgments erased or taken back\)"):
         export(judged, "sft", tmp_path / "sft.jsonl", snapshot=made)
     export(judged, "heedful", tmp_path / "heedful.jsonl", snapshot=made)
     assert (tmp_path / "heedful.jsonl").read_bytes() == before["heedful.jsonl"]

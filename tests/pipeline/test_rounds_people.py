@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -20,6 +18,7 @@ from heedful.files import read_manifest
 from heedful.pipeline.rounds.parts import WaitingError
 from heedful.pipeline.rounds.programme import status
 from heedful.pipeline.rounds.rows import read_rows, read_said
+from rounds_people import judge_all, recipe_of
 from rounds_programme import go, write_programme, write_recipe
 
 pytestmark = pytest.mark.on_sqlite
@@ -30,34 +29,9 @@ def of(transactional_db: None) -> Programme:
     return new_programme()
 
 
-def recipe_of(of: Programme, **judge: float) -> dict[str, Any]:
-    shares = {"ai": 0.0, "people": 1.0, **judge}
-    return {
-        "rounds": 1,
-        "judge": {**shares, "votes": 2},
-        "check": {"judge": {**shares, "votes": 1}},
-        "store": {"programme": of.slug, "database": f"sqlite:///{connection.settings_dict['NAME']}"},
-    }
-
-
 @pytest.fixture
 def folder(of: Programme, tmp_path: Path) -> Path:
     return write_programme(tmp_path / "programme", **recipe_of(of))
-
-
-def judge_all(of: Programme) -> Callable[[float], None]:
-    """Two people who judge all that is open whenever somebody waits: they like a short answer."""
-    people = [rater(of), rater(of)]
-
-    def judge(seconds: float) -> None:
-        for batch in Batch.objects.filter(programme=of, state="open"):
-            for item in batch.items.all():
-                texts = [entry.completion.text for entry in item.entries.order_by("index")]
-                strength = -3 if len(texts[0]) <= len(texts[1]) else 2
-                for who in people[: batch.quota]:
-                    record(item, who, {"strength": strength}, key=f"{who.pk}-{item.pk}")
-
-    return judge
 
 
 def test_a_round_waits_for_people_says_so_and_goes_on_when_they_are_done(folder: Path, of: Programme) -> None:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from lead_world import World, judge, judged, login, world
 
 from feedback_factories import item
-from heedful.feedback import assignment, gold, slots, submission
+from heedful.feedback import assignment, gold, services, slots, submission
 from heedful.feedback.models import CurrentJudgment, GoldOutcome, GroupAnswer, Judgment, PayRate, RaterKind
 from heedful.feedback.programmes import give_consent, has_consented
 
@@ -156,6 +156,19 @@ def test_groups_content_and_consent_are_the_raters_own() -> None:
     assert not has_consented(one)
     client.post(of.at("me/settings/choices/"), {"group-region": "North"})
     assert not has_consented(one)  # to choose is not to agree
+
+
+def test_withdrawing_consent_takes_judgments_back_only_where_that_is_ticked(of: World) -> None:
+    one = of.raters[0]
+    judge(one)
+    count = Judgment.objects.filter(rater=one).count()
+    client = login(one.account)
+    client.post(of.at("me/settings/withdraw/"), {"sure": "yes"})
+    assert services.withdrawn(of.programme) == frozenset()
+    client.post(of.at("me/settings/withdraw/"), {"judgments": "yes"})
+    assert services.withdrawn(of.programme) == frozenset()  # not sure
+    client.post(of.at("me/settings/withdraw/"), {"sure": "yes", "judgments": "yes"})
+    assert len(services.withdrawn(of.programme)) == count > 0
 
 
 def test_language_name_and_shortcuts_are_the_accounts(of: World) -> None:

@@ -327,7 +327,7 @@ def _export_from_database(given: ExportConfig) -> dict[str, Any]:
 
     programme = programme_named(given.programme)
     snapshot = snapshot_named(programme, given.snapshot) if given.snapshot else None
-    return export(programme, given.format, given.out, snapshot=snapshot, **_filters(given)).as_dict()
+    return export(programme, given.format, given.out, snapshot=snapshot, record=True, **_filters(given)).as_dict()
 
 
 def _export_from_studio(given: ExportConfig) -> dict[str, Any]:

@@ -251,7 +251,17 @@ def _concluded(
     ledger: Any,
     recorded: int | None,
 ) -> dict[str, Any]:
-    from heedful.pipeline.judging import Labels, cards_of, labels, panel_consensus, win_rates, write_out
+    from heedful.pipeline.judging import (
+        Labels,
+        cards_of,
+        constitution_of,
+        labels,
+        panel_consensus,
+        read_by,
+        win_rates,
+        write_out,
+    )
+    from heedful.pipeline.run_folder import code_version
 
     assert config.out is not None
     cards = cards_of(panel, judged, people, gold, seed=config.asking.seed)
@@ -269,6 +279,10 @@ def _concluded(
         "left_out": made.left_out,
         "how": made.how,
         "recorded": recorded,
+        "read": read_by({"data": config.data, "people": config.people, "gold": config.gold}),
+        "programme": config.programme,
+        "constitution": constitution_of(panel),
+        "code": {"heedful": code_version()},
         "spent": {"requests": spent.requests, "tokens": spent.tokens, "cost": spent.cost, "outcomes": outcomes},
         "judges": [
             {

@@ -48,6 +48,19 @@ COMMANDS: dict[str, Command] = {
         "What a programme's rounds brought, as one page; several side by side.",
         "The whole loop",
     ),
+    "lineage": Command(
+        "heedful.cli.lineage:lineage",
+        "What a checkpoint was made from, back to every judgment; what was made from a rater's.",
+        "The whole loop",
+    ),
+    "card": Command(
+        "heedful.cli.card:card", "A model card for a checkpoint, out of its lineage and checks.", "The whole loop"
+    ),
+    "cost": Command(
+        "heedful.cli.cost:cost",
+        "What a programme cost: people, judges, the machine, and per point won.",
+        "The whole loop",
+    ),
     "sft": Command(
         "heedful.cli.stages:sft",
         "Supervised fine-tuning: imitate demonstrations, or the chosen answers.",

@@ -37,6 +37,8 @@ class RoundConfig:
     """Say what would be made and why: which setting or input has changed. Do nothing."""
     again: bool = False
     """Make stages anew even where people would be asked again for what they have judged."""
+    unlearn: bool = False
+    """Make anew what decided rounds trained on judgments that were withdrawn since; else only datasets lose them."""
 
     def __post_init__(self) -> None:
         if self.status and self.dry_run:
@@ -52,14 +54,14 @@ def round_command(arguments: list[str]) -> int:
     from heedful.pipeline.rounds import programme
 
     if given.dry_run:
-        _foreseen(programme.foreseen(given.folder, given.rounds), call.json)
+        _foreseen(programme.foreseen(given.folder, given.rounds, unlearn=given.unlearn), call.json)
     elif given.status:
         found = programme.status(given.folder, given.rounds)
         print_json(found) if call.json else _show_status(found)
     else:
         from heedful.pipeline.rounds.parts import WaitingError
 
-        going = programme.Going(given.rounds, given.wait, given.every, given.again)
+        going = programme.Going(given.rounds, given.wait, given.every, given.again, given.unlearn)
         try:
             with stdout_for_results():
                 found = programme.run_rounds(given.folder, going)
@@ -87,7 +89,14 @@ def _show_outcome(found: dict[str, Any], folder: Path) -> None:
     print(f"{len(found['made'])} steps made." if found["made"] else "Nothing to do: all is as the recipe says.")
     for row in found["rounds"]:
         print(_round_line(row))
+    _show_withdrawn(found["withdrawn"])
     print(f"What it brought, as a page: heedful report{'' if folder == Path() else f' {folder}'}")
+
+
+def _show_withdrawn(names: list[str]) -> None:
+    if names:
+        print(f"Made from judgments that were withdrawn since, and left as they are: {', '.join(names)}.")
+        print("heedful lineage --withdrawn names all that follows from them; heedful round --unlearn makes it anew.")
 
 
 def _round_line(row: dict[str, Any]) -> str:
@@ -115,6 +124,7 @@ def _show_status(found: dict[str, Any]) -> None:
         )
     for row in found["rounds"]:
         print(_round_line(row))
+    _show_withdrawn(found["withdrawn"])
 
 
 def _long(seconds: float) -> str:

@@ -35,6 +35,7 @@ from heedful.feedback.wire import (
     NewJudgment,
     SnapshotRow,
     Status,
+    WorkRow,
     packed,
 )
 
@@ -90,6 +91,12 @@ class FeedbackClient(Protocol):
     ) -> Iterator[Preference]:
         """What raters preferred, votes put together, ties included; judgments for training alone."""
 
+    def withdrawn(self, programme: str) -> frozenset[str]:
+        """Ids of judgments that nothing is to be learnt from any more, since their raters were erased."""
+
+    def work(self, programme: str, batch: str) -> WorkRow:
+        """People's hours on a batch, and what they are worth at the programme's rates."""
+
     def record(self, programme: str, judge: Judge, judgments: Iterable[NewJudgment]) -> list[str]:
         """Keep an agent's judgments; gives their ids."""
 
@@ -106,7 +113,7 @@ class FeedbackClient(Protocol):
         """Write down which judgments for training hold now."""
 
     def export(self, programme: str, format: str, out: Path, **filters: Any) -> int:
-        """Write judgments to a file as `heedful export` does; gives the number of rows.
+        """Write judgments to a file as `heedful export` does, with the record beside it; gives the number of rows.
 
         Warns (HeldBackWarning) where items of a snapshot are left out, since they have become gold or check.
         """

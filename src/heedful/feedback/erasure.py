@@ -10,7 +10,7 @@ it, which no restored backup takes away: `apply_tombstones` erases again whateve
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,22 @@ def erase_account(account: Account, *, actor: Any = None) -> Erased:
         report = _bury(found)
     account.refresh_from_db()
     return report
+
+
+def withdraw_judgments(rater: Rater) -> int:
+    """Keep all that a rater has judged so far out of every dataset that is made from now on. It is for good.
+
+    Returns:
+        how many judgments were withdrawn that were not before.
+    """
+    with transaction.atomic():
+        row = Rater.objects.select_for_update(no_key=True).get(pk=rater.pk)
+        known = set(Tombstone.objects.filter(kind="judgment").values_list("subject", flat=True))
+        found = [subject for subject in _judged(row.pk, "default") if subject[1] not in known]
+        if found:
+            events.record("judgments.withdrawn", programme=row.programme_id, actor=row, count=len(found))
+            _bury(found)
+    return len(found)
 
 
 def _bury(found: Sequence[Subject]) -> Erased:
@@ -263,7 +279,7 @@ def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> i
                 _tombstones(found, alias)
                 again += 1
             elif kind == "rater":
-                late = _late(key, alias)
+                late = _late(key, alias, {*known, *subjects})
                 known |= set(late)
                 _tombstones(late, alias)
                 again += len(late)
@@ -278,13 +294,12 @@ def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> i
     return again
 
 
-def _late(key: uuid.UUID, alias: str) -> list[Subject]:
+def _late(key: uuid.UUID, alias: str, known: Collection[Subject]) -> list[Subject]:
     """Erase what was written for a rater who was erased already, by a request that was under way."""
     row = Rater.objects.using(alias).select_for_update(no_key=True).filter(pk=key).first()
     if row is None:
         return []
-    known = set(Tombstone.objects.using(alias).filter(kind="judgment").values_list("subject", flat=True))
-    judged = [subject for subject in _judged(key, alias) if subject[1] not in known]
+    judged = [subject for subject in _judged(key, alias) if subject not in known]
     return [subject for subject, there in _written(row, alias).items() if there] + judged
 
 

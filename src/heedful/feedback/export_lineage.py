@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedful.files import sha256_json, write_json
+from heedful.files import sha256_file, sha256_json, write_json
 
 if TYPE_CHECKING:
     from heedful.feedback.export_select import Selection
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from heedful.feedback.pseudonyms import Pseudonyms
 
 ENDING = ".lineage.json"
+EXPORTED = ("trl-preference", "heedful", "ranking", "unpaired", "sft")
+"""Formats whose files have a record: those for training."""
 
 
 def beside(out: Path) -> Path:
@@ -27,6 +29,16 @@ def beside(out: Path) -> Path:
 def kind_of(rater_kind: str) -> str:
     """A kind of rater as lineage says it: a person's judgments are human ones."""
     return "human" if rater_kind == "person" else rater_kind
+
+
+def write_thin_record(out: Path, programme: str, studio: str, format: str, rows: int, snapshot: str) -> Path:
+    """Write the record of a file that came from a studio elsewhere, whose store has the judgments; gives its path."""
+    made = {"kind": "export", "file": out.name, "sha256": sha256_file(out), "format": format, "rows": rows}
+    path = beside(out)
+    write_json(
+        path, {**made, "programme": programme, "studio": studio, "snapshot": {"id": snapshot} if snapshot else None}
+    )
+    return path
 
 
 def write_record(report: ExportReport, chosen: Selection, names: Pseudonyms) -> Path:

@@ -18,11 +18,13 @@ from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback import events, raw_export, snapshots
 from heedful.feedback.databases import steady
 from heedful.feedback.export_consensus import Consensus, check_method, settle
+from heedful.feedback.export_lineage import write_record
 from heedful.feedback.export_rows import FORMATS, TIES, Options, Row, Tally, rows_of
 from heedful.feedback.export_select import Selection, anchors, judged, selection
 from heedful.feedback.export_votes import SHARE
 from heedful.feedback.models import Item, Programme, Prompt, Purpose, Snapshot
 from heedful.feedback.pseudonyms import Pseudonyms
+from heedful.feedback.withdrawal import WITHDRAWN
 from heedful.files import atomic_write, sha256_file
 
 PROMPTS = "prompt-only"
@@ -112,13 +114,15 @@ def export(
     best: bool = False,
     consensus: str = SHARE,
     salt: bytes | None = None,
+    record: bool = False,
     actor: Any = None,
 ) -> ExportReport:
     """Write a programme's judgments as JSON lines; whole or not at all.
 
     Only judgments for training enter a training format, ever: what a snapshot lists and has become gold or check
-    since is left out, counted and named. Raters are pseudonyms that no two exports share; those of a snapshot are the
-    snapshot's own, so that its exports are else the same bytes each time.
+    since is left out, counted and named; what a rater said who was erased is left out and counted. Raters are
+    pseudonyms that no two exports share; those of a snapshot are the snapshot's own, so that its exports are else the
+    same bytes each time.
 
     Args:
         programme: whose.
@@ -136,6 +140,8 @@ def export(
         consensus: of preferences: a name of `heedful.core.consensus.METHODS`. All but share and majority are models
             of the raters, fitted to the chosen judgments and to what the same raters said of the programme's gold.
         salt: key of the pseudonyms; by default fresh, or the snapshot's own.
+        record: write beside the file which judgments it rests on (`heedful.feedback.export_lineage`); formats for
+            training have one.
         actor: who asks, for the audit log.
 
     Raises:
@@ -173,6 +179,10 @@ def export(
             report = _rows(chosen, format, replace(options, consensus=settled), names, out)
             report = _with_consensus(report, consensus, settled)
         report = _told(report, chosen.held_back())
+        if format in FORMATS:
+            report = _without(report, chosen.withdrawn())
+            if record:
+                write_record(report, chosen, names)
     with transaction.atomic():
         events.record(
             "export.made",
@@ -220,6 +230,11 @@ def _told(report: ExportReport, held_back: Sequence[str]) -> ExportReport:
         held_back=tuple(held_back),
         notes=(*report.notes, note),
     )
+
+
+def _without(report: ExportReport, withdrawn: int) -> ExportReport:
+    """The report with the number of judgments that are not in the file since their rater was erased."""
+    return replace(report, left_out={**report.left_out, WITHDRAWN: withdrawn}) if withdrawn else report
 
 
 def _check(name: str, out: Path, given: dict[str, Any]) -> None:
@@ -278,7 +293,7 @@ def _rows(chosen: Selection, name: str, options: Options, names: Pseudonyms, out
                     write(line_of(row))
                     rows += 1
         if not rows and not ties:
-            left_out = tally.left_out + Counter({HELD_BACK: len(chosen.held_back())})
+            left_out = tally.left_out + Counter({HELD_BACK: len(chosen.held_back()), WITHDRAWN: chosen.withdrawn()})
             told = ", ".join(f"{count} {why}" for why, count in left_out.items())
             raise HeedfulError(
                 "there is nothing to export ({told})." if told else "there is nothing to export.",

@@ -16,6 +16,7 @@ import httpx
 from heedful.errors import HeedfulError
 from heedful.feedback.client import TOKEN_VARIABLE, Paging, short, warn_of_held_back
 from heedful.feedback.conflict import Conflict
+from heedful.feedback.export_lineage import EXPORTED, write_thin_record
 from heedful.feedback.wire import (
     PAGE,
     BatchSpec,
@@ -28,6 +29,7 @@ from heedful.feedback.wire import (
     NotFoundError,
     SnapshotRow,
     Status,
+    WorkRow,
     json_of,
     packed,
     read,
@@ -116,7 +118,17 @@ class HttpClient(Paging):
 
         rows, held_back, items = self._again(fetch)
         warn_of_held_back(held_back, items)
+        if format in EXPORTED:
+            write_thin_record(Path(out), programme, self.url, format, rows, str(filters.get("snapshot") or ""))
         return rows
+
+    def withdrawn(self, programme: str) -> frozenset[str]:
+        """See FeedbackClient."""
+        return frozenset(self._ask("GET", _path(programme, "judgments", "withdrawn"))["judgments"])
+
+    def work(self, programme: str, batch: str) -> WorkRow:
+        """See FeedbackClient."""
+        return read(WorkRow, self._ask("GET", _path(programme, "batches", batch, "work")))
 
     def _make_batch(self, programme: str, spec: BatchSpec, key: str) -> BatchStatus:
         given = {name: value for name, value in json_of(spec).items() if value is not None}

@@ -18,6 +18,7 @@ from heedful.feedback.wire import (
     NewJudgment,
     SnapshotRow,
     Status,
+    WorkRow,
 )
 
 
@@ -76,9 +77,19 @@ class LocalClient(Paging):
         given = {name: value for name, value in filters.items() if value}
         if "snapshot" in given:
             given["snapshot"] = self._services.snapshot_of(of, given["snapshot"])
-        report = export(of, format, out, **given)
+        report = export(of, format, out, record=True, **given)
         warn_of_held_back(len(report.held_back), ", ".join(report.held_back))
         return report.rows
+
+    def withdrawn(self, programme: str) -> frozenset[str]:
+        """See FeedbackClient."""
+        found: frozenset[str] = self._services.withdrawn(self._services.programme_named(programme))
+        return found
+
+    def work(self, programme: str, batch: str) -> WorkRow:
+        """See FeedbackClient."""
+        found: WorkRow = self._services.work(self._batch(programme, batch))
+        return found
 
     def _make_batch(self, programme: str, spec: BatchSpec, key: str) -> BatchStatus:
         found: BatchStatus = self._services.create_batch(self._services.programme_named(programme), spec, key=key)

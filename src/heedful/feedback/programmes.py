@@ -333,7 +333,8 @@ def give_consent(rater: Rater) -> Consent | None:
 def withdraw_consent(rater: Rater) -> int:
     """A rater no longer agrees: no more work is given, and nothing is kept of what they have before them.
 
-    What they submitted before stays: taking it back is theirs to do, one by one, and erasing is an admin's.
+    What they submitted before stays: taking it back is theirs to do, one by one or all of it
+    (`erasure.withdraw_judgments`), and erasing is an admin's.
 
     Returns:
         how many consents ended.

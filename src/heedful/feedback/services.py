@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count
 
 from heedful.errors import HeedfulError
-from heedful.feedback import content, freshness, programmes, snapshots, submission
+from heedful.feedback import content, freshness, pay, programmes, snapshots, submission, withdrawal
 from heedful.feedback.conflict import Conflict
 from heedful.feedback.models import (
     Account,
@@ -40,6 +40,7 @@ from heedful.feedback.wire import (
     NotFoundError,
     SnapshotRow,
     Status,
+    WorkRow,
     json_of,
 )
 from heedful.files import sha256_json
@@ -211,6 +212,18 @@ def _statuses(batches: Sequence[Batch]) -> list[BatchStatus]:
         )
         for batch in batches
     ]
+
+
+def withdrawn(programme: Programme) -> frozenset[str]:
+    """Ids of the judgments that nothing is to be learnt from any more."""
+    return frozenset(str(key) for key in withdrawal.withdrawn_ids(programme))
+
+
+def work(batch: Batch) -> WorkRow:
+    """What people did on a batch, and what it is worth."""
+    found = pay.work(batch.programme_id, ["batch"]).get((batch.pk,), pay.Work())
+    money = {currency: float(value) for currency, value in found.cost.items()}
+    return WorkRow(found.hours, found.judgments, money)
 
 
 def status(programme: Programme) -> Status:

@@ -35,6 +35,7 @@ CHANGES = (
     "guideline.published",
     "item.withdrawn",
     "judgments.imported",
+    "judgments.withdrawn",
     "rater.erased",
     "rules.changed",
 )

@@ -205,6 +205,18 @@ class SnapshotRow:
     sha256: str
 
 
+@dataclass(frozen=True)
+class WorkRow:
+    """What people did on a batch, and what it is worth at the programme's rates."""
+
+    hours: float
+    """Active time, of what was given back half done too."""
+    judgments: int
+    """That hold."""
+    money: dict[str, float]
+    """By currency, to the cent; empty where no rate is stated."""
+
+
 def json_of(value: Any) -> Any:
     """The JSON of one of these records (or of a list of them)."""
     if is_dataclass(value) and not isinstance(value, type):

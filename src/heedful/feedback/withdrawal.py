@@ -1,4 +1,4 @@
-"""Judgments that nothing is to be learnt from any more: those of raters who were erased."""
+"""Judgments that nothing is to be learnt from any more: of raters who were erased, or who took them back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from heedful.errors import Sentence
 from heedful.feedback.models import Judgment, Programme, Tombstone
 
-WITHDRAWN = Sentence("judgments of raters who were erased")
+WITHDRAWN = Sentence("judgments erased or taken back")
 """Why judgments are left out."""
 
 

@@ -110,9 +110,14 @@ class RoundCost:
         """By all its stages."""
         return sum((one.spent for one in self.stages), Spent())
 
-    def per_point(self, gain: Gain) -> dict[str, Any] | None:
-        """What one point of a gain cost; None where nothing was won."""
-        return self.spent.shared_by(gain.points) if gain.points > 0 else None
+    def per_point(self, gain: Gain, rate: float | None = None) -> dict[str, Any] | None:
+        """What one point of a gain cost; None where nothing was won.
+
+        Args:
+            rate: a win rate in place of the gain's mean: an end of its interval, for the bounds of the cost.
+        """
+        points = gain.points if rate is None else 100 * (rate - 0.5)
+        return self.spent.shared_by(points) if points > 0 else None
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,8 @@ class LedgerCost:
 
     path: str
     spent: Spent
+    in_use: bool = False
+    """A run has it open just now, so that what it took cannot be read and is not counted."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +177,7 @@ def programme_costs(folder: Path | str) -> ProgrammeCosts:
     """What the rounds of a programme took, as their manifests say it; what is half made counts as far as it is.
 
     Raises:
-        HeedfulError: there are no rounds here, or a ledger is in use.
+        HeedfulError: there are no rounds here.
     """
     folder = Path(folder)
     places = sorted(
@@ -241,9 +248,14 @@ def _gains(check: Mapping[str, Any]) -> Iterator[Gain]:
 
 def _ledgers(folder: Path) -> Iterator[LedgerCost]:
     for path in sorted({path for name in LEDGERS for path in folder.rglob(name)}):
-        charge = charged_in(path)
+        name = str(path.relative_to(folder))
+        try:
+            charge = charged_in(path)
+        except HeedfulError:
+            yield LedgerCost(name, Spent(), in_use=True)
+            continue
         if charge is not None:
-            yield LedgerCost(str(path.relative_to(folder)), of_charge(charge))
+            yield LedgerCost(name, of_charge(charge))
 
 
 def of_charge(charge: Charge) -> Spent:

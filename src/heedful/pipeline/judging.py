@@ -27,7 +27,7 @@ from heedful.feedback.ai.ways import Way
 from heedful.feedback.client import FeedbackClient
 from heedful.feedback.payloads import stored
 from heedful.feedback.wire import Judge, NewJudgment
-from heedful.files import atomic_write, sha256_json, write_json
+from heedful.files import atomic_write, sha256_file, sha256_json, write_json
 from heedful.pipeline.judge_cases import PeopleSaid, family_of, own_family
 
 TRAIN = "train"
@@ -429,8 +429,25 @@ def write_out(
         kind = "preferences" if isinstance(made.records[0], Preference) else "rankings"
         write_records(out / f"{kind}.jsonl", made.records)
         files[kind] = f"{kind}.jsonl"
-    write_json(out / "judge.json", dict(about) | {"files": files})
+    hashes = {name: sha256_file(out / name) for name in files.values()}
+    write_json(out / "judge.json", dict(about) | {"files": files, "sha256": hashes})
     return files
+
+
+def read_by(given: Mapping[str, str | None]) -> dict[str, dict[str, str]]:
+    """The files that judging read, by role, each with the hash of its content; of a data set on the hub its name."""
+    found = {}
+    for role, name in given.items():
+        if name is not None:
+            content = sha256_file(Path(name)) if Path(name).is_file() else ""
+            found[role] = {"source": name, "sha256": content}
+    return found
+
+
+def constitution_of(panel: Sequence[Panelist]) -> str:
+    """The constitution that a panel goes by, with its version; empty for one that goes by a rubric."""
+    ways = [one.way for one in panel if isinstance(one.way, PrincipledWay)]
+    return f"{ways[0].constitution.name} ({ways[0].constitution.version})" if ways else ""
 
 
 def cards_of(

@@ -10,6 +10,7 @@ import numpy as np
 
 from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.data.records import Conversation, prompt_key
+from heedful.errors import HeedfulError
 from heedful.evaluation.compare import Answer
 from heedful.files import write_json
 from heedful.pipeline.rounds.judging import JUDGMENTS, Question, judged
@@ -41,6 +42,12 @@ def make_check(work: Work) -> dict[str, Any]:
     rows = [index for index, pair in enumerate(pairs) if shares[pair.id] is not None]
     values = [shares[pairs[index].id] for index in rows]
     clusters = [prompt_key(prompts[index]) for index in rows]
+    if len(set(clusters)) < 2:
+        raise HeedfulError(
+            f"{len(values)} pairs of this check have a verdict, which is too few for an interval.",
+            where=f"rounds/{work.step.number}/check",
+            mend="Raise check.pairs; where judgments were withdrawn, --again has people asked anew.",
+        )
     rate = cluster_bootstrap(np.array(values, dtype=float), np.array(clusters), seed=recipe.seed)
     result: dict[str, Any] = {"win_rate": asdict(rate), "pairs": len(pairs), "equal": len(pairs) - len(telling)}
     if recipe.world.use:

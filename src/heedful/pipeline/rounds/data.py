@@ -15,6 +15,7 @@ from heedful.data.load import DataSpec, load_demonstrations, load_preferences, l
 from heedful.data.records import Conversation, Demonstration, Preference, as_messages, prompt_key
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
+from heedful.files import read_manifest
 from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.rows import (
     Pair,
@@ -125,7 +126,8 @@ def make_consensus(work: Work) -> dict[str, Any]:
     judged = {pair.id: found for pair in pairs if (found := preferences[pair.id]) is not None}
     rewarding = [judged[pair.id] for pair in pairs if pair.id in judged and pair.use == "reward"]
     refreshing = [judged[pair.id] for pair in pairs if pair.id in judged and pair.use == "refresh"]
-    if not rewarding:
+    withdrawn = ((read_manifest(work.input("judge")) or {}).get("record", {})).get("withdrawn")
+    if not rewarding and not withdrawn:
         raise HeedfulError("no pair was judged.", where=str(work.input("judge")), mend="Delete that folder; run again.")
     chosen = [one for one in refreshing if max(one.probability, 1 - one.probability) >= recipe.learn.refresh_above]
     imitated = [Demonstration(one.prompt, one.a if one.probability > 0.5 else one.b) for one in chosen]
@@ -174,10 +176,17 @@ def make_dataset(work: Work) -> dict[str, Any]:
     rounds = work.inputs_like("round")
     decay, records, counts = work.step.recipe.learn.decay, [], {}
     for number, place in enumerate(rounds, 1):
-        found = load_preferences(DataSpec(str(place / PREFERENCES))).records
+        file = place / PREFERENCES
+        found = load_preferences(DataSpec(str(file))).records if file.stat().st_size else []
         weight = decay ** (len(rounds) - number)
         records += [replace(one, weight=one.weight * weight) for one in found]
         counts[f"round_{number}"] = len(found)
+    if not records:
+        raise HeedfulError(
+            "no judgment is left: all of them were withdrawn.",
+            where=f"rounds/{work.step.number}/dataset",
+            mend="Have further pairs judged: a new programme, or this one with more rounds and --again.",
+        )
     write_records(work.out / PREFERENCES, records)
     return {"figures": {"preferences": len(records), **counts}}
 

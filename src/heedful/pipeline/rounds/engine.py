@@ -23,6 +23,7 @@ from heedful.pipeline.rounds.contents import content, digest, verify
 from heedful.pipeline.rounds.meter import METER, Meter, energy_wh
 from heedful.pipeline.rounds.parts import Found, Kept, Made, Outside, Source, Standing, Step, WaitingError, Work
 from heedful.pipeline.rounds.recipe import Programme
+from heedful.pipeline.rounds.withdrawals import Withdrawals, joined
 from heedful.pipeline.run_folder import code_version
 from heedful.training.progress import Display
 
@@ -38,10 +39,12 @@ class Engine:
         programme: its folder and recipe.
         display: shows progress.
         again: let stages be made again that hold people's judgments, which asks people again.
+        unlearn: make again what decided rounds trained on judgments that were withdrawn since.
     """
 
-    def __init__(self, programme: Programme, display: Display, *, again: bool = False) -> None:
-        self.programme, self.display, self.again = programme, display, again
+    def __init__(self, programme: Programme, display: Display, *, again: bool = False, unlearn: bool = False) -> None:
+        self.programme, self.display, self.again, self.unlearn = programme, display, again, unlearn
+        self.withdrawals = Withdrawals(programme.folder, display)
         self._outside: dict[str, str] = {}
         self._hashes: dict[str, str] = _read_json(programme.folder / HASHES) or {}
         self._kept_hashes = len(self._hashes)
@@ -49,11 +52,12 @@ class Engine:
 
     # --- what is ---
 
-    def standing(self, step: Step, anew: Collection[Source] = ()) -> Standing:
+    def standing(self, step: Step, anew: Collection[Source] = (), cleaned: Collection[Source] = ()) -> Standing:
         """Whether a step is done.
 
         Args:
             anew: results of steps before it that are to be made.
+            cleaned: those among them that are made only since judgments were withdrawn.
         """
         after: dict[str, str] = {}
         inputs: dict[str, Found] = {}
@@ -63,22 +67,53 @@ class Engine:
                 after[role] = str(source)
             else:
                 inputs[role] = self._find(role, source)
-        manifest = read_manifest(self.programme.place(step.number, step.stage.name)) or {}
+        place = self.programme.place(step.number, step.stage.name)
+        manifest = read_manifest(place) or {}
         record = manifest.get("record")
-        key = None if after else self._key(step, inputs)
+        key = None if after else self._key(step, {role: one.digest for role, one in inputs.items()})
         if record is None:
             return Standing(step, False, ("not made yet",), after, key, inputs)
         human = record["own_judgments"].get("human", 0)
+        gone = self.withdrawals.of(step.recipe, place, manifest)
         differs = () if record["key"] == key else tuple(self._differs(step, inputs, record))
-        return Standing(step, record["key"] == key, differs, after, key, inputs, True, human)
+        if gone:
+            differs = (*differs, f"{sum(gone.values())} of its judgments were withdrawn")
+        lacking = (gone or record["key"] != key) and self._but_for_withdrawn(step, inputs, after, record, cleaned)
+        done = not lacking and record["key"] == key
+        if lacking and self._stands(step):
+            done, differs, after = True, (), {}
+        return Standing(step, done, differs, after, key, inputs, True, human, gone, lacking)
 
-    def _key(self, step: Step, inputs: Mapping[str, Found]) -> str:
+    def _but_for_withdrawn(
+        self,
+        step: Step,
+        inputs: Mapping[str, Found],
+        after: Mapping[str, str],
+        record: Mapping[str, Any],
+        cleaned: Collection[Source],
+    ) -> bool:
+        """Whether a result was made just so, before judgments were withdrawn from it or from what it was made from."""
+        was = {role: one["sha256"] for role, one in record["inputs"].items()}
+        clean = {str(one) for one in cleaned}
+        for role, one in inputs.items():
+            if was.get(role) not in (one.digest, *one.former):
+                return False
+        if any(role not in was or name not in clean for role, name in after.items()):
+            return False
+        return bool(was.keys() == {*inputs, *after} and self._key(step, was) == record["key"])
+
+    def _stands(self, step: Step) -> bool:
+        """Whether a result is left as it is though judgments were withdrawn from what it was made from."""
+        decided = (self.programme.place(step.number, "decide") / MANIFEST).exists()
+        return not self.unlearn and not step.stage.records and (decided or step.number == 0)
+
+    def _key(self, step: Step, digests: Mapping[str, str]) -> str:
         return sha256_json(
             {
                 "stage": step.stage.name,
                 "version": step.stage.version,
                 "settings": step.stage.settings(step.recipe, step.number),
-                "inputs": {role: one.digest for role, one in inputs.items()},
+                "inputs": dict(digests),
             }
         )
 
@@ -120,7 +155,9 @@ class Engine:
         manifest = read_manifest(place) if place else None
         if place is None or manifest is None:
             raise HeedfulError(f"{source} is not there.", where=role, mend="Run heedful round again.")
-        return Found(str(place), digest(manifest, settled.files if isinstance(settled, Made) else ()))
+        files = settled.files if isinstance(settled, Made) else ()
+        former = tuple(digest(one, files) for one in manifest["record"].get("replaces", ()))
+        return Found(str(place), digest(manifest, files), files, former)
 
     # --- what is done about it ---
 
@@ -143,10 +180,11 @@ class Engine:
             if (Path(one.path) / MANIFEST).exists() and self.programme.folder / "rounds" in Path(one.path).parents:
                 self._verify(Path(one.path))
         assert found.key is not None
-        if found.human and not self.again:
+        if found.human and not self.again and not found.but_for_withdrawn:
             raise asked_again(found)
-        whole = (read_manifest(part) or {}).get("record", {}).get("key") == found.key
-        if not whole:
+        sealed = read_manifest(part) or {}
+        whole = sealed.get("record", {}).get("key") == found.key
+        if not whole or self.withdrawals.of(step.recipe, part, sealed):
             try:
                 self._make(step, found, part)
             except WaitingError as waiting:
@@ -181,39 +219,57 @@ class Engine:
         with Meter(part) as meter:
             make = getattr(import_module(f"heedful.pipeline.rounds.{module}"), function)
             entries = make(Work(self.programme, step, part, found.inputs, self.display))
-        metered = meter.now
+        metered, told = meter.now, entries.pop("cost", {})
         if "files" not in entries:  # a trainer has sealed its own
             (part / MANIFEST).unlink(missing_ok=True)
             seal(part, {"kind": step.stage.name, **entries})
         manifest = read_manifest(part) or {}
         manifest["files"] = {name: one for name, one in manifest["files"].items() if not name.startswith(".")}
+        manifest["record"] = self._record(step, found, entries, begun["started"]) | self._replaced(step, found)
+        watts = step.recipe.cost.watts_per_core
+        cost = {**asdict(metered), "watts_per_core": watts, "energy_wh": energy_wh(metered, watts), **told}
+        manifest["record"] |= {"seconds": manifest.get("seconds", metered.wall_seconds), "cost": cost}
+        write_json(part / MANIFEST, manifest)
+
+    def _record(self, step: Step, found: Standing, entries: Mapping[str, Any], started: str) -> dict[str, Any]:
+        """What a manifest tells of a stage: what it was made from, and by whose judgments."""
         own = entries.get("judgments", {})
         judged = _judged(found.inputs.values()) | ({step.name: own} if own else {})
-        manifest["record"] = {
+        return {
             "key": found.key,
             "round": step.number,
             "stage": step.stage.name,
             "version": step.stage.version,
             "settings": _plain(step.stage.settings(step.recipe, step.number)),
             "inputs": {
-                role: {"from": _relative(one.path, self.programme.folder), "sha256": one.digest}
+                role: {
+                    "from": _relative(one.path, self.programme.folder),
+                    "sha256": one.digest,
+                    "files": list(one.files),
+                }
                 for role, one in found.inputs.items()
             },
             "own_judgments": own,
             "judged_in": judged,
             "judgments": {kind: sum(one.get(kind, 0) for one in judged.values()) for kind in KINDS},
-            "started": begun["started"],
+            "started": started,
             "ended": now(),
-            "seconds": manifest.get("seconds", metered.wall_seconds),
-            "cost": {
-                **asdict(metered),
-                "watts_per_core": step.recipe.cost.watts_per_core,
-                "energy_wh": energy_wh(metered, step.recipe.cost.watts_per_core),
-                **entries.get("cost", {}),
-            },
             "code": {"heedful": code_version()},
         }
-        write_json(part / MANIFEST, manifest)
+
+    def _replaced(self, step: Step, found: Standing) -> dict[str, Any]:
+        """Of a record of judgments some of which were withdrawn: whose, and the files that it held before."""
+        if not step.stage.records:
+            return {}
+        folders = [Path(one.path) for one in found.inputs.values() if Path(one.path).is_dir()]
+        gone = joined(*((read_manifest(one) or {}).get("record", {}).get("withdrawn", {}) for one in folders))
+        if not found.but_for_withdrawn:
+            return {"withdrawn": gone} if gone else {}
+        before = read_manifest(self.programme.place(step.number, step.stage.name)) or {}
+        record = before["record"]
+        if found.withdrawn:
+            gone = joined(record.get("withdrawn", {}), found.withdrawn)
+        return {"withdrawn": gone, "replaces": [{"files": before["files"]}, *record.get("replaces", ())]}
 
     def _begin(self, part: Path, found: Standing) -> dict[str, Any]:
         """Go on with what was begun under the same key in the same place, or begin anew."""

@@ -153,8 +153,13 @@ def by_people(question: Question, pairs: Sequence[Pair]) -> Judged:
             said.append(Said(places[one.item].id, kind, one.rater, vote, one.id, one.guideline))
         entries: dict[str, Any] = {"store": {"programme": slug, "batch": batch.id}}
         if question.purpose == "train" and said:
-            row = client.snapshot(slug, f"round {number}", key=f"round-{key}", batches=[batch.id])
+            listed = sha256_json([one.judgment for one in said])  # the same judgments are the same snapshot
+            row = client.snapshot(slug, f"round {number}", key=f"round-{key}-{listed}", batches=[batch.id])
             entries["store"]["snapshot"] = {"id": row.id, "sha256": row.sha256, "judgments": row.count}
+        try:
+            entries["cost"] = {"raters": asdict(client.work(slug, batch.id))}
+        except NotFoundError:  # the batch is there: a studio of before
+            question.work.display.say(f"{question.work.step.name}: this studio does not tell people's hours.")
     return Judged(said, entries)
 
 

@@ -76,6 +76,8 @@ class Stage:
         inputs: what it reads, by role.
         needed: whether a round has it.
         version: raised whenever the code makes something else of the same settings and inputs.
+        records: it sets down what raters said, and is made again when one of them was erased; what is made from it
+            stands once its round is decided.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Stage:
     inputs: Callable[[Recipe, int], dict[str, Source]]
     needed: Callable[[Recipe, int], bool] = lambda recipe, number: True
     version: int = 1
+    records: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Found:
-    """An input as it is now."""
+    """An input as it is now.
+
+    Attributes:
+        files: those that matter; none: all.
+        former: what its content was before judgments were withdrawn from it.
+    """
 
     path: str
     digest: str
+    files: tuple[str, ...] = ()
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,9 @@ class Standing:
             come out as they were.
         key: None where an input is not known yet.
         human: judgments by people that its result holds.
+        withdrawn: judgments of its own that were withdrawn since, by rater.
+        but_for_withdrawn: its result is, or will be, as it should be but for judgments that were withdrawn since, here
+            or from what it was made from. Where it is done all the same, its round was decided before.
     """
 
     step: Step
@@ -154,6 +167,8 @@ class Standing:
     inputs: Mapping[str, Found] = field(default_factory=dict)
     there: bool = False
     human: int = 0
+    withdrawn: Mapping[str, int] = field(default_factory=dict)
+    but_for_withdrawn: bool = False
 
     @property
     def why(self) -> tuple[str, ...]:

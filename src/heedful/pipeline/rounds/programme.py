@@ -11,6 +11,7 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
+from heedful.pipeline.rounds.contents import CARD, is_card
 from heedful.pipeline.rounds.engine import STAMP, Engine, asked_again, now, waiting_for
 from heedful.pipeline.rounds.lock import held, holder
 from heedful.pipeline.rounds.parts import Kept, Made, Source, Standing, Step, WaitingError
@@ -28,6 +29,7 @@ class Going:
         wait: hold while people work.
         every: seconds between two looks at their work.
         again: make stages again that hold people's judgments.
+        unlearn: make again what decided rounds trained on judgments that were withdrawn since.
         sleep: waits so many seconds.
     """
 
@@ -35,6 +37,7 @@ class Going:
     wait: bool = False
     every: float = 10.0
     again: bool = False
+    unlearn: bool = False
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -42,7 +45,8 @@ def run_rounds(folder: Path, going: Going, display: Display | None = None) -> di
     """Make all that is not done, in order; what is done already is left alone.
 
     Returns:
-        `made`, names of the steps that were made, and `rounds`, what came of each.
+        `made`, names of the steps that were made, `rounds`, what came of each, and `withdrawn`, the results that were
+        left as they are though judgments were withdrawn from what they were made from.
 
     Raises:
         WaitingError: people have not judged all that they were asked, and `wait` is off.
@@ -50,12 +54,13 @@ def run_rounds(folder: Path, going: Going, display: Display | None = None) -> di
     """
     programme, display = read_programme(folder), display or Display()
     with held(programme.folder):
-        engine = Engine(programme, display, again=going.again)
+        engine = Engine(programme, display, again=going.again, unlearn=going.unlearn)
         upto = _upto(programme, going.rounds)
         if not going.again:
             spare_people(_foreseen(engine, upto))
         made = [step.name for step in steps(programme, upto) if _carry_out(engine, step, going, display)]
-        return {"made": made, **outcome(programme, upto)}
+        write_cards(programme, upto)
+        return {"made": made, **outcome(programme, upto), "withdrawn": lacking(_foreseen(engine, upto))}
 
 
 def _upto(programme: Programme, rounds: int | None) -> int:
@@ -77,6 +82,26 @@ def _carry_out(engine: Engine, step: Step, going: Going, display: Display) -> bo
                 display.say(f"{step.name}: {waiting.what}")
             last = waiting.told
             going.sleep(going.every)
+
+
+def write_cards(programme: Programme, upto: int) -> None:
+    """A model card in the folder of each round's kept policy, unless somebody has written one of their own there.
+
+    It is no part of the policy's content, so that nothing is made again for it.
+    """
+    from heedful.pipeline.provenance.card import card_of, write_card
+
+    for number in range(1, upto + 1):
+        kept = (read_manifest(programme.place(number, "decide")) or {}).get("kept")
+        if kept is None or isinstance(kept, str):
+            continue
+        place = programme.place(*kept)
+        path = place / CARD
+        if path.exists() and not is_card(path):
+            continue
+        card = card_of(place, verify=False)
+        if not path.exists() or path.read_text(encoding="utf-8") != str(card):
+            write_card(place, card)
 
 
 def outcome(programme: Programme, upto: int) -> dict[str, Any]:
@@ -104,24 +129,32 @@ def outcome(programme: Programme, upto: int) -> dict[str, Any]:
 # --- what would be done ---
 
 
-def foreseen(folder: Path, rounds: int | None = None) -> list[Standing]:
+def foreseen(folder: Path, rounds: int | None = None, *, unlearn: bool = False) -> list[Standing]:
     """How every step stands, nothing of it being made: done, or why it would run.
 
     A step whose input is made first is listed with it; should the input come out as it was, the step is not made.
     """
     programme = read_programme(folder)
-    return _foreseen(Engine(programme, Display()), _upto(programme, rounds))
+    return _foreseen(Engine(programme, Display(), unlearn=unlearn), _upto(programme, rounds))
 
 
 def _foreseen(engine: Engine, upto: int) -> list[Standing]:
     anew: set[Source] = set()
+    cleaned: set[Source] = set()
     found = []
     for step in steps(engine.programme, upto):
-        standing = engine.standing(step, anew)
+        standing = engine.standing(step, anew, cleaned)
         if not standing.done:
             anew.add(Made(step.number, step.stage.name))
+            if standing.but_for_withdrawn and step.stage.records:
+                cleaned.add(Made(step.number, step.stage.name))
         found.append(standing)
     return found
+
+
+def lacking(standings: Sequence[Standing]) -> list[str]:
+    """Names of the results that stand though judgments were withdrawn from them or from what they were made from."""
+    return [f"rounds/{one.step.name}" for one in standings if one.done and one.but_for_withdrawn]
 
 
 def spare_people(standings: Sequence[Standing]) -> None:
@@ -137,7 +170,7 @@ def spare_people(standings: Sequence[Standing]) -> None:
         if (one.there and one.differs) or any(name in changed for name in one.after.values()):
             changed |= {str(Made(one.step.number, one.step.stage.name))}
             changed |= {str(Kept(one.step.number))} if one.step.stage.name == "decide" else set()
-            if one.human:
+            if one.human and not one.but_for_withdrawn:
                 raise asked_again(one)
 
 
@@ -147,7 +180,8 @@ def spare_people(standings: Sequence[Standing]) -> None:
 def status(folder: Path, rounds: int | None = None) -> dict[str, Any]:
     """What is done and how long it took, what is at work or waited for and since when, and who holds the programme."""
     programme = read_programme(folder)
-    rows = list(_rows(programme, foreseen(folder, rounds)))
+    standings = foreseen(folder, rounds)
+    rows = list(_rows(programme, standings))
     following = next((row for row in rows if row["state"] != "done"), None)
     return {
         "folder": str(programme.folder),
@@ -156,6 +190,7 @@ def status(folder: Path, rounds: int | None = None) -> dict[str, Any]:
         "steps": rows,
         "next": following and following["step"],
         "waiting": following and following.get("waiting"),
+        "withdrawn": lacking(standings),
         **outcome(programme, _upto(programme, rounds)),
     }
 

@@ -250,9 +250,9 @@ FIRST = (
 STAGES = (
     Stage("prompts", "data:make_prompts", of_prompts, from_prompts),
     Stage("sample", "sampling:make_sample", of_sample, from_sample),
-    Stage("judge", "judging:make_judge", of_judge, from_judge),
-    Stage("consensus", "data:make_consensus", of_consensus, from_consensus),
-    Stage("dataset", "data:make_dataset", of_dataset, from_dataset),
+    Stage("judge", "judging:make_judge", of_judge, from_judge, records=True),
+    Stage("consensus", "data:make_consensus", of_consensus, from_consensus, records=True),
+    Stage("dataset", "data:make_dataset", of_dataset, from_dataset, records=True),
     Stage("sft", "training:make_sft", of_sft, from_sft, refreshed),
     Stage(
         "reward", "training:make_reward", of_reward, from_reward, lambda r, n: method(r).rewarded

@@ -18,6 +18,7 @@ router = Router()
 Most = Annotated[int, Query(wire.PAGE, ge=1, le=wire.PAGE)]
 Cursor = Annotated[str, Field(max_length=40)]
 BatchOut = out(wire.BatchStatus)
+WorkOut = out(wire.WorkRow)
 LIST = list[BatchOut]  # type: ignore[valid-type]
 WRITE, STATUS = Token("prompts:write"), Token("status:read")
 READ_ITEMS = Token("judgments:read", "judgments:write")
@@ -53,6 +54,14 @@ def create_batch(request: HttpRequest, slug: str, body: BatchIn) -> Any:
 def batch_status(request: HttpRequest, slug: str, batch: uuid.UUID) -> Any:
     """How far a batch is."""
     return wire.json_of(services.batch_status(services.batch_of(programme_of(request, slug), batch)))
+
+
+@router.get(
+    "/programmes/{slug:slug}/batches/{uuid:batch}/work", response=answers(WorkOut), auth=STATUS, tags=["batches"]
+)
+def batch_work(request: HttpRequest, slug: str, batch: uuid.UUID) -> Any:
+    """People's hours on a batch, all of them together, and what they are worth at the programme's rates."""
+    return wire.json_of(services.work(services.batch_of(programme_of(request, slug), batch)))
 
 
 @router.post(

@@ -28,6 +28,7 @@ from heedful.studio.api.schemas import (
     RaterKind,
     Short,
     SnapshotIn,
+    Withdrawn,
     out,
 )
 
@@ -66,6 +67,12 @@ def judgments(
     names = pulls.pseudonyms(request.auth.token_hash)  # type: ignore[attr-defined]
     rows, following = pulls.judgments_page(programme, wanted, after=cursor, most=limit, names=names)
     return {"judgments": wire.json_of(rows), "next": following, "resume": resume}
+
+
+@router.get("/programmes/{slug:slug}/judgments/withdrawn", response=answers(Withdrawn), auth=READ, tags=["judgments"])
+def withdrawn(request: HttpRequest, slug: str) -> dict[str, list[str]]:
+    """Ids of the judgments that nothing is to be learnt from any more, since their raters were erased."""
+    return {"judgments": sorted(services.withdrawn(programme_of(request, slug)))}
 
 
 @router.post("/programmes/{slug:slug}/judgments", response=answers(Kept), auth=WRITE, tags=["judgments"])

@@ -214,6 +214,12 @@ class Kept(Schema):
     judgments: list[str]
 
 
+class Withdrawn(Schema):
+    """Ids of judgments that nothing is to be learnt from any more."""
+
+    judgments: list[str]
+
+
 class ItemsPage(Schema):
     """Items, and where the next page begins (empty at the end)."""
 

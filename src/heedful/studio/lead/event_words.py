@@ -47,6 +47,7 @@ EVENTS = {
     "item.reopened": _("item opened again"),
     "item.unparked": _("item taken up again"),
     "item.withdrawn": _("item withdrawn"),
+    "judgments.withdrawn": _("all judgments taken back"),
     "items.added": _("items added"),
     "judgment.corrected": _("judgment corrected"),
     "judgment.recorded": _("judgment recorded"),

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from heedful.errors import HeedfulError
-from heedful.feedback import clock, gold, people, programmes, qualification, submission
+from heedful.feedback import clock, erasure, gold, people, programmes, qualification, submission
 from heedful.feedback.models import (
     Account,
     Assignment,
@@ -353,10 +353,14 @@ def prefer(request: Request, slug: str) -> HttpResponse:
 @require_POST
 @requires(*MINE)
 def withdraw(request: Request, slug: str) -> HttpResponse:
-    """No longer agree: no more work is given; what was judged stays."""
+    """No longer agree: no more work is given; what was judged stays, unless it is to be learnt from no more."""
     if request.POST.get("sure") != "yes":
         messages.error(request, _("Tick the box first. Nothing has changed."))
         return redirect("me_settings", request.programme.slug)
-    programmes.withdraw_consent(me(request))
+    rater = me(request)
+    programmes.withdraw_consent(rater)
+    if request.POST.get("judgments") == "yes":
+        erasure.withdraw_judgments(rater)
+        messages.success(request, _("What you judged is in no dataset that is made from now on."))
     messages.success(request, _("You no longer agree, and are given no more work. You can agree again at any time."))
     return redirect("me_settings", request.programme.slug)

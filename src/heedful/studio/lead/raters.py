@@ -231,7 +231,10 @@ def rater_erase(request: Request, slug: str, rater: UUID) -> HttpResponse:
                 erasure.erase_account(found.account, actor=request.user)
             else:
                 erasure.erase_rater(found, actor=request.user)
-            messages.success(request, _("The rater is erased. Judgments stay, without a name."))
+            told = _(
+                "The rater is erased. Judgments stay, without a name, and no dataset that is made from now on has them."
+            )
+            messages.success(request, told)
             return redirect("raters", request.programme.slug)
         except HeedfulError as error:
             blame(form, error)

@@ -135,6 +135,8 @@ class Withdrawn:
     judgments: int
     raters: Mapping[str, int]
     """How many by pseudonym; empty where that is not known any more."""
+    ids: tuple[str, ...] = ()
+    """Theirs, as far as the artifact still lists them."""
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,28 @@ from typing import Any
 from heedful.errors import HeedfulError
 from heedful.files import MANIFEST, read_manifest, sha256_file
 from heedful.models.folder_hash import folder_fingerprint
-from heedful.pipeline.lineage.beside import JUDGE, judged_folder, made_folder, read_object, record_of_export
-from heedful.pipeline.lineage.records import (
+from heedful.pipeline.provenance.beside import JUDGE, judged_folder, made_folder, read_object, record_of_export
+from heedful.pipeline.provenance.records import (
     Artifact,
     Check,
     JudgeRef,
     Judgment,
-    Lineage,
     Link,
     SnapshotRef,
     State,
     Withdrawn,
 )
-from heedful.pipeline.lineage.tombstones import erased_judgments, journals_near
+from heedful.pipeline.provenance.records import (
+    Lineage as Lineage,
+)
+from heedful.pipeline.provenance.tombstones import erased_judgments, journals_near
 from heedful.pipeline.rounds.contents import content, digest
 from heedful.pipeline.rounds.recipe import RECIPE
 
-WORLD = "embedded world"
+WORLD, JUDGMENTS = "embedded world", "judgments.jsonl"
 FACTS = ("figures", "steps", "seconds", "peak_memory_bytes", "stopped", "loss", "spent")
 """What a manifest tells that belongs to its artifact alone."""
-JUDGED = ("how", "labels", "cases", "spent", "code")
+JUDGED = ("how", "labels", "cases", "spent", "code", "programme")
 """What `heedful judge` tells of its folder."""
 EXPORTED = ("programme", "studio", "format", "rows", "consensus", "guidelines", "raters")
 """What the record beside an export tells of it."""
@@ -83,7 +85,14 @@ def _last_kept(programme: Path) -> Path:
         decided = read_manifest(place / "decide")
         if decided is not None:
             kept = decided["kept"]
-            return Path(kept) if isinstance(kept, str) else programme / "rounds" / str(kept[0]) / kept[1]
+            found = programme / kept if isinstance(kept, str) else programme / "rounds" / str(kept[0]) / kept[1]
+            if found.exists():
+                return found
+            raise HeedfulError(
+                f"the policy that was kept is the base model {kept}, which is no folder here.",
+                where=str(programme),
+                mend="Name one of the folders in rounds/, as rounds/1/policy.",
+            )
     raise HeedfulError(
         "no round of this programme has ended, so there is no policy that was kept.",
         where=str(programme),
@@ -92,9 +101,12 @@ def _last_kept(programme: Path) -> Path:
 
 
 def base_of(root: Path) -> Path:
-    """The folder from which an artifact's lineage names things: the programme's, or the one that it stands in."""
-    programme = programme_of(root)
-    return programme if programme is not None else root.parent
+    """The folder from which an artifact's lineage names things: the programme's; of a single run the working folder
+    where it lies below that, else the one that it stands in."""
+    programme, here = programme_of(root), Path.cwd()
+    if programme is not None:
+        return programme
+    return here if root.is_relative_to(here) and here != Path(here.anchor) else root.parent
 
 
 def programme_of(place: Path) -> Path | None:
@@ -124,13 +136,13 @@ class Tracer:
 
     def lineage(self, root: str, erased: frozenset[str]) -> Lineage:
         """All that was found."""
-        places: dict[str, Counter[str]] = {}
+        places: dict[str, list[Judgment]] = {}
         for one in self.judgments:
             if one.id in erased:
-                places.setdefault(one.given_in, Counter())[one.rater] += 1
+                places.setdefault(one.given_in, []).append(one)
         found = [
-            Withdrawn(place, sum(counts.values()), {who: count for who, count in counts.items() if who})
-            for place, counts in places.items()
+            Withdrawn(place, len(some), Counter(one.rater for one in some if one.rater), tuple(one.id for one in some))
+            for place, some in places.items()
         ]
         return Lineage(
             str(self.base),
@@ -176,11 +188,11 @@ class Tracer:
         changed = tuple(self._changed(place, manifest))
         facts = {key: manifest[key] for key in FACTS if key in manifest}
         if "record" in manifest:
-            links, more = self._stage(name, place, manifest)
+            links, more = self._stage(name, place, manifest, JUDGMENTS in changed)
         else:
             links, more = self._run(name, place, manifest)
-        kind = str(manifest["kind"])
-        missing = "" if links or more.pop("complete", False) else "its manifest names nothing that it was made from"
+        kind, complete = str(manifest["kind"]), more.pop("complete", False)
+        missing = "" if links or complete else "its manifest names nothing that it was made from"
         state: State = "changed" if changed else "whole"
         return Artifact(name, kind, state, changed, digest(manifest), tuple(links), facts | more, missing)
 
@@ -190,15 +202,18 @@ class Tracer:
             if not path.exists() or (self.verify and sha256_file(path) != wanted):
                 yield file
 
-    def _stage(self, name: str, place: Path, manifest: Mapping[str, Any]) -> tuple[list[Link], dict[str, Any]]:
-        """A stage of a programme's round."""
+    def _stage(
+        self, name: str, place: Path, manifest: Mapping[str, Any], damaged: bool
+    ) -> tuple[list[Link], dict[str, Any]]:
+        """A stage of a programme's round; `damaged` says that its judgments are not what was written."""
         record, programme = manifest["record"], place.parents[2]
         links = []
         for role, given in record["inputs"].items():
-            source = Path(given["from"]) if Path(given["from"]).is_absolute() else programme / given["from"]
+            near = (programme / given["from"], Path.cwd() / given["from"])  # an absolute path stays what it is
+            source = next((one for one in near if one.exists()), near[0])
             links.append(self._input(name, role, source, given, programme))
-        if (place / "judgments.jsonl").exists() and record["stage"] == "judge":
-            self._said(name, place, manifest)
+        if (place / JUDGMENTS).exists():
+            self._said(name, place, manifest, damaged)
         if record["stage"] == "policy":
             self.checks += _checks(self, place)
         facts = {key: record[key] for key in ("round", "stage", "started", "ended", "settings")}
@@ -224,12 +239,12 @@ class Tracer:
             same = content(str(source)) == given["sha256"] if self.verify else None
         return Link(role, self.visit(source, given["sha256"] if source.is_file() else ""), same)
 
-    def _said(self, name: str, place: Path, manifest: Mapping[str, Any]) -> None:
+    def _said(self, name: str, place: Path, manifest: Mapping[str, Any], damaged: bool) -> None:
         """The judgments of a round, one by one."""
         store = manifest.get("store", {})
         programme = str(store.get("programme", ""))
         asked: Counter[str] = Counter()
-        for number, row in enumerate(_rows(place / "judgments.jsonl"), 1):
+        for number, row in enumerate(_rows(place / JUDGMENTS, damaged, "kind", "rater"), 1):
             key = row.get("judgment") or f"{name}#{number}"
             where = programme if row.get("judgment") else ""
             guideline = int(row.get("guideline", 0))
@@ -296,8 +311,8 @@ class Tracer:
             if not (place / file).exists() or (self.verify and sha256_file(place / file) != wanted)
         )
         asked: Counter[str] = Counter()
-        if (place / "judgments.jsonl").exists():
-            for number, row in enumerate(_rows(place / "judgments.jsonl"), 1):
+        if (place / JUDGMENTS).exists():
+            for number, row in enumerate(_rows(place / JUDGMENTS, JUDGMENTS in changed, "rater"), 1):
                 if row.get("payload") is not None:
                     who = str(row["rater"]["name"])
                     asked[who] += 1
@@ -310,7 +325,8 @@ class Tracer:
         links = [self._data(role, place, given) for role, given in about.get("read", {}).items()]
         facts = {key: about[key] for key in JUDGED if key in about}
         state: State = "changed" if changed else "whole" if hashes else "unproven"
-        ends = "" if links else "it does not say which file or programme was judged"
+        items = str(about.get("programme") or "")
+        ends = "" if links or items else "it does not say which file or programme was judged"
         return Artifact(name, "judge", state, changed, "", tuple(links), facts, ends)
 
     # --- files, and what is not here ---
@@ -374,10 +390,23 @@ def _candidates(name: str, place: Path) -> Iterator[Path]:
             yield (folder / given).resolve()
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+def _rows(path: Path, damaged: bool, *needed: str) -> Iterator[dict[str, Any]]:
+    """Rows of a file of JSON lines, which have the keys that are needed; of a damaged one, those that can be read.
+
+    Raises:
+        HeedfulError: a line of another one cannot be read.
+    """
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                if missing := [name for name in needed if name not in row]:
+                    raise ValueError(f"{missing[0]} is missing")
+            except (ValueError, TypeError) as error:
+                if damaged:
+                    continue
+                raise HeedfulError(f"this is no judgment ({error}).", where=f"{path}:{number}") from error
+            yield row
 
 
 def _checks(tracer: Tracer, place: Path) -> Iterator[Check]:
