@@ -12,8 +12,7 @@ from heedful.core.statistics import Interval
 from heedful.errors import HeedfulError
 from heedful.evaluation.refusal_rates import RefusalReport
 from heedful.pipeline.costs import ProgrammeCosts, programme_costs
-from heedful.pipeline.lineage.records import Lineage
-from heedful.pipeline.lineage.tracing import trace
+from heedful.pipeline.lineage import Lineage, trace
 from heedful.pipeline.programme_report.agreement import Agreement, agreements
 from heedful.pipeline.programme_report.cache import Cache
 from heedful.pipeline.programme_report.fresh import Asked, HeadToHead, Maker, Probes

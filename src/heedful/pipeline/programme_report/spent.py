@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from heedful.pipeline.costs import ProgrammeCosts, RoundCost, Spent
-from heedful.pipeline.lineage.records import Lineage
+from heedful.pipeline.lineage import Lineage
 from heedful.pipeline.programme_report.improved import absent
 from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS
