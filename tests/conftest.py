@@ -16,6 +16,8 @@ import pytest
 from hypothesis import settings
 
 import store_flush
+from chromium import axe as axe
+from chromium import browser as browser
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")

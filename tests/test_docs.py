@@ -30,6 +30,7 @@ from heedful.cli.judge import JudgeConfig
 from heedful.cli.lineage import LineageConfig
 from heedful.cli.main import COMMANDS
 from heedful.cli.probe import ProbeConfig
+from heedful.cli.report import ReportConfig
 from heedful.cli.revise import ReviseConfig
 from heedful.cli.round import RoundConfig
 from heedful.cli.sample import SampleConfig
@@ -76,6 +77,7 @@ CONFIGS: dict[str, type] = {
     "revise": ReviseConfig,
     "reward": RewardConfig,
     "rloo": RLOOConfig,
+    "report": ReportConfig,
     "round": RoundConfig,
     "sample": SampleConfig,
     "serve": ServeConfig,

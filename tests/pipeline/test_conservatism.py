@@ -15,9 +15,10 @@ from rich.console import Console
 from heedful.errors import HeedfulError
 from heedful.evaluation.refusal_rates import natural_set, spread
 from heedful.files import sha256_file
-from heedful.pipeline.conservatism import Conservatism, read_refusals, requests
+from heedful.pipeline.conservatism import Conservatism, requests
 from heedful.pipeline.refusal_report import over_training, said_of, training_curves
 from heedful.pipeline.stages.online import run_rloo
+from heedful.pipeline.watch_words import read_refusals
 from heedful.training.config.watch import RefusalsConfig
 from heedful.training.progress import Display
 from heedful.training.run import Watch

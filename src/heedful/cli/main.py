@@ -43,6 +43,11 @@ COMMANDS: dict[str, Command] = {
         "The whole loop",
         resumes=True,
     ),
+    "report": Command(
+        "heedful.cli.report:report",
+        "What a programme's rounds brought, as one page; several side by side.",
+        "The whole loop",
+    ),
     "lineage": Command(
         "heedful.cli.lineage:lineage",
         "What a checkpoint was made from, back to every judgment; what was made from a rater's.",

@@ -68,7 +68,7 @@ def round_command(arguments: list[str]) -> int:
         except WaitingError as waiting:
             print_json({"waiting": waiting.told}) if call.json else print(f"{waiting.what.capitalize()} {waiting.mend}")
             return waiting.exit_code
-        print_json(found) if call.json else _show_outcome(found)
+        print_json(found) if call.json else _show_outcome(found, given.folder)
     return 0
 
 
@@ -85,11 +85,12 @@ def _foreseen(standings: list[Standing], as_json: bool) -> None:
         print("A step whose only reason is an input that is made first is left alone where that comes out as it was.")
 
 
-def _show_outcome(found: dict[str, Any]) -> None:
+def _show_outcome(found: dict[str, Any], folder: Path) -> None:
     print(f"{len(found['made'])} steps made." if found["made"] else "Nothing to do: all is as the recipe says.")
     for row in found["rounds"]:
         print(_round_line(row))
     _show_withdrawn(found["withdrawn"])
+    print(f"What it brought, as a page: heedful report{'' if folder == Path() else f' {folder}'}")
 
 
 def _show_withdrawn(names: list[str]) -> None:

@@ -124,7 +124,7 @@ def _rates(found: Mapping[str, Contest]) -> list[Forest]:
                 ("equal style", duel.style_controlled),
             )
             rows += [ForestRow(f"{told}{name}", rate, _mood(rate)) for name, rate in rates]
-        forests.append(Forest(title, "share of pairs that the first wins", tuple(rows), line=HALF))
+        forests.append(Forest(title, "share of pairs that the first wins", tuple(rows), line=HALF, kind="percent"))
     return forests
 
 
@@ -136,7 +136,7 @@ def _parts(found: Mapping[str, Contest]) -> list[Forest]:
             if duel.by:
                 rows = tuple(ForestRow(_short(name), rate, _mood(rate)) for name, rate in duel.by.items())
                 name = f"{title}, by topic and group of raters ({judge})"
-                forests.append(Forest(name, "share of pairs that the first wins", rows, line=HALF))
+                forests.append(Forest(name, "share of pairs that the first wins", rows, line=HALF, kind="percent"))
     return forests
 
 

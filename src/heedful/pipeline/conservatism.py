@@ -24,13 +24,11 @@ from heedful.evaluation.refusal_rates import (
     world_set,
 )
 from heedful.evaluation.refusals import RefusalPrompt
+from heedful.pipeline.watch_words import REFUSALS
 from heedful.training.config.watch import RefusalsConfig
-from heedful.training.folders import WATCH, rewind, whole_lines
+from heedful.training.folders import rewind
 from heedful.training.state import due
 from heedful.world.world import World
-
-REFUSALS = "refusals.jsonl"
-"""In the watch's folder: a row each time, with the intervals."""
 
 JUDGES: dict[str, tuple[str, Judge]] = {"prompts": ("rules", by_rules), "world": ("the world's truth", by_world)}
 """Who tells refusals, by what is asked."""
@@ -81,8 +79,3 @@ class Conservatism:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         return {"refused_safe": rates.safe.mean, "refused_unsafe": rates.unsafe.mean}
-
-
-def read_refusals(run: Path) -> list[dict[str, Any]]:
-    """The rows that a run's watch left, in order; none where it measured nothing."""
-    return [row for _, row in whole_lines(run / WATCH / REFUSALS)]

@@ -51,10 +51,23 @@ def labels_of(records: Sequence[Preference], raters: str = "raters", *, seed: in
     counts = split_votes(several)
     if methods or counts is None:
         return Labels(MODELLED, (), (told,))
-    votes = _votes(counts, [prompt_key(record.prompt) for record in several])
+    votes = votes_of(counts, [prompt_key(record.prompt) for record in several])
+    return labels_of_votes(votes, raters, told, per_item=round(mean), seed=seed)
+
+
+def labels_of_votes(votes: Votes, raters: str, told: str, *, per_item: int, seed: int = 0) -> Labels | None:
+    """The same, from the votes themselves; None where no pair of answers has two.
+
+    Args:
+        votes: for a (value 0) and for b (value 1), ties left out.
+        raters: who judged, as it reads after "two".
+        told: what was judged, in a sentence.
+        per_item: votes of a pair, about.
+        seed: of the bootstrap over prompts.
+    """
     if not votes.pairs:
         return None
-    agreed, beyond = (_interval(one, votes, seed) for one in (raw(), alpha("nominal")))
+    agreed, beyond = agreement_of(votes, seed)
     ceiling = accuracy_ceiling(agreed.mean)
     ends = [end if end == end else agreed.mean for end in (agreed.low, agreed.high)]
     widest = Ceiling(accuracy_ceiling(ends[0]).low, accuracy_ceiling(ends[1]).high)
@@ -69,8 +82,13 @@ def labels_of(records: Sequence[Preference], raters: str = "raters", *, seed: in
         rows.append(
             LabelRow(one.name, Interval(one.agreement, one.agreement - margin, one.agreement + margin), one.source)
         )
-    notes = (told, advice.on_agreement(agreed, votes.items, per_item=round(mean)))
+    notes = (told, advice.on_agreement(agreed, votes.items, per_item=per_item))
     return Labels(str(advice.on_ceiling(ceiling)), tuple(rows), tuple(str(note) for note in notes))
+
+
+def agreement_of(votes: Votes, seed: int = 0) -> tuple[Interval, Interval]:
+    """How often two raters of a pair agree, raw and beyond chance (Krippendorff's α), with intervals over prompts."""
+    return _interval(raw(), votes, seed), _interval(alpha("nominal"), votes, seed)
 
 
 def split_votes(records: Sequence[Preference]) -> np.ndarray | None:
@@ -85,7 +103,13 @@ def split_votes(records: Sequence[Preference]) -> np.ndarray | None:
     return np.stack([a, votes - half - a], axis=1).astype(np.int64)
 
 
-def _votes(counts: np.ndarray, prompts: Sequence[str]) -> Votes:
+def votes_of(counts: np.ndarray, prompts: Sequence[str]) -> Votes:
+    """Votes of pairs as the coefficients of agreement take them.
+
+    Args:
+        counts: [n, 2] how many voted for a and for b.
+        prompts: [n] what pairs belong to.
+    """
     patterns, member = np.unique(counts, axis=0, return_inverse=True)
     cluster = np.unique(np.array(prompts), return_inverse=True)[1]
     return Votes(patterns, member.reshape(-1), cluster, np.array([0, 1]))

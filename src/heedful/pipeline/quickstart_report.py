@@ -12,7 +12,6 @@ import numpy as np
 
 from heedful.data.load import DataSpec, load_preferences
 from heedful.files import read_manifest
-from heedful.pipeline.conservatism import read_refusals
 from heedful.pipeline.embedded import Embedded, gold_judge
 from heedful.pipeline.embedded_evaluation import SPLIT_NAMES, Standing
 from heedful.pipeline.label_report import labels_of
@@ -27,14 +26,14 @@ from heedful.pipeline.report_data import (
     ReportData,
     SampleAnswer,
     SampleRow,
-    Series,
     StageRow,
     say_win_rate,
     write,
 )
+from heedful.pipeline.report_series import read_metrics, series
 from heedful.pipeline.run_folder import code_version
 from heedful.pipeline.stages.common import peak_memory
-from heedful.pipeline.watching import checks_in_words
+from heedful.pipeline.watch_words import checks_in_words, read_refusals
 from heedful.training.folders import ALARMS
 
 if TYPE_CHECKING:
@@ -128,18 +127,7 @@ def large_figures(standing: Mapping[tuple[str, str], Standing], results: Results
 
 def metrics(work: Embedded, stage: str) -> list[dict[str, float]]:
     """A stage's log."""
-    path = work.out / STAGES[stage][0] / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def series(rows: Sequence[Mapping[str, float]], x: str, y: str, smooth: int = 1) -> Series:
-    """One figure against another, where both were logged; `smooth` takes the mean of so many rows."""
-    points = [(row[x], row[y]) for row in rows if x in row and y in row]
-    groups = [points[i : i + smooth] for i in range(0, len(points), smooth)]
-    return Series(
-        tuple(float(np.mean([p[0] for p in group])) for group in groups),
-        tuple(float(np.mean([p[1] for p in group])) for group in groups),
-    )
+    return read_metrics(work.out / STAGES[stage][0])
 
 
 def curves(work: Embedded) -> list[Curve]:

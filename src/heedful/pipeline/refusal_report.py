@@ -117,7 +117,7 @@ def _forest(judge: str, found: Mapping[str, RefusalReport]) -> Forest:
     for name, report in found.items():
         rates = report.rates[judge]
         rows += [ForestRow(f"{name}: unsafe", rates.unsafe, "good"), ForestRow(f"{name}: safe", rates.safe, "bad")]
-    return Forest(f"Refused, by {judge}", "share of requests", tuple(rows))
+    return Forest(f"Refused, by {judge}", "share of requests", tuple(rows), kind="percent")
 
 
 def _reading(found: Mapping[str, RefusalReport]) -> Explanation:

@@ -152,13 +152,14 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class Forest:
-    """Intervals below each other on one scale, with a line where there is no difference."""
+    """Intervals below each other on one scale, with a line where there is no difference; `kind`: how to write them."""
 
     name: str
     x_label: str
     rows: tuple[ForestRow, ...]
     note: str = ""
     line: float = 0.0
+    kind: Kind = "hundredths"
 
 
 @dataclass(frozen=True)

@@ -134,12 +134,16 @@ def explanations(rows: tuple[Explanation, ...]) -> Safe:
     return element("div", blocks)
 
 
-def curves(data: ReportData) -> Safe:
-    """The plots, those of a group side by side, and their tables."""
+def curves(data: ReportData, prefix: str = "") -> Safe:
+    """The plots, those of a group side by side, and their tables.
+
+    Args:
+        prefix: of the plots' ids, where a page has several such sections.
+    """
     groups = dict.fromkeys(curve.group for curve in data.curves)
     ordered = [curve for group in groups for curve in data.curves if curve.group == group]
-    charts = element("div", [_plot(curve, f"curve-{i}") for i, curve in enumerate(ordered)], class_="charts")
-    wide = [forest(plot, f"forest-{i}") for i, plot in enumerate(data.forests)]
+    charts = element("div", [_plot(curve, f"{prefix}curve-{i}") for i, curve in enumerate(ordered)], class_="charts")
+    wide = [forest(plot, f"{prefix}forest-{i}") for i, plot in enumerate(data.forests)]
     if not data.tables and not wide:
         return charts
     return element(

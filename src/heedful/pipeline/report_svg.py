@@ -191,6 +191,8 @@ def _axes(curve: Curve, x_scale: Scale, y_scale: Scale) -> Safe:
         parts.append(element("line", x1=LEFT, y1=y, x2=RIGHT, y2=y, class_="grid"))
         parts.append(element("text", label, x=LEFT - 6, y=_u(y_scale(value) + 3.6), text_anchor="end"))
     x_ticks = ticks(x_scale.low, x_scale.high)
+    if all(float(x).is_integer() for series in curve.series.values() for x, _ in finite(series)):
+        x_ticks = [value for value in x_ticks if value.is_integer()]  # there is no round one and a half
     for value, label in zip(x_ticks, _labels(x_ticks), strict=True):
         x = x_scale(value)
         parts.append(element("line", x1=_u(x), y1=BOTTOM, x2=_u(x), y2=BOTTOM + 4, class_="axis"))

@@ -8,7 +8,7 @@ so that a run that was killed goes on to the same alarms and the same events.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from heedful.monitoring.calibrate import Thresholds, read_thresholds
 from heedful.monitoring.checks import Ruling
 from heedful.monitoring.monitor import Alarm, Monitor
 from heedful.monitoring.signs import SIGNS, Limits, Tier, limits_of_run
-from heedful.pipeline.conservatism import Conservatism, read_refusals
+from heedful.pipeline.conservatism import Conservatism
 from heedful.pipeline.gold_checks import GoldChecks
 from heedful.pipeline.refusal_report import over_training
 from heedful.pipeline.report import write_report
+from heedful.pipeline.watch_words import read_refusals
 from heedful.training.config.online import LeashedConfig, OnlineConfig
 from heedful.training.config.watch import WatchConfig
 from heedful.training.folders import ALARMS, EVENTS, WATCH, rewind, whole_lines
@@ -224,29 +225,6 @@ def said_of(event: Event) -> str:
         where = "the starting policy" if event.to_step == 0 else f"the weights of step {event.to_step}"
         return f"stopped, and back to {where}"
     return f"stopped: {event.reason}" if isinstance(event, Stop) else type(event).__name__
-
-
-def checks_in_words(watch: Mapping[str, Any]) -> list[str]:
-    """What the fresh checks of a finished run found and who judged them, from its manifest's entry `watch`."""
-    gold = watch.get("gold") or {}
-    said = []
-    for check in gold.get("checks", ()):
-        rate, panel = check["against_start"], check.get("panel")
-        told = (
-            f"Step {check['step']}, KL {check['kl']:.2f}: wins {rate['mean']:.0%} of fresh pairs against the start "
-            f"({rate['low']:.0%} to {rate['high']:.0%})"
-        )
-        if panel is not None:
-            fresh = "none of whom" if panel["trained"] == 0 else f"{panel['trained']} of whom"
-            told += f"; {panel['raters']} raters, {fresh} gave training judgments"
-        said.append(told + ".")
-    left = gold.get("left_open")
-    if left is not None:
-        said.append(
-            f"Step {left['step']}: the run ended while people judged; {left['filled']} of {left['places']} judgments "
-            f"are kept, and {left['held']} pairs lay before raters."
-        )
-    return said
 
 
 def together(own: Watcher | None, given: Watch | None) -> Watch | None:

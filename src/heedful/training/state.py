@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from heedful.core.seeds import mix as mix
 from heedful.models.memory import offloaded, within_memory
 from heedful.training.config.common import MemoryConfig
 from heedful.training.optimiser import Optimiser
@@ -183,11 +184,6 @@ class TrainState:
         for optimiser in self.optimisers.values():
             for parameter in optimiser.parameters.values():
                 parameter.grad = None
-
-
-def mix(seed: int, *parts: int) -> int:
-    """A 63-bit seed from a seed and some counters; neighbouring counters give unrelated seeds."""
-    return int(np.random.SeedSequence([seed, *parts]).generate_state(2, np.uint64)[0] >> 1)
 
 
 def due(step: int, every: int) -> bool:

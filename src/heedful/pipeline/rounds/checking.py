@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from heedful.evaluation.compare import Answer
 from heedful.files import write_json
 from heedful.pipeline.rounds.judging import JUDGMENTS, Question, judged
 from heedful.pipeline.rounds.parts import Work
-from heedful.pipeline.rounds.rows import Pair, read_prompts, read_said, write_pairs
-from heedful.pipeline.rounds.sampling import answered, different, open_policy
+from heedful.pipeline.rounds.rows import NEW, Pair, different, read_prompts, read_said, won, write_pairs
+from heedful.pipeline.rounds.sampling import answered, open_policy
 from heedful.pipeline.rounds.uses import place
 from heedful.training.config.programme import Recipe
 from heedful.training.state import mix
@@ -25,7 +24,6 @@ from heedful.world.world import World
 
 PAIRS, RESULT, ANSWERS = "pairs.jsonl", "check.json", ".answers.json"
 PURPOSE = 70
-NEW = "new"
 
 
 def make_check(work: Work) -> dict[str, Any]:
@@ -40,9 +38,9 @@ def make_check(work: Work) -> dict[str, Any]:
     telling = [pair for pair in pairs if different(pair.a, pair.b)]
     write_pairs(work.out / PAIRS, pairs)
     entries = judged(Question(work, recipe.check.judge, "check"), telling)
-    won = _won(pairs, work.out)
-    rows = [index for index, pair in enumerate(pairs) if won[pair.id] is not None]
-    values = [won[pairs[index].id] for index in rows]
+    shares = won(pairs, read_said(work.out / JUDGMENTS))
+    rows = [index for index, pair in enumerate(pairs) if shares[pair.id] is not None]
+    values = [shares[pairs[index].id] for index in rows]
     clusters = [prompt_key(prompts[index]) for index in rows]
     if len(set(clusters)) < 2:
         raise HeedfulError(
@@ -80,28 +78,12 @@ def _pair(work: Work, row: int, prompt: Conversation, new: str, last: str) -> Pa
     return Pair(f"check-{work.step.number}-{row:06d}", prompt, *texts, "check", *names)
 
 
-def _won(pairs: list[Pair], out: Path) -> dict[str, float | None]:
-    """Of each pair the share of votes for the new policy's answer; None where nobody voted, 1/2 for equal answers."""
-    votes: dict[str, list[float]] = {}
-    for one in read_said(out / JUDGMENTS):
-        votes.setdefault(one.pair, []).append((np.sign(one.vote) + 1) / 2)
-    found: dict[str, float | None] = {}
-    for pair in pairs:
-        own = votes.get(pair.id)
-        if own is None:
-            found[pair.id] = None if different(pair.a, pair.b) else 0.5
-        else:
-            share = sum(own) / len(own)
-            found[pair.id] = share if pair.policy_a == NEW else 1 - share
-    return found
-
-
 def _gold(recipe: Recipe, prompts: list[Conversation], new: list[Answer], last: list[Answer]) -> Interval:
     """The win rate by the world's truth, which nothing is decided by."""
     world = World(recipe.world.seed)
     scores = [world.golds(prompts, [one.text for one in row], [one.finished for one in row]) for row in (new, last)]
-    won = (np.sign(scores[0] - scores[1]) + 1) / 2
-    return cluster_bootstrap(won, np.array([prompt_key(one) for one in prompts]), seed=recipe.seed)
+    wins = (np.sign(scores[0] - scores[1]) + 1) / 2
+    return cluster_bootstrap(wins, np.array([prompt_key(one) for one in prompts]), seed=recipe.seed)
 
 
 def make_decide(work: Work) -> dict[str, Any]:

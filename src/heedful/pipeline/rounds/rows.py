@@ -11,6 +11,9 @@ from typing import Any
 from heedful.data.records import Conversation, Message, as_messages
 from heedful.files import atomic_write
 
+NEW = "new"
+"""What a pair of a check calls the policy that is checked."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -86,3 +89,28 @@ def read_pairs(path: Path) -> list[Pair]:
 def read_said(path: Path) -> list[Said]:
     """The judgments of a round."""
     return [Said(**row) for row in read_rows(path)]
+
+
+def different(a: str, b: str) -> bool:
+    """Whether people can tell two answers apart: neither is empty, and they are not one text."""
+    return bool(a.strip()) and bool(b.strip()) and a.strip() != b.strip()
+
+
+def won(pairs: Sequence[Pair], said: Sequence[Said]) -> dict[str, float | None]:
+    """Of each pair of a check the share of votes for the new policy's answer; a tie is half a vote for each.
+
+    None where nobody voted, 1/2 for answers that nobody can tell apart, which are put before nobody.
+    """
+    votes: dict[str, list[float]] = {}
+    for one in said:
+        side = (one.vote > 0) - (one.vote < 0)
+        votes.setdefault(one.pair, []).append((side + 1) / 2)
+    found: dict[str, float | None] = {}
+    for pair in pairs:
+        own = votes.get(pair.id)
+        if own is None:
+            found[pair.id] = None if different(pair.a, pair.b) else 0.5
+        else:
+            share = sum(own) / len(own)
+            found[pair.id] = share if pair.policy_a == NEW else 1 - share
+    return found

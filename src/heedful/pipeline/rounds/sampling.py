@@ -14,9 +14,10 @@ from heedful.files import sha256_json
 from heedful.models.policy import Policy, load_policy
 from heedful.pipeline.choices import precision_of, resolve_device
 from heedful.pipeline.rounds.parts import Work
-from heedful.pipeline.rounds.rows import Pair, read_prompts, write_pairs
+from heedful.pipeline.rounds.rows import Pair, different, read_prompts, write_pairs
 from heedful.pipeline.rounds.uses import place
 from heedful.rollout.types import RolloutParams
+from heedful.training.config.common import LoadingConfig
 from heedful.training.config.programme import Recipe
 from heedful.training.state import mix
 
@@ -34,10 +35,14 @@ class Draw:
 
 def open_policy(work: Work, role: str) -> Policy:
     """A policy that a stage is given, opened as the method that trains it opens it."""
-    loading = work.step.recipe.method.loading
+    return opened(work.inputs[role].path, work.step.recipe.method.loading)
+
+
+def opened(path: str, loading: LoadingConfig) -> Policy:
+    """A policy from a folder or a hub id, by a method's settings."""
     device = resolve_device(loading.device)
     found = load_policy(
-        work.inputs[role].path,
+        path,
         template=loading.template,
         pad_token=loading.pad_token,
         device=device,
@@ -104,11 +109,6 @@ def answered(
     """One answer to each prompt."""
     params = RolloutParams(recipe.sample.max_new_tokens, temperature=temperature, seed=seed)
     return [drawn[0] for drawn in sample(policy, prompts, params).answers]
-
-
-def different(a: str, b: str) -> bool:
-    """Whether people can tell two answers apart: neither is empty, and they are not one text."""
-    return bool(a.strip()) and bool(b.strip()) and a.strip() != b.strip()
 
 
 def turned(
