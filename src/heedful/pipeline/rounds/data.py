@@ -163,6 +163,8 @@ def settled(pairs: Sequence[Pair], said: Sequence[Said], method: str) -> list[Pr
         made = Preference(pair.prompt, pair.a, pair.b, float(found.probability[at]), votes=len(own), consensus=method)
         if all(one.kind == "human" for one in own):  # they say by how much
             made = replace(made, strength=3 * sum(one.vote for one in own) / len(own))
+        if method == "share" and all(one.kind == "ai" for one in own):  # they say how likely, not only which
+            made = replace(made, probability=sum((1 + one.vote) / 2 for one in own) / len(own))
         if found.posterior is not None:
             made = replace(made, posterior=float(found.posterior[at]))
         result.append(made)

@@ -183,7 +183,7 @@ class Engine:
         seconds = time.monotonic() - started
         if "files" not in entries:  # a trainer has sealed its own
             (part / MANIFEST).unlink(missing_ok=True)
-            seal(part, {"kind": step.stage.name, **entries})
+            seal(part, {"kind": step.stage.name, **{name: one for name, one in entries.items() if name != "cost"}})
         manifest = read_manifest(part) or {}
         manifest["files"] = {name: one for name, one in manifest["files"].items() if not name.startswith(".")}
         own = entries.get("judgments", {})
@@ -204,6 +204,7 @@ class Engine:
             "started": begun["started"],
             "ended": now(),
             "seconds": manifest.get("seconds", seconds),
+            **({"cost": entries["cost"]} if "cost" in entries else {}),
             "code": {"heedful": code_version()},
         }
         write_json(part / MANIFEST, manifest)

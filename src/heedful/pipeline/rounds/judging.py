@@ -117,7 +117,15 @@ def by_simulated(question: Question, pairs: Sequence[Pair]) -> Judged:
 
 
 def by_ai(question: Question, pairs: Sequence[Pair]) -> Judged:
-    """A reward model or a function that scores answers; the pair's winner is the higher score. It is one rater."""
+    """Models that are asked; or a reward model or function that scores answers, where the higher score wins the pair.
+
+    Raises:
+        HeedfulError: they cannot be asked, or did not answer; see `ai_judges.said_by_models`.
+    """
+    if question.recipe.ai.asked:
+        from heedful.pipeline.rounds.ai_judges import said_by_models
+
+        return Judged(*said_by_models(question.work, pairs))
     from heedful.pipeline.gold_checks import open_judge
 
     name = str(question.recipe.ai.judge)

@@ -11,6 +11,7 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
+from heedful.pipeline.rounds.ai_judges import make_ready
 from heedful.pipeline.rounds.engine import STAMP, Engine, asked_again, now, waiting_for
 from heedful.pipeline.rounds.lock import held, holder
 from heedful.pipeline.rounds.parts import Kept, Made, Source, Standing, Step, WaitingError
@@ -52,8 +53,10 @@ def run_rounds(folder: Path, going: Going, display: Display | None = None) -> di
     with held(programme.folder):
         engine = Engine(programme, display, again=going.again)
         upto = _upto(programme, going.rounds)
+        standings = _foreseen(engine, upto)
         if not going.again:
-            spare_people(_foreseen(engine, upto))
+            spare_people(standings)
+        make_ready(programme, (one.step for one in standings if not one.done), display)
         made = [step.name for step in steps(programme, upto) if _carry_out(engine, step, going, display)]
         return {"made": made, **outcome(programme, upto)}
 

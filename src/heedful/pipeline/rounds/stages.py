@@ -12,6 +12,7 @@ from typing import Any
 
 from heedful.pipeline.rounds.parts import Kept, Made, Outside, Source, Stage, Step
 from heedful.pipeline.rounds.recipe import Programme, settings_of
+from heedful.training.config.ai_recipe import IN_PROCESS, AIRecipe
 from heedful.training.config.programme import JudgesRecipe, Recipe
 
 
@@ -123,8 +124,25 @@ def of_judges(recipe: Recipe, judges: JudgesRecipe, prefix: str) -> dict[str, An
     if judges.simulated:
         found |= {**world(recipe), f"{prefix}panel": judges.panel}
     if judges.ai:
-        found["ai.judge"] = recipe.ai.judge
+        found |= of_ai(recipe.ai)
     return found | {"seed": recipe.seed, f"{prefix}votes": judges.votes}
+
+
+def of_ai(ai: AIRecipe) -> dict[str, Any]:
+    """What of the AI judge decides what it says: not how its server is reached and paid."""
+    found: dict[str, Any] = {"ai.judge": ai.judge if isinstance(ai.judge, str) else list(ai.judges)}
+    if not ai.asked:
+        return found
+    found |= {"ai.way": ai.way, "ai.orders": ai.orders}
+    if ai.constitution is not None:
+        found |= {"ai.constitution": ai.constitution, "ai.tags": list(ai.tags), "ai.thoughts": ai.thoughts}
+    for name in ("temperature", "max_tokens", "top_logprobs", "ties", "seed"):
+        found[f"ai.asking.{name}"] = getattr(ai.asking, name)
+    if any("@" not in name and not name.startswith(IN_PROCESS) for name in ai.judges):
+        found["ai.endpoint.url"] = ai.endpoint.url
+    if any(name.startswith(IN_PROCESS) for name in ai.judges):
+        found |= {f"ai.loading.{name}": getattr(ai.loading, name) for name in ("template", "pad_token", "revision")}
+    return found
 
 
 def of_judge(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -179,8 +197,30 @@ def named_files(settings: dict[str, Any]) -> dict[str, Source]:
 
 
 def judges_of(recipe: Recipe, judges: JudgesRecipe) -> dict[str, Source]:
-    """The AI judge, which may be a folder."""
-    return {"ai": Outside(str(recipe.ai.judge))} if judges.ai else {}
+    """What AI judges are made of and go by, as far as it may be a file or a folder."""
+    ai = recipe.ai
+    if not judges.ai:
+        return {}
+    if not ai.asked:
+        return {"ai": Outside(str(ai.judge))}
+    folders = [name.removeprefix(IN_PROCESS) for name in ai.judges if name.startswith(IN_PROCESS)]
+    found: dict[str, Source] = {f"ai {folder}": Outside(folder) for folder in folders}
+    for role, name in read_by_judges(recipe).items():
+        found[role] = Outside(name)
+    return found
+
+
+def read_by_judges(recipe: Recipe) -> dict[str, str]:
+    """The files that models who judge are told: a constitution, or a rubric; and the attributes that they score."""
+    ai, found = recipe.ai, {}
+    if ai.constitution is not None:
+        return {} if ai.constitution == "default" else {"constitution": ai.constitution}
+    rubric = recipe.store.guideline if ai.asking.rubric is None else str(ai.asking.rubric)
+    if rubric is not None:
+        found["rubric"] = rubric
+    if ai.way == "attributes" and recipe.store.attributes is not None:
+        found["attributes"] = recipe.store.attributes
+    return found
 
 
 def from_prompts(recipe: Recipe, number: int) -> dict[str, Source]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from heedful.training.config.ai_recipe import AIRecipe
 from heedful.training.config.checks import at_least, require, share
 from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
@@ -91,7 +92,7 @@ class JudgesRecipe:
     simulated: float = 0.0
     """Share for the embedded world's raters."""
     votes: int = 3
-    """Raters for each pair; the AI judge is one."""
+    """Raters for each pair, of people and simulated ones; each AI judge says its own once."""
     panel: str = "unbiased"
     """Which simulated raters: unbiased, position, length, confidence or groups (docs/world.md)."""
 
@@ -133,17 +134,15 @@ class StoreRecipe:
     """Address of the studio (token in HEEDFUL_TOKEN); else the database."""
     database: str | None = None
     """Address of the database; else feedback.db in this folder."""
+    guideline: str | None = None
+    """A Markdown file: what raters go by. heedful studio makes the programme with it, and AI judges read it too unless
+    they have a rubric or a constitution of their own."""
+    attributes: str | None = None
+    """A YAML list of attributes, as the studio's rubrics have them: name, question, low, high, points. For scores in
+    the studio, and for ai.way attributes."""
 
     def __post_init__(self) -> None:
         require(not (self.studio and self.database), "give a database or a studio, not both.", "store.studio")
-
-
-@dataclass(frozen=True)
-class AIRecipe:
-    """The AI judge."""
-
-    judge: str | None = None
-    """A reward model's folder or module:function(prompts, completions) -> scores: the higher score wins the pair."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ class Recipe:
         require(abs(total - 1) < 1e-9, f"the shares of people, ai and simulated add up to {total:g}, not 1.", place)
         simulated = judges.simulated == 0 or self.world.use
         require(simulated, "simulated raters know the embedded world alone; set world.use.", f"{place}.simulated")
-        require(judges.ai == 0 or self.ai.judge is not None, "ai.judge names no AI judge.", f"{place}.ai")
+        require(judges.ai == 0 or bool(self.ai.judges), "ai.judge names no AI judge.", f"{place}.ai")
         named = judges.people == 0 or self.store.programme is not None
         require(named, "store.programme names no programme of the studio.", f"{place}.people")
 
