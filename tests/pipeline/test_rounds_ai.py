@@ -17,7 +17,7 @@ from heedful.feedback.ai.asks import BudgetSpentError
 from heedful.feedback.ai.ledger import Ledger
 from heedful.files import read_manifest
 from heedful.pipeline.rounds import data
-from heedful.pipeline.rounds.ai_judges import make_ready
+from heedful.pipeline.rounds.ai_judges import ready_to_ask
 from heedful.pipeline.rounds.engine import Engine
 from heedful.pipeline.rounds.programme import foreseen
 from heedful.pipeline.rounds.recipe import read_programme
@@ -75,7 +75,7 @@ def judge(folder: Path) -> None:
     programme = read_programme(folder)
     display = Display(Console(file=io.StringIO()))
     (step,) = (one for one in steps(programme, 1) if one.name == "1/judge")
-    make_ready(programme, [step], display)
+    ready_to_ask(programme, [step], display)
     Engine(programme, display).carry_out(step)
 
 

@@ -266,7 +266,8 @@ def _material(config: JudgeConfig, client: FeedbackClient | None) -> tuple[Cases
 
 def _way(config: JudgeConfig, client: FeedbackClient | None) -> Way:
     from heedful.feedback.ai.templates import ULTRAFEEDBACK
-    from heedful.pipeline.judge_opening import read_rubric, way_of
+    from heedful.feedback.rubric import read_guideline
+    from heedful.pipeline.judge_opening import way_of
 
     rubric = ""
     attributes: tuple[Mapping[str, Any], ...] = ULTRAFEEDBACK
@@ -286,7 +287,7 @@ def _way(config: JudgeConfig, client: FeedbackClient | None) -> Way:
             mend="Use --way attributes, or judge a file.",
         )
     if config.asking.rubric is not None:
-        rubric = read_rubric(config.asking.rubric)
+        rubric = read_guideline(config.asking.rubric)
     return way_of(config, rubric, attributes)
 
 

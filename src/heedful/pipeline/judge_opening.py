@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -113,25 +112,6 @@ def way_of(given: Manners, rubric: str, attributes: Sequence[Mapping[str, Any]])
         "critique": ways.CritiqueWay,
     }
     return made[given.way](manner)  # type: ignore[no-any-return]
-
-
-def read_rubric(path: Path) -> str:
-    """The text that judges go by.
-
-    Raises:
-        HeedfulError: it cannot be read, or is empty.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise HeedfulError("the rubric is not UTF-8 text.", where=str(path), mend="Give a text file.") from error
-    except OSError as error:
-        raise HeedfulError(
-            f"cannot read the rubric: {error.strerror or error}.", where=str(path), mend="Check the path."
-        ) from error
-    if not text.strip():
-        raise HeedfulError("the rubric is empty.", where=str(path), mend="Write it, or leave the setting out.")
-    return text
 
 
 def opened(

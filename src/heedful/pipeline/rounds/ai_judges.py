@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.budget import Budget, Purse
 from heedful.feedback.ai.judging import Opinion
@@ -22,8 +20,8 @@ from heedful.feedback.ai.material import Case
 from heedful.feedback.ai.principled import PrincipledWay
 from heedful.feedback.ai.templates import ULTRAFEEDBACK
 from heedful.feedback.ai.ways import Look, Way
-from heedful.feedback.rubric import attributes_of
-from heedful.pipeline.judge_opening import opened, read_rubric, server_of, way_of
+from heedful.feedback.rubric import read_attributes, read_guideline
+from heedful.pipeline.judge_opening import opened, server_of, way_of
 from heedful.pipeline.judging import Judged, Panelist, judge_all, look_rows
 from heedful.pipeline.rounds.parts import Step, Work
 from heedful.pipeline.rounds.recipe import AI_KEYS, Programme, keys_for_flags
@@ -46,7 +44,7 @@ JUDGING = {"judge": lambda recipe: recipe.judge, "check": lambda recipe: recipe.
 # --- before anything is made ---
 
 
-def make_ready(programme: Programme, steps: Iterable[Step], display: Display) -> None:
+def ready_to_ask(programme: Programme, steps: Iterable[Step], display: Display) -> None:
     """Find out whether the models that these steps will ask can be asked: files, keys, addresses, log-probabilities.
 
     One short request to each server that the programme's ledger has no reply of; after that a look that costs nothing.
@@ -93,7 +91,7 @@ def ways_of(programme: Programme, recipe: Recipe) -> Way:
         HeedfulError: its rubric, constitution or attributes cannot be read.
     """
     files = {role: Path(programme.path(name)) for role, name in read_by_judges(recipe).items()}
-    rubric = read_rubric(files["rubric"]) if "rubric" in files else ""
+    rubric = read_guideline(files["rubric"]) if "rubric" in files else ""
     attributes = read_attributes(files["attributes"]) if "attributes" in files else ULTRAFEEDBACK
     return way_of(_Placed(recipe.ai, str(files.get("constitution", recipe.ai.constitution))), rubric, attributes)
 
@@ -105,26 +103,6 @@ class _Placed:
         self.way, self.orders, self.asking = ai.way, ai.orders, ai.asking
         self.tags, self.thoughts = ai.tags, ai.thoughts
         self.constitution = None if ai.constitution is None else constitution
-
-
-def read_attributes(path: Path) -> list[dict[str, Any]]:
-    """Attributes of a rubric from a YAML list.
-
-    Raises:
-        HeedfulError: no such file, no list, or an attribute that is none.
-    """
-    try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HeedfulError(
-            f"cannot read the attributes: {error}.", where=str(path), mend="Give a YAML list."
-        ) from error
-    if not isinstance(rows, list) or not rows:
-        raise HeedfulError("there is no list of attributes.", where=str(path), mend="Begin each with '- name:'.")
-    try:
-        return attributes_of(rows)
-    except HeedfulError as error:
-        raise HeedfulError(error.what, where=f"{path}: {error.where}", mend=error.mend) from error
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
-from heedful.pipeline.rounds.ai_judges import make_ready
 from heedful.pipeline.rounds.engine import STAMP, Engine, asked_again, now, waiting_for
 from heedful.pipeline.rounds.lock import held, holder
 from heedful.pipeline.rounds.parts import Kept, Made, Source, Standing, Step, WaitingError
+from heedful.pipeline.rounds.ready import make_ready
 from heedful.pipeline.rounds.recipe import Programme, read_programme
 from heedful.pipeline.rounds.stages import steps
 from heedful.training.progress import Display
@@ -56,7 +56,7 @@ def run_rounds(folder: Path, going: Going, display: Display | None = None) -> di
         standings = _foreseen(engine, upto)
         if not going.again:
             spare_people(standings)
-        make_ready(programme, (one.step for one in standings if not one.done), display)
+        make_ready(programme, [one.step for one in standings if not one.done], display)
         made = [step.name for step in steps(programme, upto) if _carry_out(engine, step, going, display)]
         return {"made": made, **outcome(programme, upto)}
 

@@ -41,6 +41,25 @@ FILES = ("reference", "ptx.data", "watch.thresholds", "watch.gold.prompts", "loa
 """Settings of a stage's block that may name files, which count by their content."""
 
 
+@dataclass(frozen=True)
+class Added:
+    """A reward that is added to the reward model's: its weight with the star, how it is read, and its file or name."""
+
+    weight: str
+    kind: str
+    name: str
+
+
+_ADDED = re.compile(r"\s*([^*,:]+\*)?(unit-tests(?:=\w+)?:)?(.+?)\s*")
+
+
+def added(recipe: Recipe) -> list[Added]:
+    """The rewards that `learn.plus` names."""
+    given = recipe.learn.plus
+    found = [_ADDED.fullmatch(one) for one in given.split(",")] if given else []
+    return [Added(one[1] or "", one[2] or "", one[3]) for one in found if one is not None]
+
+
 # --- where things come from ---
 
 
@@ -59,6 +78,11 @@ def taught(recipe: Recipe) -> dict[str, Source]:
     if recipe.demonstrations is not None:
         return {"demonstrations": Outside(recipe.demonstrations)}
     return {"demonstrations": Made(0, "demonstrations")} if recipe.world.use else {}
+
+
+def before_prompts(recipe: Recipe) -> dict[str, Source]:
+    """The system message of all prompts, where there is one."""
+    return {} if recipe.prompts.system is None else {"system": Outside(recipe.prompts.system)}
 
 
 def kept(recipe: Recipe, number: int) -> Source:
@@ -88,6 +112,12 @@ def world(recipe: Recipe) -> dict[str, Any]:
     return {"world.seed": recipe.world.seed} if recipe.world.use else {}
 
 
+def subject(recipe: Recipe) -> dict[str, Any]:
+    """Which world, and which of its questions."""
+    kinds = {"world.kinds": list(recipe.world.kinds)} if recipe.world.use and recipe.world.kinds else {}
+    return {**world(recipe), **kinds}
+
+
 def shares(recipe: Recipe) -> dict[str, Any]:
     """How prompts are kept apart."""
     return {"seed": recipe.seed, "prompts.reward": recipe.prompts.reward, "prompts.check": recipe.prompts.check}
@@ -99,12 +129,15 @@ def of_base(recipe: Recipe, number: int) -> dict[str, Any]:
 
 
 def of_demonstrations(recipe: Recipe, number: int) -> dict[str, Any]:
-    return {**shares(recipe), **world(recipe), "world.demonstrations": recipe.world.demonstrations}
+    return {**shares(recipe), **subject(recipe), "world.demonstrations": recipe.world.demonstrations}
 
 
 def of_prompts(recipe: Recipe, number: int) -> dict[str, Any]:
     counts = {"sample.pairs": recipe.sample.pairs, "learn.refresh": recipe.learn.refresh}
-    return {"round": number, **shares(recipe), **world(recipe), **counts, "check.pairs": recipe.check.pairs}
+    chosen = {
+        f"prompts.{name}": one for name in ("split", "limit") if (one := getattr(recipe.prompts, name)) is not None
+    }
+    return {"round": number, **shares(recipe), **subject(recipe), **chosen, **counts, "check.pairs": recipe.check.pairs}
 
 
 def of_sample(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -169,7 +202,8 @@ def of_reward(recipe: Recipe, number: int) -> dict[str, Any]:
 def of_policy(recipe: Recipe, number: int) -> dict[str, Any]:
     block = recipe.learn.optimise
     own = {f"{block}.{name}": one for name, one in settings_of(recipe.method).items()}
-    return {"round": number, "seed": recipe.seed, "learn.optimise": block, **own}
+    plus = {"learn.plus": recipe.learn.plus} if recipe.learn.plus else {}
+    return {"round": number, "seed": recipe.seed, "learn.optimise": block, **own, **plus}
 
 
 def of_check(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -227,6 +261,7 @@ def from_prompts(recipe: Recipe, number: int) -> dict[str, Source]:
     found = taught(recipe)
     if recipe.prompts.data is not None:
         found["data"] = Outside(recipe.prompts.data)
+    found |= before_prompts(recipe)
     return found | ({"earlier": Made(number - 1, "prompts", ("uses.jsonl",))} if number > 1 else {})
 
 
@@ -251,6 +286,7 @@ def from_dataset(recipe: Recipe, number: int) -> dict[str, Source]:
 
 def from_sft(recipe: Recipe, number: int) -> dict[str, Source]:
     found: dict[str, Source] = {"base": base(recipe), **taught(recipe), **named_files(of_sft(recipe, number))}
+    found |= before_prompts(recipe)
     for one in range(1, number + 1):
         found[f"chosen{one}"] = Made(one, "consensus", ("chosen.jsonl",))
     return found | ({"prompts": Made(number, "prompts", ("uses.jsonl",))} if number > 0 else {})
@@ -266,6 +302,7 @@ def from_policy(recipe: Recipe, number: int) -> dict[str, Source]:
     found: dict[str, Source] = {"start": start(recipe, number), **named_files(of_policy(recipe, number))}
     if not method(recipe).rewarded:
         return found | {"dataset": Made(number, "dataset")}
+    found |= {f"plus {one.name}": Outside(one.name) for one in added(recipe)}
     return found | {"prompts": Made(number, "prompts", ("train.jsonl",)), "reward": Made(number, "reward")}
 
 

@@ -19,6 +19,8 @@ GIVEN = ("model", "data", "out", "seed", "reward", "start")
 """Settings of a stage's block that a round sets itself; a recipe that has one is refused."""
 STAGE_BLOCKS = ("sft", "reward", "ppo", "rloo", "grpo", "reinforce", "raft", "online_dpo", "dpo")
 """The blocks of a recipe that are settings of a command."""
+WORLD_KINDS = Literal["fact", "sum", "support", "howto", "code", "harmful", "unknown", "chat", "poem"]
+"""Kinds of the embedded world's questions."""
 METHODS = Literal["ppo", "rloo", "grpo", "reinforce", "raft", "online_dpo", "dpo"]
 
 
@@ -34,6 +36,8 @@ class WorldRecipe:
     """Documents of web text that the base model is pretrained on, unless `model` names one."""
     demonstrations: int = 500
     """Demonstrations that the first policy imitates, unless `demonstrations` names a file."""
+    kinds: tuple[WORLD_KINDS, ...] = ()
+    """Ask only questions of these kinds, in prompts and demonstrations; none named: of all."""
 
     def __post_init__(self) -> None:
         at_least(0, "world.", seed=self.seed)
@@ -46,6 +50,12 @@ class PromptsRecipe:
 
     data: str | None = None
     """A file of prompts, or a hub dataset id."""
+    split: str | None = None
+    """Split of a hub dataset."""
+    limit: int | None = None
+    """Read at most this many."""
+    system: str | None = None
+    """A text file that is put before every prompt (and demonstration) that has no system message, as that."""
     reward: float = 0.4
     """Share of the groups whose answers are judged, for the reward model."""
     check: float = 0.1
@@ -53,6 +63,7 @@ class PromptsRecipe:
 
     def __post_init__(self) -> None:
         share("prompts.", reward=self.reward, check=self.check)
+        require(self.limit is None or self.limit > 0, f"{self.limit} prompts are none.", "prompts.limit")
         require(self.reward > 0, "no prompt would be judged.", "prompts.reward")
         require(self.check > 0, "no prompt would be left for checks.", "prompts.check")
         require(self.reward + self.check < 1, "no prompt would be left to train on.", "prompts.reward")
@@ -151,6 +162,9 @@ class LearnRecipe:
 
     optimise: METHODS = "ppo"
     """The method that trains the policy; its settings are the block of that name."""
+    plus: str | None = None
+    """Rewards that are added to the reward model's, each with its weight: 2*unit-tests:problems.jsonl,0.5*other/model;
+    as `sum:` takes them wherever a reward is named."""
     start: Literal["sft", "last"] = "sft"
     """Where the policy starts and is held to: sft, the refreshed SFT model; last, the last policy that was kept."""
     consensus: str = "share"
@@ -221,6 +235,8 @@ class Recipe:
         for place, judges in (("judge", self.judge), ("check.judge", self.check.judge)):
             self._check_judges(place, judges)
         refreshing = self.learn.refresh == 0 or self.learn.start == "sft"
+        dpo = self.learn.plus is None or self.learn.optimise != "dpo"
+        require(dpo, "dpo reads preferences and asks no reward.", "learn.plus")
         require(refreshing, "a policy that starts from the last one reads no SFT model.", "learn.refresh")
 
     def _check_judges(self, place: str, judges: JudgesRecipe) -> None:
