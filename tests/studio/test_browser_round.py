@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from heedful.pipeline.rounds.programme import status
 from heedful.pipeline.rounds.rows import read_said
 from rating_browser import TASK, expect
 from rounds_programme import SMALL
-from served_studio import command, environment, run, studio
+from served_studio import command, environment, studio
 from stage_runs import write_model
 
 pytestmark = pytest.mark.browser
@@ -45,8 +46,6 @@ SHORT: dict[str, Any] = {
     },
 }
 PASSWORD = "a long enough secret"
-WAITING = 3
-"""The exit code of a round that waits for people."""
 
 
 def begin(folder: Path) -> None:
@@ -83,7 +82,7 @@ def judge_until(page: Any, done: Callable[[], bool]) -> int:
         page.wait_for_selector(f"{TASK}, [data-none]")
         form = page.locator(TASK)
         if form.count() == 0:
-            page.wait_for_timeout(500)
+            page.wait_for_timeout(1000)
             page.reload()
             continue
         action = form.get_attribute("action")
@@ -91,18 +90,35 @@ def judge_until(page: Any, done: Callable[[], bool]) -> int:
         page.get_by_role("button", name="Send").click()
         expect(page.locator(f"{TASK}[action='{action}']")).to_have_count(0)
         judged += 1
-        if judged == 1: page.screenshot(path="/tmp/recipes/judge.png", full_page=True)
     return judged
 
 
-def test_people_judge_in_the_browser_and_the_round_goes_on_to_its_end(browser: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def going(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`heedful round --wait` on a programme that was just begun."""
+    begin(tmp_path / "tales")
+    process = subprocess.Popen(
+        command("round", str(tmp_path / "tales"), "--wait", "--every", "0.5"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+    )
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+@pytest.mark.timeout(900)  # processes that load torch, on a machine that may be busy
+def test_people_judge_in_the_browser_and_the_round_goes_on_to_its_end(
+    browser: Any, going: subprocess.Popen[str], tmp_path: Path
+) -> None:
     folder = tmp_path / "tales"
-    begin(folder)
-    first = run("round", str(folder))
-    assert first.returncode == WAITING, first.stderr
-    assert "Waiting for judgments by people in 'round 1: train' of tales: 0 of" in first.stdout
-    assert "The store is begun, with the programme 'tales'" in first.stderr
-    waiting = status(folder)["waiting"]
+    while (waiting := status(folder)["waiting"]) is None:
+        assert going.poll() is None, going.communicate()[0]
+        time.sleep(0.5)
+    assert waiting["for"] == "judgments by people in 'round 1: train' of tales"
     assert (waiting["filled"], waiting["seconds"] >= 0) == (0, True)
     with studio(folder) as (_, printed):
         link = re.search(r"^(http\S+/first/\S+/)$", printed, re.MULTILINE)
@@ -110,25 +126,16 @@ def test_people_judge_in_the_browser_and_the_round_goes_on_to_its_end(browser: A
         admin = browser.new_context().new_page()
         admin.goto(link[1])
         enter(admin, "lead", "Make it")
-        offered = invitation(admin, "tales"); admin.goto(admin.url.replace("invitations/","guidelines/")); admin.screenshot(path="/tmp/recipes/guide.png", full_page=True); admin.goto(admin.url.replace("guidelines/","rate/")); admin.screenshot(path="/tmp/recipes/adminrate.png")
+        offered = invitation(admin, "tales")
         rater = browser.new_context().new_page()
         rater.goto(offered)
         enter(rater, "rater", "Take part")
         rater.wait_for_selector(TASK)
-        going = subprocess.Popen(
-            command("round", str(folder), "--wait", "--every", "0.5"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(),
-        )
-        try:
-            judged = judge_until(rater, lambda: going.poll() is not None)
-            said = going.communicate()[0]
-        finally:
-            if going.poll() is None:
-                going.kill()
+        assert rater.get_by_role("heading", name="How to judge: writing in our style").is_visible()
+        judged = judge_until(rater, lambda: going.poll() is not None)
+        said = going.communicate()[0]
         assert going.returncode == 0, said
+    assert "The store is begun, with the programme 'tales'" in said
     assert "kept: rounds/1/policy" in said
     ended = status(folder)
     assert {row["state"] for row in ended["steps"]} == {"done"}
