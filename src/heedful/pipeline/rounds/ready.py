@@ -8,7 +8,7 @@ from pathlib import Path
 from heedful.errors import HeedfulError
 from heedful.pipeline.rounds.ai_judges import ready_to_ask
 from heedful.pipeline.rounds.needs import why_not_to_be_had
-from heedful.pipeline.rounds.parts import Step
+from heedful.pipeline.rounds.parts import Outside, Step
 from heedful.pipeline.rounds.recipe import Programme
 from heedful.pipeline.rounds.stages import Added, added
 from heedful.training.config.programme import Recipe
@@ -27,22 +27,22 @@ def make_ready(programme: Programme, steps: Sequence[Step], display: Display) ->
     Raises:
         HeedfulError: the base model, the prompts, a model that is to judge, or tests that are to reward are not there.
     """
-    _model(programme, [step for step in steps if step.stage.name not in ("judge", "decide")])
+    _model(programme, steps)
     for step in steps:
         if step.stage.name == "prompts":
             _prompts(programme, step.recipe)
             break
     ready_to_ask(programme, steps, display)
-    for step in steps:
-        if step.stage.name == "policy":
-            _tests(programme, step.recipe)
+    rewarded = {step.recipe.learn.plus: step.recipe for step in steps if step.stage.name == "policy"}
+    for recipe in rewarded.values():
+        _rewards(programme, recipe)
 
 
 def _model(programme: Programme, steps: Sequence[Step]) -> None:
     """A base model of the hub, whose configuration can be had; folders are opened by the stages."""
-    models = {step.recipe.model: step.recipe for step in steps if step.recipe.model is not None}
+    models = {step.recipe.model: step.recipe for step in steps if _reads_base(step)}
     for name, recipe in models.items():
-        if Path(programme.path(name)).exists():
+        if name is None or Path(programme.path(name)).exists():
             continue
         why = why_not_to_be_had(name, "model")
         if why:
@@ -50,6 +50,11 @@ def _model(programme: Programme, steps: Sequence[Step]) -> None:
         from heedful.models.storage import open_config
 
         open_config(name, recipe.method.loading.revision)
+
+
+def _reads_base(step: Step) -> bool:
+    name = step.recipe.model
+    return name is not None and Outside(name) in step.stage.inputs(step.recipe, step.number).values()
 
 
 def _prompts(programme: Programme, recipe: Recipe) -> None:
@@ -70,15 +75,28 @@ def _without(what: str, where: str) -> HeedfulError:
     return HeedfulError(what, where=where, mend=f"Check the name and the network. {WITHOUT_NETWORK}")
 
 
-def _tests(programme: Programme, recipe: Recipe) -> None:
-    """Tests that reward: a sandbox to run them in, and some for each prompt."""
-    if any(one.name == WORLD_CODE for one in added(recipe)):
-        from heedful.sandbox import jail
+def _rewards(programme: Programme, recipe: Recipe) -> None:
+    """What is added to the reward model: weights that are numbers, functions, models, tests and a sandbox for them."""
+    if recipe.learn.plus is None:
+        return
+    from heedful.models.callables import import_function, names_function
+    from heedful.models.rewards import aggregation
 
-        jail.check()
+    aggregation(f"sum:model,{recipe.learn.plus}")
     for one in added(recipe):
+        place = programme.path(one.name)
         if one.kind:
             _tested(programme, recipe, one)
+        elif names_function(place):
+            import_function(place)
+            if one.name == WORLD_CODE:
+                from heedful.sandbox import jail
+
+                jail.check()
+        elif not Path(place).exists():
+            why = why_not_to_be_had(place.partition("#")[0], "model")
+            if why:
+                raise _without(f"the reward {one.name} is not to be had: {why}.", "learn.plus")
 
 
 def _tested(programme: Programme, recipe: Recipe, one: Added) -> None:

@@ -31,15 +31,16 @@ def open_store(recipe: Recipe, programme: Programme, display: Display) -> Feedba
     given = recipe.store.database or os.environ.get("DATABASE_URL")
     address = given or str(programme.folder / DATABASE)
     chosen = database(address)
-    if chosen["ENGINE"].endswith("sqlite3") and not Path(chosen["NAME"]).exists():
-        if given or has_asked(programme):
-            raise HeedfulError(
-                "the store is not there, so that nobody can be asked.",
-                where=chosen["NAME"],
-                mend="Put it back from a backup (heedful studio restore), or begin one: heedful studio --folder "
-                f"{programme.folder}. What finished rounds read of it is kept in {programme.folder / 'rounds'}.",
-            )
-        _begin(recipe, programme, address, display)
+    if not given and not has_asked(programme):
+        with readable(recipe):
+            _begin(recipe, programme, address, display)
+    elif chosen["ENGINE"].endswith("sqlite3") and not Path(chosen["NAME"]).exists():
+        raise HeedfulError(
+            "the store is not there, so that nobody can be asked.",
+            where=chosen["NAME"],
+            mend="Put it back from a backup (heedful studio restore), or begin one: heedful studio --folder "
+            f"{programme.folder}. What finished rounds read of it is kept in {programme.folder / 'rounds'}.",
+        )
     return connect(database=address)
 
 
@@ -53,22 +54,22 @@ def has_asked(programme: Programme) -> bool:
 
 
 def _begin(recipe: Recipe, programme: Programme, address: str, display: Display) -> None:
-    """Make the folder's database, readable for nobody else, and the programme in it."""
+    """See to it that the folder's database, readable for nobody else, is there with the programme in it."""
     own = recipe.store
     markdown = read_guideline(Path(programme.path(own.guideline))) if own.guideline else ""
     attributes = read_attributes(Path(programme.path(own.attributes))) if own.attributes else ()
-    os.close(os.open(programme.folder / DATABASE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(os.open(programme.folder / DATABASE, os.O_WRONLY | os.O_CREAT, 0o600))
     setup(address)
     from django.core.management import call_command
 
     from heedful.feedback.programmes import begin_programme
 
     call_command("migrate", verbosity=0, interactive=False)
-    begin_programme(str(own.programme), recipe.name, markdown, attributes)
-    display.say(
-        f"The store is begun, with the programme {own.programme!r}. People judge in the studio: "
-        f"heedful studio --folder {programme.folder}"
-    )
+    if begin_programme(str(own.programme), recipe.name, markdown, attributes) is not None:
+        display.say(
+            f"The store is begun, with the programme {own.programme!r}. People judge in the studio: "
+            f"heedful studio --folder {programme.folder}"
+        )
 
 
 @contextmanager
