@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from heedful.cli.judge_opening import key_for
 from heedful.cli.main import main
 from heedful.data.load import DataSpec, load_preferences, load_rankings
 from heedful.errors import HeedfulError
+from heedful.pipeline.judge_opening import key_for
 from scripted_server import Act, Say, ScriptedServer, is_probe, question, scripted
 
 COUNT = 30

@@ -14,8 +14,6 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,36 +21,9 @@ import pytest
 from heedful.errors import HeedfulError
 from heedful.studio.config import StudioConfig
 from heedful.studio.serve import addresses, listen, qr_lines
+from served_studio import run, studio
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
-
-
-@contextmanager
-def studio(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running studio and all that it printed until it was ready."""
-    command = [sys.executable, "-m", "heedful.cli.main", "studio", "--folder", str(folder), "--port", "0", *flags]
-    environment = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "HEEDFUL_TEST_DATABASE")}
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    printed = ""
-    try:
-        for line in process.stdout:
-            printed += line
-            if "Stop with Ctrl-C" in line:
-                break
-        else:
-            pytest.fail(printed)
-        yield process, printed
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def get(url: str, tries: int = 50) -> str:
@@ -94,13 +65,6 @@ def test_the_demo_gives_links_that_open(tmp_path: Path) -> None:
         links = re.findall(r"^  (lead|rater \d)\s+(\S+)$", printed, re.MULTILINE)
         assert [who for who, _ in links] == ["lead", "rater 1", "rater 2", "rater 3"]
         assert "Demo: a small assistant" in get(links[1][1])
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """A command to its end."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "HEEDFUL_TEST_DATABASE")}
-    command = [sys.executable, "-m", "heedful.cli.main", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
 def test_a_store_is_copied_while_it_serves_restored_and_moved(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heedful.cli.judge_opening import Reach
     from heedful.feedback.ai.asks import Asker
+    from heedful.pipeline.judge_opening import Reach
     from heedful.training.progress import Display
 
 
@@ -29,9 +29,9 @@ def opened_asker(model: str, config: Reach, ledger: Path, display: Display) -> I
     Raises:
         HeedfulError: no key, no such server, model or folder; before the first question that matters.
     """
-    from heedful.cli.judge_opening import opened
     from heedful.feedback.ai.budget import Budget, Purse
     from heedful.feedback.ai.ledger import Ledger
+    from heedful.pipeline.judge_opening import opened
 
     limits = Budget(config.budget.requests, config.budget.tokens, config.budget.money)
     book = Ledger(ledger)

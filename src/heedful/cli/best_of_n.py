@@ -12,13 +12,13 @@ import tyro
 from heedful.cli.command import parse, print_json, stdout_for_results
 from heedful.cli.opening import (
     DecodingOptions,
-    LoadingOptions,
     PromptOptions,
     answer_all,
     open_policy,
     read_prompts,
 )
 from heedful.errors import HeedfulError
+from heedful.training.config.asking import LoadingOptions
 
 if TYPE_CHECKING:
     from heedful.data.records import Conversation

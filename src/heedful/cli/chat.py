@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TextIO
 import tyro
 
 from heedful.cli.command import parse, print_json, stdout_for_results
-from heedful.cli.opening import DecodingOptions, LoadingOptions, open_policy
+from heedful.cli.opening import DecodingOptions, open_policy
 from heedful.data.records import Conversation, Message, as_messages
 from heedful.errors import HeedfulError, nearest
+from heedful.training.config.asking import LoadingOptions
 
 if TYPE_CHECKING:
     from heedful.models.policy import Policy

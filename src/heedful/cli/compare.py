@@ -13,7 +13,6 @@ from heedful.cli.command import parse, print_json, shown, stdout_for_results
 from heedful.cli.feedback_io import StoreOptions
 from heedful.cli.opening import (
     DecodingOptions,
-    LoadingOptions,
     PromptOptions,
     answer_all,
     open_policy,
@@ -22,6 +21,7 @@ from heedful.cli.opening import (
 from heedful.data.records import Conversation, as_messages, prompt_key
 from heedful.errors import HeedfulError
 from heedful.evaluation.winrate import WinRate, win_rate
+from heedful.training.config.asking import LoadingOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

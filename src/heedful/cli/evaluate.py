@@ -13,7 +13,6 @@ from heedful.cli import evaluate_beyond as beyond
 from heedful.cli.command import parse, print_json, shown, stdout_for_results
 from heedful.cli.opening import (
     DecodingOptions,
-    LoadingOptions,
     PromptOptions,
     answer_all,
     open_policy,
@@ -21,6 +20,7 @@ from heedful.cli.opening import (
 )
 from heedful.errors import HeedfulError
 from heedful.files import write_json
+from heedful.training.config.asking import LoadingOptions
 
 if TYPE_CHECKING:
     from heedful.data.records import Conversation

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from heedful.cli.command import parse, print_json
-from heedful.cli.opening import LoadingOptions, PromptOptions
+from heedful.cli.opening import PromptOptions
+from heedful.training.config.asking import LoadingOptions
 
 if TYPE_CHECKING:
     from heedful.data.inspect import Inspection

@@ -10,8 +10,9 @@ import tyro
 
 from heedful.cli.command import jsonable, parse, print_json, stdout_for_results
 from heedful.cli.feedback_io import StoreOptions
-from heedful.cli.opening import LoadingOptions, PromptOptions
+from heedful.cli.opening import PromptOptions
 from heedful.errors import HeedfulError
+from heedful.training.config.asking import AskingOptions, BudgetOptions, EndpointOptions, LoadingOptions
 from heedful.training.progress import Display
 
 if TYPE_CHECKING:
@@ -32,76 +33,6 @@ KINDS = {
     "critique": ("attributes",),
 }
 """The kinds of task in a store that each way answers."""
-
-
-@dataclass(frozen=True)
-class AskingOptions:
-    """How a judge is asked."""
-
-    temperature: float = 0.0
-    """0 for the likeliest answer."""
-    max_tokens: int = 1024
-    """The longest rationale, critique or form, in tokens."""
-    top_logprobs: int = 20
-    """Alternatives to the letter that a server lists, of --way logprob."""
-    ties: bool = True
-    """Whether a judge may say that neither is better."""
-    rubric: Path | None = None
-    """A text file that judges go by; by default the programme's guideline, or heedful's own starter."""
-    seed: int = 0
-    """Of orders that are drawn; sent to the server too."""
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("temperature", 0, 2), ("max_tokens", 16, 32_768), ("top_logprobs", 2, 100)):
-            if not low <= getattr(self, name) <= high:
-                raise HeedfulError(
-                    f"it is {getattr(self, name)}.", where=f"asking.{name}", mend=f"It lies between {low} and {high}."
-                )
-
-
-@dataclass(frozen=True)
-class EndpointOptions:
-    """How servers are reached, and how hard they are worked."""
-
-    url: str | None = None
-    """Of judges named without one: https://host/v1; by default the openai client's own, or OPENAI_BASE_URL."""
-    key_variable: str = ""
-    """The environment variable that holds the key. By default OPENAI_API_KEY for the client's own address, and no key
-    for a server on this machine."""
-    timeout: float = 120.0
-    """Seconds for a whole answer; with `stream` for the next piece of it."""
-    stream: bool = False
-    """Take answers piece by piece: for slow models, and servers behind what cuts idle connections."""
-    concurrency: int = 8
-    """Requests under way at once."""
-    attempts: int = 6
-    """Requests for one question, the first included, where the server is busy or stumbles."""
-    backoff: float = 1.0
-    """Seconds before the second attempt, about; doubled for each further one."""
-
-
-@dataclass(frozen=True)
-class BudgetOptions:
-    """The most that may be spent, over all runs with one ledger. What is under way counts at its most."""
-
-    requests: int | None = None
-    """Requests, those that failed included."""
-    tokens: int | None = None
-    """Tokens of prompts and answers."""
-    money: float | None = None
-    """Money, at the prices below."""
-    price_prompt: float = 0.0
-    """Price of a million tokens of prompts."""
-    price_completion: float = 0.0
-    """Price of a million tokens of answers."""
-
-    def __post_init__(self) -> None:
-        if self.money is not None and not (self.price_prompt > 0 or self.price_completion > 0):
-            raise HeedfulError(
-                "a budget of money needs prices.",
-                where="budget.money",
-                mend="Give --budget.price-prompt and --budget.price-completion, for a million tokens.",
-            )
 
 
 @dataclass(frozen=True)
@@ -348,10 +279,10 @@ def _material(config: JudgeConfig, client: FeedbackClient | None) -> tuple[Cases
 
 
 def _way(config: JudgeConfig, client: FeedbackClient | None) -> Way:
-    from heedful.feedback.ai import ways
     from heedful.feedback.ai.templates import ULTRAFEEDBACK
+    from heedful.feedback.rubric import read_guideline
+    from heedful.pipeline.judge_opening import way_of
 
-    asking = config.asking
     rubric = ""
     attributes: tuple[Mapping[str, Any], ...] = ULTRAFEEDBACK
     if client is not None and not config.store.studio:
@@ -363,41 +294,19 @@ def _way(config: JudgeConfig, client: FeedbackClient | None) -> Way:
         raise HeedfulError(
             "a studio's API does not tell a rubric's attributes.", where="way", mend="Give --database, or another way."
         )
-    if asking.rubric is not None:
-        rubric = asking.rubric.read_text(encoding="utf-8")
-    manner = ways.Manner(
-        rubric=rubric,
-        temperature=asking.temperature,
-        max_tokens=asking.max_tokens,
-        top_logprobs=asking.top_logprobs,
-        ties=asking.ties,
-        both=config.orders == "both",
-        seed=asking.seed,
-    )
-    if config.constitution is not None:
-        from heedful.feedback.ai.constitution import load_constitution
-        from heedful.feedback.ai.principled import PrincipledWay
-
-        return PrincipledWay(load_constitution(config.constitution), config.tags, config.thoughts, manner)
-    if config.way == "attributes":
-        return ways.AttributesWay(attributes, manner)
     if config.way == "critique" and client is not None and [one["name"] for one in attributes] != ["overall"]:
         raise HeedfulError(
             "a critique ends in one score, which the programme's rubric has no attribute for.",
             where="way",
             mend="Use --way attributes, or judge a file.",
         )
-    made: dict[str, Any] = {
-        "logprob": ways.LogprobWay,
-        "verdict": ways.VerdictWay,
-        "ranking": ways.RankingWay,
-        "critique": ways.CritiqueWay,
-    }
-    return made[config.way](manner)  # type: ignore[no-any-return]
+    if config.asking.rubric is not None:
+        rubric = read_guideline(config.asking.rubric)
+    return way_of(config, rubric, attributes)
 
 
 def _panel(config: JudgeConfig, way: Way, ledger: Any, purse: Any, display: Display) -> list[Panelist]:
-    from heedful.cli.judge_opening import opened
+    from heedful.pipeline.judge_opening import opened
     from heedful.pipeline.judging import Panelist
 
     return [

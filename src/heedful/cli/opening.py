@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from heedful.data.records import Conversation, Message
 from heedful.errors import HeedfulError
-from heedful.training.config.common import BadRow, Precision
+from heedful.training.config.asking import LoadingOptions
+from heedful.training.config.common import BadRow
 
 if TYPE_CHECKING:
     from heedful.evaluation.compare import Answer
@@ -18,22 +19,6 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 """Prompts answered between two updates of the progress bar."""
-
-
-@dataclass(frozen=True)
-class LoadingOptions:
-    """How a model and its tokenizer are opened."""
-
-    template: str = "auto"
-    """Chat template: auto (the tokenizer's own), a named one (chatml, plain, raw) or a Jinja file."""
-    pad_token: str | None = None
-    """A token to pad with, added when the tokenizer lacks one; never the end-of-turn token."""
-    revision: str | None = None
-    """Hub revision: a branch, tag or commit."""
-    precision: Precision = "auto"
-    """Compute type. auto: bfloat16 where it pays."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)

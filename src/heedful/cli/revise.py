@@ -11,9 +11,9 @@ import tyro
 
 from heedful.cli.asker import opened_asker, spending
 from heedful.cli.command import parse, print_json, print_result, stdout_for_results
-from heedful.cli.judge import BudgetOptions, EndpointOptions
-from heedful.cli.opening import LoadingOptions, PromptOptions
+from heedful.cli.opening import PromptOptions
 from heedful.errors import HeedfulError
+from heedful.training.config.asking import BudgetOptions, EndpointOptions, LoadingOptions
 
 if TYPE_CHECKING:
     from heedful.feedback.ai.constitution import Constitution

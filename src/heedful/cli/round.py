@@ -119,8 +119,8 @@ def _show_status(found: dict[str, Any]) -> None:
     waiting = found["waiting"]
     if waiting:
         print(
-            f"WaitingError for {waiting['for']}: {waiting['filled']} of {waiting['places']} are in, "
-            f"{_long(waiting['seconds'])} since {waiting['since']}."
+            f"Waiting for {waiting['for']}, for {_long(waiting['seconds'])} (since {waiting['since']}): "
+            f"{waiting['filled']} of {waiting['places']} are in."
         )
     for row in found["rounds"]:
         print(_round_line(row))

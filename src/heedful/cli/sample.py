@@ -12,7 +12,6 @@ import tyro
 from heedful.cli.command import parse, print_json, stdout_for_results
 from heedful.cli.opening import (
     DecodingOptions,
-    LoadingOptions,
     PromptOptions,
     answer_all,
     open_policy,
@@ -20,6 +19,7 @@ from heedful.cli.opening import (
 )
 from heedful.data.records import as_messages
 from heedful.errors import HeedfulError
+from heedful.training.config.asking import LoadingOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

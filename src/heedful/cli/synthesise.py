@@ -13,9 +13,9 @@ import tyro
 
 from heedful.cli.asker import opened_asker, spending
 from heedful.cli.command import Call, parse, print_json, print_result, stdout_for_results
-from heedful.cli.judge import BudgetOptions, EndpointOptions
-from heedful.cli.opening import LoadingOptions, PromptOptions
+from heedful.cli.opening import PromptOptions
 from heedful.errors import HeedfulError, nearest
+from heedful.training.config.asking import BudgetOptions, EndpointOptions, LoadingOptions
 from heedful.training.progress import Display
 
 if TYPE_CHECKING:

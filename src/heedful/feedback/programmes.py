@@ -36,17 +36,29 @@ RATING = frozenset({Role.RATER, Role.ADJUDICATOR})
 """Roles whose holders judge."""
 
 
-def create_programme(name: str, *, account: Account, slug: str = "") -> Programme:
-    """A new programme: the account becomes its admin, guideline version 1 is a starter rubric.
+def create_programme(
+    name: str,
+    *,
+    account: Account,
+    slug: str = "",
+    markdown: str = STARTER,
+    attributes: Sequence[Mapping[str, Any]] = STARTER_ATTRIBUTES,
+) -> Programme:
+    """A new programme: the account becomes its admin, guideline version 1 is a rubric, by default a starter.
 
     Args:
         name: shown to everybody in it.
         account: of its first admin.
         slug: its place in addresses; by default made from the name.
+        markdown: the rubric.
+        attributes: of the attributes task.
 
     Raises:
-        HeedfulError: the name is empty, or the slug is taken or holds more than letters, digits and hyphens.
+        HeedfulError: the name or the rubric is empty, the slug is taken or holds more than letters, digits and hyphens,
+            or an attribute is none.
     """
+    clean(markdown, "markdown", empty=False)
+    checked = attributes_of(attributes)
     name = clean(name, "name", longest=200, empty=False).strip()
     wanted = slug or slugify(name)[:70].strip("-") or "programme"
     if slugify(wanted) != wanted or len(wanted) > 80:
@@ -55,11 +67,43 @@ def create_programme(name: str, *, account: Account, slug: str = "") -> Programm
         )
     with transaction.atomic():
         made = _with_free_slug(name, wanted, exact=bool(slug))
-        Guideline.objects.create(
-            programme=made, version=1, markdown=STARTER, attributes=STARTER_ATTRIBUTES, author=account
-        )
+        Guideline.objects.create(programme=made, version=1, markdown=markdown, attributes=checked, author=account)
         Membership.objects.create(programme=made, account=account, role=Role.ADMIN)
         events.record("programme.created", programme=made, actor=account)
+    return made
+
+
+def begin_programme(
+    slug: str, name: str, markdown: str = "", attributes: Sequence[Mapping[str, Any]] = ()
+) -> Programme | None:
+    """The programme that a recipe names, made with its guideline unless it is there; None where it was there.
+
+    It belongs to the studio's first admin, or, before there is one, to an account that nobody can log in to.
+
+    Args:
+        slug: its place in addresses.
+        name: shown to everybody in it.
+        markdown: the rubric; empty: a starter.
+        attributes: of the attributes task; none: the starter's.
+
+    Raises:
+        HeedfulError: as `create_programme`.
+    """
+    if Programme.objects.filter(slug=slug).exists():
+        return None
+    owner = Account.objects.filter(is_superuser=True).first() or keeper("recipe-owner", "The recipe")
+    return create_programme(
+        name, account=owner, slug=slug, markdown=markdown or STARTER, attributes=attributes or STARTER_ATTRIBUTES
+    )
+
+
+def keeper(username: str, display_name: str) -> Account:
+    """An account without a password, that owns a programme until somebody is admin."""
+    made, new = Account.objects.get_or_create(username=username, defaults={"display_name": display_name})
+    if new:
+        made.set_unusable_password()
+        made.is_active = False
+        made.save()
     return made
 
 

@@ -102,6 +102,28 @@ class EnsembleReward:
         return self.rule(members), {"disagreement": members.std(0, correction=0)}
 
 
+class SummedReward(CheckedReward):
+    """Unlike rewards of the same answers, each times its weight, as `sum:` names them.
+
+    Attributes:
+        members: what is summed.
+    """
+
+    def __init__(self, name: str, members: Sequence[Reward], rule: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(name, lambda prompts, completions: self.measured(prompts, completions)[0])
+        self.members, self._rule = members, rule
+
+    def measured(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scores [B], and what members can say beside theirs, such as `solved` of unit tests. One pass of each."""
+        scores: list[Tensor] = []
+        more: dict[str, Tensor] = {}
+        for member in self.members:
+            own, told = judged(member, prompts, completions)
+            scores.append(torch.as_tensor(own, dtype=torch.float32))
+            more |= told
+        return self._rule(torch.stack([score.to(scores[0].device) for score in scores])), more
+
+
 @runtime_checkable
 class Measuring(Protocol):
     """A reward that can say more of each answer than its score, without judging it again."""
@@ -236,7 +258,7 @@ def _ensemble(
         return torch.stack([score.to(scores[0].device) for score in scores])
 
     if not aggregated.alike:
-        return CheckedReward(spec, lambda prompts, completions: aggregated.rule(apart(prompts, completions)))
+        return SummedReward(spec, rewards, aggregated.rule)
     if len(rewards) > 1:
         return EnsembleReward(spec, apart, aggregated.rule)
     alone = rewards[0]

@@ -7,7 +7,7 @@ programme, and set against what each round won. Imports no torch and no Django.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from heedful.feedback.ai.ledger import Charge, charged_in
 from heedful.files import read_manifest
 from heedful.pipeline.rounds.engine import begun_in
 from heedful.pipeline.rounds.meter import energy_wh, metered_in
+from heedful.pipeline.rounds.recipe import LEDGER
 from heedful.pipeline.rounds.stages import FIRST, STAGES
 
 LEDGERS = ("*.sqlite",)
@@ -137,7 +138,7 @@ class ProgrammeCosts:
     Attributes:
         folder: the programme's.
         rounds: what came before the first round is round 0.
-        ledgers: of AI judges that were asked beside the rounds.
+        ledgers: of AI judges that were asked beside the rounds; of the rounds' own one, what no stage tells.
         watts_per_core: that the energy of the stages was reckoned with; several where the setting was changed.
     """
 
@@ -190,7 +191,8 @@ def programme_costs(folder: Path | str) -> ProgrammeCosts:
             mend="Name a programme's folder that heedful round worked on.",
         )
     rounds = tuple(_round(place) for place in places)
-    ledgers = tuple(_ledgers(folder))
+    told = sum((one.spent for one in rounds), Spent())
+    ledgers = tuple(_beside(one, told) if one.path == LEDGER else one for one in _ledgers(folder))
     watts = {cost["watts_per_core"] for place in places for _, _, cost in _stages(place) if "watts_per_core" in cost}
     return ProgrammeCosts(str(folder), rounds, ledgers, tuple(sorted(watts)))
 
@@ -256,6 +258,17 @@ def _ledgers(folder: Path) -> Iterator[LedgerCost]:
             continue
         if charge is not None:
             yield LedgerCost(name, of_charge(charge))
+
+
+def _beside(ledger: LedgerCost, told: Spent) -> LedgerCost:
+    """Of the rounds' own ledger what no stage's manifest tells: requests that failed, stages that were made anew."""
+    spent = ledger.spent
+    left = Spent(
+        judge_requests=max(0, spent.judge_requests - told.judge_requests),
+        judge_tokens=max(0, spent.judge_tokens - told.judge_tokens),
+        judge_money=max(0.0, spent.judge_money - told.judge_money),
+    )
+    return replace(ledger, spent=left)
 
 
 def of_charge(charge: Charge) -> Spent:

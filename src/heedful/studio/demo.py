@@ -25,7 +25,7 @@ def fill() -> Programme:
     found = Programme.objects.filter(slug=SLUG).first()
     if found is not None:
         return found
-    owner = Account.objects.filter(is_superuser=True).first() or _nobody()
+    owner = Account.objects.filter(is_superuser=True).first() or programmes.keeper("demo-owner", "Demo")
     made = programmes.create_programme("Demo: a small assistant", account=owner, slug=SLUG)
     world = World(SEED)
     _comparisons(made, world, owner)
@@ -43,16 +43,6 @@ def invitations() -> list[tuple[str, str]]:
         _, token = programmes.invite(made, str(role), actor=None)
         links.append((who, reverse("invitation", args=[token])))
     return links
-
-
-def _nobody() -> Account:
-    """An account without a password, that owns the demo until somebody is admin."""
-    made, new = Account.objects.get_or_create(username="demo-owner", defaults={"display_name": "Demo"})
-    if new:
-        made.set_unusable_password()
-        made.is_active = False
-        made.save()
-    return made
 
 
 def _answers(world: World, prompt: Conversation, count: int, dice: Dice) -> list[str]:

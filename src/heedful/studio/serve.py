@@ -32,8 +32,13 @@ def serve(config: StudioConfig, say: Say = print) -> None:
     port = listening.getsockname()[1]
     hosts = [LOOPBACK, "localhost", *(addresses() if config.lan else ())]
     prepare(config, hosts)
+    from heedful.studio.own_programme import begin_own
+
     own = config.public_url.rstrip("/") or f"http://{LOOPBACK}:{port}"
     links = demo_links() if config.demo else []
+    begun = begin_own(config)
+    if begun:
+        say(begun)
     for line in welcome(config, own, port, hosts, links):
         say(line)
     stop = threading.Event()

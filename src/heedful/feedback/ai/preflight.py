@@ -134,5 +134,6 @@ def _no_logprobs(model: str, url: str, why: str) -> HeedfulError:
     return HeedfulError(
         f"{model} gives no log-probabilities as they are needed here ({why}).",
         where=url,
-        mend="Use --way verdict, which needs none, a lower --top-logprobs, or a model in process: --judge hf:FOLDER.",
+        mend="Use --way verdict, which needs none, a lower --asking.top-logprobs, or a model in process: "
+        "--judge hf:FOLDER.",
     )

@@ -149,6 +149,18 @@ class Server:
         except BrokenStreamError as error:
             return Fault("broken stream", str(error), maybe_paid=True)
 
+    def unreachable(self) -> str:
+        """Why no connection can be made; empty where one can. Costs nothing: the list of models is asked for."""
+        import openai
+
+        try:
+            self._client.models.list()
+        except openai.APIConnectionError as error:
+            return self._broken(error).detail
+        except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+            return ""  # it answers, if not with a list
+        return ""
+
     def models(self) -> list[str]:
         """The models that the server lists; none where it lists nothing."""
         import openai

@@ -12,7 +12,7 @@ import numpy as np
 from heedful.core.consensus import consensus
 from heedful.core.crowd import judgments as crowd
 from heedful.data.load import DataSpec, load_demonstrations, load_preferences, load_prompts
-from heedful.data.records import Conversation, Demonstration, Preference, as_messages, prompt_key
+from heedful.data.records import Conversation, Demonstration, Message, Preference, as_messages, prompt_key
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
@@ -42,8 +42,37 @@ def shares_of(recipe: Recipe) -> dict[Use, float]:
 
 
 def world_prompts(recipe: Recipe) -> list[Conversation]:
-    """The embedded world's prompts that may be judged; those of unseen wordings and facts stay out of programmes."""
-    return [one.prompt for one in World(recipe.world.seed).prompts("train")]
+    """The embedded world's prompts that may be judged, of the kinds that the recipe names; those of unseen wordings and
+    facts stay out of programmes."""
+    kinds = recipe.world.kinds
+    return [one.prompt for one in World(recipe.world.seed).prompts("train") if not kinds or one.kind in kinds]
+
+
+def with_system(prompts: Sequence[Conversation], work: Work) -> list[Conversation]:
+    """Prompts with the recipe's system message before those that have none.
+
+    Raises:
+        HeedfulError: its file cannot be read, or is empty.
+    """
+    if "system" not in work.inputs:
+        return list(prompts)
+    message = Message("system", read_text(work.input("system"), "the system message"))
+    return [one if one[0].role == "system" else (message, *one) for one in prompts]
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file of the recipe, without white space around it.
+
+    Raises:
+        HeedfulError: it cannot be read, or is empty.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HeedfulError(f"cannot read {what}: {error}.", where=str(path), mend="Give a text file.") from error
+    if not text:
+        raise HeedfulError(f"{what} is empty.", where=str(path), mend="Write it, or take the setting out.")
+    return text
 
 
 def make_demonstrations(work: Work) -> dict[str, Any]:
@@ -52,8 +81,8 @@ def make_demonstrations(work: Work) -> dict[str, Any]:
     prompts = world_prompts(recipe)
     uses = dict(zip(prompts, uses_of(prompts, shares_of(recipe), recipe.seed), strict=True))
     found: list[Demonstration] = []
-    drawn = World(recipe.world.seed).demonstrations(8 * wanted, mix(recipe.seed, 11))
-    found = [one for one in drawn if uses[one.prompt] == "train"][:wanted]
+    drawn = World(recipe.world.seed).demonstrations((80 if recipe.world.kinds else 8) * wanted, mix(recipe.seed, 11))
+    found = [one for one in drawn if uses.get(one.prompt) == "train"][:wanted]
     write_records(work.out / DEMONSTRATIONS, found)
     return {"figures": {"demonstrations": len(found)}}
 
@@ -61,7 +90,7 @@ def make_demonstrations(work: Work) -> dict[str, Any]:
 def make_prompts(work: Work) -> dict[str, Any]:
     """What each prompt is used for, and those of this round: to train on, to be judged, to check with."""
     recipe, number = work.step.recipe, work.step.number
-    prompts = world_prompts(recipe) if "data" not in work.inputs else _prompts_in(work.inputs["data"].path)
+    prompts = world_prompts(recipe) if "data" not in work.inputs else prompts_in(work.inputs["data"].path, recipe)
     prompts = list({prompt_key(one): one for one in prompts}.values())
     taught = [one.prompt for one in demonstrations_of(work)]
     rows = list(read_rows(work.input("earlier") / USED)) if "earlier" in work.inputs else []
@@ -86,7 +115,7 @@ def make_prompts(work: Work) -> dict[str, Any]:
         "check": _cycled(by["check"], min(recipe.check.pairs, len(by["check"])), used, mix(recipe.seed, number, 32)),
     }
     for name, some in {**chosen, "train": by["train"]}.items():
-        write_prompts(work.out / f"{name}.jsonl", some)
+        write_prompts(work.out / f"{name}.jsonl", with_system(some, work))
     counts = {name: len(some) for name, some in by.items()} | {"without": uses.count(None)}
     for some in chosen.values():
         for prompt in some:
@@ -100,8 +129,10 @@ def make_prompts(work: Work) -> dict[str, Any]:
     return {"figures": counts}
 
 
-def _prompts_in(source: str) -> list[Conversation]:
-    return [one.prompt for one in load_prompts(DataSpec(source)).records]
+def prompts_in(source: str, recipe: Recipe) -> list[Conversation]:
+    """The prompts of a file or a hub dataset, as the recipe reads it."""
+    own = recipe.prompts
+    return [one.prompt for one in load_prompts(DataSpec(source, split=own.split, limit=own.limit)).records]
 
 
 def _cycled(prompts: Sequence[Conversation], count: int, used: dict[str, int], seed: int) -> list[Conversation]:
@@ -165,6 +196,8 @@ def settled(pairs: Sequence[Pair], said: Sequence[Said], method: str) -> list[Pr
         made = Preference(pair.prompt, pair.a, pair.b, float(found.probability[at]), votes=len(own), consensus=method)
         if all(one.kind == "human" for one in own):  # they say by how much
             made = replace(made, strength=3 * sum(one.vote for one in own) / len(own))
+        if method == "share" and all(one.kind == "ai" for one in own):  # they say how likely, not only which
+            made = replace(made, probability=sum((1 + one.vote) / 2 for one in own) / len(own))
         if found.posterior is not None:
             made = replace(made, posterior=float(found.posterior[at]))
         result.append(made)

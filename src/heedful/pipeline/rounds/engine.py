@@ -190,10 +190,10 @@ class Engine:
             except WaitingError as waiting:
                 write_json(part / WAITING, {"since": (waiting_for(part) or {}).get("since", now()), **waiting.told})
                 raise
-            except OSError as error:
-                if error.errno not in DISK:
+            except Exception as error:
+                if not on_disk(error):
                     raise
-                raise explain(error, part) from error
+                raise explain(OSError(getattr(error, "errno", None) or errno.ENOSPC, str(error)), part) from error
         for name in (STAMP, WAITING, METER):
             (part / name).unlink(missing_ok=True)
         put_in_place(part, place)
@@ -282,6 +282,11 @@ class Engine:
         begun = {**stamp, "started": now(), "watts_per_core": found.step.recipe.cost.watts_per_core}
         write_json(part / STAMP, begun)
         return begun
+
+
+def on_disk(error: Exception) -> bool:
+    """Whether the disk is full or may not be written: of the system's own errors, or of safetensors', by their text."""
+    return (isinstance(error, OSError) and error.errno in DISK) or "os error 28" in str(error)
 
 
 def asked_again(standing: Standing) -> HeedfulError:

@@ -7,21 +7,17 @@ theirs raises `Waiting` until all is judged.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from heedful.errors import HeedfulError
-from heedful.feedback.client import FeedbackClient, connect
-from heedful.feedback.setup import DATABASE, database
+from heedful.feedback.client import FeedbackClient
 from heedful.feedback.wire import BatchSpec, BatchStatus, NewCompletion, NewItem, NotFoundError
 from heedful.files import sha256_json, write_json
 from heedful.monitoring.checks import Reply
 from heedful.pipeline.rounds.parts import WaitingError, Work
 from heedful.pipeline.rounds.rows import Pair, Said, read_pairs, write_rows
+from heedful.pipeline.rounds.store import BATCH, open_store, readable
 from heedful.pipeline.rounds.uses import place
 from heedful.training.config.programme import JudgesRecipe, Recipe
 from heedful.training.state import mix
@@ -29,7 +25,7 @@ from heedful.world.raters import judge as simulate
 from heedful.world.raters import panel
 from heedful.world.world import World
 
-JUDGMENTS, BATCH = "judgments.jsonl", ".batch.json"
+JUDGMENTS = "judgments.jsonl"
 STRONGEST = 3
 
 
@@ -75,16 +71,18 @@ def judged(question: Question, pairs: Sequence[Pair]) -> dict[str, Any]:
     """
     said: list[Said] = []
     entries: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
     for kind, some in shared_out(question.judges, pairs).items():
         found = JUDGES[kind](question, some)
         said += found.said
+        costs |= found.entries.pop("cost", {})  # people's and judges', beside each other
         entries |= found.entries
     write_rows(question.work.out / JUDGMENTS, (asdict(one) for one in said))
     counts = {"human": 0, "ai": 0, "simulated": 0}
     for one in said:
         counts[one.kind] = counts.get(one.kind, 0) + 1
     told = len({one.pair for one in said})
-    return {"judgments": counts, "figures": {"pairs": len(pairs), "judged": told}, **entries}
+    return {"judgments": counts, "figures": {"pairs": len(pairs), "judged": told}, "cost": costs, **entries}
 
 
 def shared_out(judges: JudgesRecipe, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
@@ -117,7 +115,15 @@ def by_simulated(question: Question, pairs: Sequence[Pair]) -> Judged:
 
 
 def by_ai(question: Question, pairs: Sequence[Pair]) -> Judged:
-    """A reward model or a function that scores answers; the pair's winner is the higher score. It is one rater."""
+    """Models that are asked; or a reward model or function that scores answers, where the higher score wins the pair.
+
+    Raises:
+        HeedfulError: they cannot be asked, or did not answer; see `ai_judges.said_by_models`.
+    """
+    if question.recipe.ai.asked:
+        from heedful.pipeline.rounds.ai_judges import said_by_models
+
+        return Judged(*said_by_models(question.work, pairs))
     from heedful.pipeline.gold_checks import open_judge
 
     name = str(question.recipe.ai.judge)
@@ -136,7 +142,7 @@ def by_people(question: Question, pairs: Sequence[Pair]) -> Judged:
         HeedfulError: the store or its programme is not there.
     """
     recipe, slug = question.recipe, str(question.recipe.store.programme)
-    client = open_store(recipe, question.work.programme.folder)
+    client = open_store(recipe, question.work.programme, question.work.display)
     number = question.work.step.number
     items = [_item(pair) for pair in pairs]
     key = sha256_json([[item.messages, [one.text for one in item.completions]] for item in items])
@@ -207,42 +213,3 @@ def _item(pair: Pair) -> NewItem:
     messages = [{"role": message.role, "content": message.content} for message in pair.prompt]
     answers = [NewCompletion(pair.a, policy=pair.policy_a), NewCompletion(pair.b, policy=pair.policy_b)]
     return NewItem(messages, answers, "pairwise")
-
-
-def open_store(recipe: Recipe, folder: Path) -> FeedbackClient:
-    """The store of a programme.
-
-    Raises:
-        HeedfulError: the database is not there.
-    """
-    if recipe.store.studio:
-        return connect(studio=recipe.store.studio)
-    address = recipe.store.database or os.environ.get("DATABASE_URL") or str(folder / DATABASE)
-    chosen = database(address)
-    if chosen["ENGINE"].endswith("sqlite3") and not Path(chosen["NAME"]).exists():
-        raise HeedfulError(
-            "the store is not there, so that nobody can be asked.",
-            where=chosen["NAME"],
-            mend="Put it back from a backup (heedful studio restore), or begin one: heedful studio --folder "
-            f"{folder}. What finished rounds read of it is kept in {folder / 'rounds'}.",
-        )
-    return connect(database=address)
-
-
-@contextmanager
-def readable(recipe: Recipe) -> Iterator[None]:
-    """Explain a database that is no store.
-
-    Raises:
-        HeedfulError: instead of the database's own error.
-    """
-    from django.db.utils import DatabaseError
-
-    try:
-        yield
-    except DatabaseError as error:
-        raise HeedfulError(
-            f"the store cannot be read: {error}.",
-            where=recipe.store.database or DATABASE,
-            mend="Put it back from a backup: heedful studio restore. Finished rounds are kept and need no store.",
-        ) from error

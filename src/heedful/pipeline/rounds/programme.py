@@ -15,6 +15,7 @@ from heedful.pipeline.rounds.contents import CARD, is_card
 from heedful.pipeline.rounds.engine import STAMP, Engine, asked_again, now, waiting_for
 from heedful.pipeline.rounds.lock import held, holder
 from heedful.pipeline.rounds.parts import Kept, Made, Source, Standing, Step, WaitingError
+from heedful.pipeline.rounds.ready import make_ready
 from heedful.pipeline.rounds.recipe import Programme, read_programme
 from heedful.pipeline.rounds.stages import steps
 from heedful.training.progress import Display
@@ -56,8 +57,10 @@ def run_rounds(folder: Path, going: Going, display: Display | None = None) -> di
     with held(programme.folder):
         engine = Engine(programme, display, again=going.again, unlearn=going.unlearn)
         upto = _upto(programme, going.rounds)
+        standings = _foreseen(engine, upto)
         if not going.again:
-            spare_people(_foreseen(engine, upto))
+            spare_people(standings)
+        make_ready(programme, [one.step for one in standings if not one.done], display)
         made = [step.name for step in steps(programme, upto) if _carry_out(engine, step, going, display)]
         write_cards(programme, upto)
         return {"made": made, **outcome(programme, upto), "withdrawn": lacking(_foreseen(engine, upto))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from heedful.training.config.programme import GIVEN, STAGE_BLOCKS, Recipe
 from heedful.training.schema import json_schema
 from heedful.training.settings import Source, all_keys, build, draft, plain, read_yaml
 
+AI_KEYS = ("asking", "endpoint", "budget", "loading", "judge", "way", "constitution", "tags", "orders")
+"""Settings below `ai` that `heedful judge` has too, where they stand by themselves."""
+LEDGER = "ledger.sqlite"
+"""In the programme's folder: every request to a model that judges, and every reply that was paid for."""
 RECIPE = "heedful.yaml"
 SCHEMA = "heedful.schema.json"
 
@@ -85,8 +90,15 @@ def _built(mapping: Mapping[str, Any], source: Source) -> Recipe:
     except HeedfulError as error:
         if not error.where or error.where.startswith(source.name):
             raise
-        place = source.place(tuple(error.where.split(".")))
-        raise HeedfulError(error.what, where=f"{place} ({error.where})", mend=error.mend) from error
+        key = f"ai.{error.where}" if error.where.split(".")[0] in AI_KEYS[:3] else error.where
+        place = source.place(tuple(key.split(".")))
+        raise HeedfulError(error.what, where=f"{place} ({key})", mend=keys_for_flags(error.mend)) from error
+
+
+def keys_for_flags(text: str) -> str:
+    """Advice that names flags of `heedful judge`, with the recipe's keys in their place."""
+    flags = re.compile(rf"--((?:{'|'.join(AI_KEYS)})\b[.a-z-]*)")
+    return flags.sub(lambda found: "ai." + found[1].replace("-", "_"), text)
 
 
 def _underscored(mapping: Any) -> Any:

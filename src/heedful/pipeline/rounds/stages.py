@@ -12,6 +12,7 @@ from typing import Any
 
 from heedful.pipeline.rounds.parts import Kept, Made, Outside, Source, Stage, Step
 from heedful.pipeline.rounds.recipe import Programme, settings_of
+from heedful.training.config.ai_recipe import IN_PROCESS, AIRecipe
 from heedful.training.config.programme import JudgesRecipe, Recipe
 
 
@@ -40,6 +41,25 @@ FILES = ("reference", "ptx.data", "watch.thresholds", "watch.gold.prompts", "loa
 """Settings of a stage's block that may name files, which count by their content."""
 
 
+@dataclass(frozen=True)
+class Added:
+    """A reward that is added to the reward model's: its weight with the star, how it is read, and its file or name."""
+
+    weight: str
+    kind: str
+    name: str
+
+
+_ADDED = re.compile(r"\s*([^*,:]+\*)?(unit-tests(?:=\w+)?:)?(.+?)\s*")
+
+
+def added(recipe: Recipe) -> list[Added]:
+    """The rewards that `learn.plus` names."""
+    given = recipe.learn.plus
+    found = [_ADDED.fullmatch(one) for one in given.split(",")] if given else []
+    return [Added(one[1] or "", one[2] or "", one[3]) for one in found if one is not None]
+
+
 # --- where things come from ---
 
 
@@ -58,6 +78,11 @@ def taught(recipe: Recipe) -> dict[str, Source]:
     if recipe.demonstrations is not None:
         return {"demonstrations": Outside(recipe.demonstrations)}
     return {"demonstrations": Made(0, "demonstrations")} if recipe.world.use else {}
+
+
+def before_prompts(recipe: Recipe) -> dict[str, Source]:
+    """The system message of all prompts, where there is one."""
+    return {} if recipe.prompts.system is None else {"system": Outside(recipe.prompts.system)}
 
 
 def kept(recipe: Recipe, number: int) -> Source:
@@ -87,6 +112,12 @@ def world(recipe: Recipe) -> dict[str, Any]:
     return {"world.seed": recipe.world.seed} if recipe.world.use else {}
 
 
+def subject(recipe: Recipe) -> dict[str, Any]:
+    """Which world, and which of its questions."""
+    kinds = {"world.kinds": list(recipe.world.kinds)} if recipe.world.use and recipe.world.kinds else {}
+    return {**world(recipe), **kinds}
+
+
 def shares(recipe: Recipe) -> dict[str, Any]:
     """How prompts are kept apart."""
     return {"seed": recipe.seed, "prompts.reward": recipe.prompts.reward, "prompts.check": recipe.prompts.check}
@@ -98,12 +129,15 @@ def of_base(recipe: Recipe, number: int) -> dict[str, Any]:
 
 
 def of_demonstrations(recipe: Recipe, number: int) -> dict[str, Any]:
-    return {**shares(recipe), **world(recipe), "world.demonstrations": recipe.world.demonstrations}
+    return {**shares(recipe), **subject(recipe), "world.demonstrations": recipe.world.demonstrations}
 
 
 def of_prompts(recipe: Recipe, number: int) -> dict[str, Any]:
     counts = {"sample.pairs": recipe.sample.pairs, "learn.refresh": recipe.learn.refresh}
-    return {"round": number, **shares(recipe), **world(recipe), **counts, "check.pairs": recipe.check.pairs}
+    chosen = {
+        f"prompts.{name}": one for name in ("split", "limit") if (one := getattr(recipe.prompts, name)) is not None
+    }
+    return {"round": number, **shares(recipe), **subject(recipe), **chosen, **counts, "check.pairs": recipe.check.pairs}
 
 
 def of_sample(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -123,8 +157,25 @@ def of_judges(recipe: Recipe, judges: JudgesRecipe, prefix: str) -> dict[str, An
     if judges.simulated:
         found |= {**world(recipe), f"{prefix}panel": judges.panel}
     if judges.ai:
-        found["ai.judge"] = recipe.ai.judge
+        found |= of_ai(recipe.ai)
     return found | {"seed": recipe.seed, f"{prefix}votes": judges.votes}
+
+
+def of_ai(ai: AIRecipe) -> dict[str, Any]:
+    """What of the AI judge decides what it says: not how its server is reached and paid."""
+    found: dict[str, Any] = {"ai.judge": ai.judge if isinstance(ai.judge, str) else list(ai.judges)}
+    if not ai.asked:
+        return found
+    found |= {"ai.way": ai.way, "ai.orders": ai.orders}
+    if ai.constitution is not None:
+        found |= {"ai.constitution": ai.constitution, "ai.tags": list(ai.tags), "ai.thoughts": ai.thoughts}
+    for name in ("temperature", "max_tokens", "top_logprobs", "ties", "seed"):
+        found[f"ai.asking.{name}"] = getattr(ai.asking, name)
+    if any("@" not in name and not name.startswith(IN_PROCESS) for name in ai.judges):
+        found["ai.endpoint.url"] = ai.endpoint.url
+    if any(name.startswith(IN_PROCESS) for name in ai.judges):
+        found |= {f"ai.loading.{name}": getattr(ai.loading, name) for name in ("template", "pad_token", "revision")}
+    return found
 
 
 def of_judge(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -151,7 +202,8 @@ def of_reward(recipe: Recipe, number: int) -> dict[str, Any]:
 def of_policy(recipe: Recipe, number: int) -> dict[str, Any]:
     block = recipe.learn.optimise
     own = {f"{block}.{name}": one for name, one in settings_of(recipe.method).items()}
-    return {"round": number, "seed": recipe.seed, "learn.optimise": block, **own}
+    plus = {"learn.plus": recipe.learn.plus} if recipe.learn.plus else {}
+    return {"round": number, "seed": recipe.seed, "learn.optimise": block, **own, **plus}
 
 
 def of_check(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -179,14 +231,37 @@ def named_files(settings: dict[str, Any]) -> dict[str, Source]:
 
 
 def judges_of(recipe: Recipe, judges: JudgesRecipe) -> dict[str, Source]:
-    """The AI judge, which may be a folder."""
-    return {"ai": Outside(str(recipe.ai.judge))} if judges.ai else {}
+    """What AI judges are made of and go by, as far as it may be a file or a folder."""
+    ai = recipe.ai
+    if not judges.ai:
+        return {}
+    if not ai.asked:
+        return {"ai": Outside(str(ai.judge))}
+    folders = [name.removeprefix(IN_PROCESS) for name in ai.judges if name.startswith(IN_PROCESS)]
+    found: dict[str, Source] = {f"ai {folder}": Outside(folder) for folder in folders}
+    for role, name in read_by_judges(recipe).items():
+        found[role] = Outside(name)
+    return found
+
+
+def read_by_judges(recipe: Recipe) -> dict[str, str]:
+    """The files that models who judge are told: a constitution, or a rubric; and the attributes that they score."""
+    ai, found = recipe.ai, {}
+    if ai.constitution is not None:
+        return {} if ai.constitution == "default" else {"constitution": ai.constitution}
+    rubric = recipe.store.guideline if ai.asking.rubric is None else str(ai.asking.rubric)
+    if rubric is not None:
+        found["rubric"] = rubric
+    if ai.way == "attributes" and recipe.store.attributes is not None:
+        found["attributes"] = recipe.store.attributes
+    return found
 
 
 def from_prompts(recipe: Recipe, number: int) -> dict[str, Source]:
     found = taught(recipe)
     if recipe.prompts.data is not None:
         found["data"] = Outside(recipe.prompts.data)
+    found |= before_prompts(recipe)
     return found | ({"earlier": Made(number - 1, "prompts", ("uses.jsonl",))} if number > 1 else {})
 
 
@@ -211,6 +286,7 @@ def from_dataset(recipe: Recipe, number: int) -> dict[str, Source]:
 
 def from_sft(recipe: Recipe, number: int) -> dict[str, Source]:
     found: dict[str, Source] = {"base": base(recipe), **taught(recipe), **named_files(of_sft(recipe, number))}
+    found |= before_prompts(recipe)
     for one in range(1, number + 1):
         found[f"chosen{one}"] = Made(one, "consensus", ("chosen.jsonl",))
     return found | ({"prompts": Made(number, "prompts", ("uses.jsonl",))} if number > 0 else {})
@@ -226,6 +302,7 @@ def from_policy(recipe: Recipe, number: int) -> dict[str, Source]:
     found: dict[str, Source] = {"start": start(recipe, number), **named_files(of_policy(recipe, number))}
     if not method(recipe).rewarded:
         return found | {"dataset": Made(number, "dataset")}
+    found |= {f"plus {one.name}": Outside(one.name) for one in added(recipe)}
     return found | {"prompts": Made(number, "prompts", ("train.jsonl",)), "reward": Made(number, "reward")}
 
 

@@ -12,9 +12,9 @@ from heedful.data.load import DataSpec, load_demonstrations
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
 from heedful.pipeline.embedded import Embedded, pretrain, read_settings
-from heedful.pipeline.rounds.data import CHOSEN, PREFERENCES, USED, contaminated, demonstrations_of
+from heedful.pipeline.rounds.data import CHOSEN, PREFERENCES, USED, contaminated, demonstrations_of, with_system
 from heedful.pipeline.rounds.parts import Work
-from heedful.pipeline.rounds.stages import FILES, METHODS
+from heedful.pipeline.rounds.stages import FILES, METHODS, added
 from heedful.pipeline.stages.reward import run_reward
 from heedful.pipeline.stages.sft import run_sft
 from heedful.training.state import mix
@@ -39,7 +39,9 @@ def make_sft(work: Work) -> dict[str, Any]:
     left_out: set[int] = set()
     if "prompts" in work.inputs:
         left_out = contaminated(found, work.input("prompts") / USED)
-    records = [one for index, one in enumerate(found) if index not in left_out]
+    kept = [one for index, one in enumerate(found) if index not in left_out]
+    prompts = with_system([one.prompt for one in kept], work)
+    records = [dataclasses.replace(one, prompt=prompt) for one, prompt in zip(kept, prompts, strict=True)]
     for place in work.inputs_like("chosen"):
         if (place / CHOSEN).stat().st_size:
             records += load_demonstrations(DataSpec(str(place / CHOSEN))).records
@@ -70,10 +72,17 @@ def make_policy(work: Work) -> dict[str, Any]:
     run: Callable[..., dict[str, Any]] = getattr(import_module(f"heedful.pipeline.stages.{module}"), function)
     given = {"model": work.inputs["start"].path}
     if METHODS[block].rewarded:
-        given |= {"data": str(work.input("prompts") / "train.jsonl"), "reward": work.inputs["reward"].path}
+        given |= {"data": str(work.input("prompts") / "train.jsonl"), "reward": reward_of(work)}
     else:
         given["data"] = str(work.input("dataset") / PREFERENCES)
     return run(configured(work, block, **given), work.display)
+
+
+def reward_of(work: Work) -> str:
+    """The round's reward model, with the rewards that the recipe adds to it."""
+    model = work.inputs["reward"].path
+    more = [f"{one.weight}{one.kind}{work.programme.path(one.name)}" for one in added(work.step.recipe)]
+    return f"sum:{','.join([model, *more])}" if more else model
 
 
 def configured(work: Work, block: str, **given: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from heedful.training.config.ai_recipe import AIRecipe
 from heedful.training.config.checks import at_least, require, share
 from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
@@ -18,6 +19,8 @@ GIVEN = ("model", "data", "out", "seed", "reward", "start")
 """Settings of a stage's block that a round sets itself; a recipe that has one is refused."""
 STAGE_BLOCKS = ("sft", "reward", "ppo", "rloo", "grpo", "reinforce", "raft", "online_dpo", "dpo")
 """The blocks of a recipe that are settings of a command."""
+WORLD_KINDS = Literal["fact", "sum", "support", "howto", "code", "harmful", "unknown", "chat", "poem"]
+"""Kinds of the embedded world's questions."""
 METHODS = Literal["ppo", "rloo", "grpo", "reinforce", "raft", "online_dpo", "dpo"]
 
 
@@ -33,6 +36,8 @@ class WorldRecipe:
     """Documents of web text that the base model is pretrained on, unless `model` names one."""
     demonstrations: int = 500
     """Demonstrations that the first policy imitates, unless `demonstrations` names a file."""
+    kinds: tuple[WORLD_KINDS, ...] = ()
+    """Ask only questions of these kinds, in prompts and demonstrations; none named: of all."""
 
     def __post_init__(self) -> None:
         at_least(0, "world.", seed=self.seed)
@@ -45,6 +50,12 @@ class PromptsRecipe:
 
     data: str | None = None
     """A file of prompts, or a hub dataset id."""
+    split: str | None = None
+    """Split of a hub dataset."""
+    limit: int | None = None
+    """Read at most this many."""
+    system: str | None = None
+    """A text file that is put before every prompt (and demonstration) that has no system message, as that."""
     reward: float = 0.4
     """Share of the groups whose answers are judged, for the reward model."""
     check: float = 0.1
@@ -52,6 +63,7 @@ class PromptsRecipe:
 
     def __post_init__(self) -> None:
         share("prompts.", reward=self.reward, check=self.check)
+        require(self.limit is None or self.limit > 0, f"{self.limit} prompts are none.", "prompts.limit")
         require(self.reward > 0, "no prompt would be judged.", "prompts.reward")
         require(self.check > 0, "no prompt would be left for checks.", "prompts.check")
         require(self.reward + self.check < 1, "no prompt would be left to train on.", "prompts.reward")
@@ -91,7 +103,7 @@ class JudgesRecipe:
     simulated: float = 0.0
     """Share for the embedded world's raters."""
     votes: int = 3
-    """Raters for each pair; the AI judge is one."""
+    """Raters for each pair, of people and simulated ones; each AI judge says its own once."""
     panel: str = "unbiased"
     """Which simulated raters: unbiased, position, length, confidence or groups (docs/world.md)."""
 
@@ -133,17 +145,15 @@ class StoreRecipe:
     """Address of the studio (token in HEEDFUL_TOKEN); else the database."""
     database: str | None = None
     """Address of the database; else feedback.db in this folder."""
+    guideline: str | None = None
+    """A Markdown file: what raters go by. heedful studio makes the programme with it, and AI judges read it too unless
+    they have a rubric or a constitution of their own."""
+    attributes: str | None = None
+    """A YAML list of attributes, as the studio's rubrics have them: name, question, low, high, points. For scores in
+    the studio, and for ai.way attributes."""
 
     def __post_init__(self) -> None:
         require(not (self.studio and self.database), "give a database or a studio, not both.", "store.studio")
-
-
-@dataclass(frozen=True)
-class AIRecipe:
-    """The AI judge."""
-
-    judge: str | None = None
-    """A reward model's folder or module:function(prompts, completions) -> scores: the higher score wins the pair."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,9 @@ class LearnRecipe:
 
     optimise: METHODS = "ppo"
     """The method that trains the policy; its settings are the block of that name."""
+    plus: str | None = None
+    """Rewards that are added to the reward model's, each with its weight: 2*unit-tests:problems.jsonl,0.5*other/model;
+    as `sum:` takes them wherever a reward is named."""
     start: Literal["sft", "last"] = "sft"
     """Where the policy starts and is held to: sft, the refreshed SFT model; last, the last policy that was kept."""
     consensus: str = "share"
@@ -235,6 +248,8 @@ class Recipe:
         for place, judges in (("judge", self.judge), ("check.judge", self.check.judge)):
             self._check_judges(place, judges)
         refreshing = self.learn.refresh == 0 or self.learn.start == "sft"
+        dpo = self.learn.plus is None or self.learn.optimise != "dpo"
+        require(dpo, "dpo reads preferences and asks no reward.", "learn.plus")
         require(refreshing, "a policy that starts from the last one reads no SFT model.", "learn.refresh")
 
     def _check_judges(self, place: str, judges: JudgesRecipe) -> None:
@@ -242,7 +257,7 @@ class Recipe:
         require(abs(total - 1) < 1e-9, f"the shares of people, ai and simulated add up to {total:g}, not 1.", place)
         simulated = judges.simulated == 0 or self.world.use
         require(simulated, "simulated raters know the embedded world alone; set world.use.", f"{place}.simulated")
-        require(judges.ai == 0 or self.ai.judge is not None, "ai.judge names no AI judge.", f"{place}.ai")
+        require(judges.ai == 0 or bool(self.ai.judges), "ai.judge names no AI judge.", f"{place}.ai")
         named = judges.people == 0 or self.store.programme is not None
         require(named, "store.programme names no programme of the studio.", f"{place}.people")
 
