@@ -131,6 +131,24 @@ def check_patterns(names: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in PATTERNS if name in names)
 
 
+def check_regions(regions: Sequence[str], *, where: str = "regions") -> None:
+    """Refuse what is no country with telephone numbers.
+
+    Raises:
+        HeedfulError: naming it.
+    """
+    from phonenumbers import SUPPORTED_REGIONS
+
+    for region in regions:
+        if region not in SUPPORTED_REGIONS:
+            raise HeedfulError(
+                "{region!r} is no country's code.",
+                where=where,
+                mend="Two capital letters, such as US or VN.",
+                region=region,
+            )
+
+
 def find(text: str, patterns: Collection[str] = tuple(PATTERNS), *, regions: Sequence[str] = REGIONS) -> list[Found]:
     """What the patterns find, in the order of the text and without overlap.
 

@@ -20,6 +20,7 @@ from heedful.feedback.models import (
     ItemCompletion,
     Judgment,
     Rater,
+    RaterKind,
     Slot,
     SlotState,
 )
@@ -62,7 +63,8 @@ def record(
         pass_number: 2 and up: the rater judges the item again.
         guideline: that was followed; by default the batch's.
         counts: take a free slot of the item; where none is left, the rater fills one already, or this is False,
-            the judgment is kept as surplus.
+            the judgment is kept as surplus. An end user's fills no place, and is none: raters are asked as often
+            as the batch says.
 
     Raises:
         Conflict: the key came with something else, or this rater's judgment is there already.
@@ -81,7 +83,8 @@ def record(
         return again
     _may_record(item, rater, shown, followed)
     kept, completion = payload_of(item, followed.pk, said, None, rater.pk)
-    slot = _free_for(item, rater, followed, pass_number) if counts else None
+    asked = rater.kind != RaterKind.END_USER
+    slot = _free_for(item, rater, followed, pass_number) if counts and asked else None
     made = Judgment(
         purpose=item.purpose,
         pass_number=pass_number,
@@ -91,7 +94,7 @@ def record(
         payload=kept,
         order=shown,
         active_ms=said.active_ms,
-        surplus=slot is None,
+        surplus=slot is None and (asked or not counts),
         request_sha256=digest,
     )
     keep(made, item, rater.pk, followed.pk, slot, said, completion)

@@ -205,6 +205,52 @@ class SnapshotRow:
     sha256: str
 
 
+@dataclass(frozen=True)
+class FieldFeedback:
+    """What an end user of an application did with an answer, as the application's server sends it."""
+
+    id: str
+    """The application's own, of this one event: sent again, it is the same."""
+    kind: str
+    """thumb, regeneration or edit."""
+    user: str
+    """A key of the end user that says nothing of them, always the same one; it is kept as a keyed hash."""
+    consent: bool
+    """Whether they agree that this is kept and trained on. Without it nothing is stored."""
+    model: str
+    """Which policy answered: its name and version."""
+    messages: Sequence[Mapping[str, str]]
+    """[{"role", "content"}], the conversation up to the answer."""
+    answer: str
+    """That the thumb is of, that was rejected, or that was corrected."""
+    up: bool | None = None
+    """Of a thumb."""
+    new: str = ""
+    """Of a regeneration: the answer that came in place of the first."""
+    kept: bool | None = None
+    """Of a regeneration: whether the user went on with the new one."""
+    edited: str = ""
+    """Of an edit: the text as the user made it."""
+    comment: str = ""
+    conversation: str = ""
+    """The application's own id of the conversation: all of its events are in the sample, or none."""
+    language: str = ""
+    consent_text: str = ""
+    """Version of the text that the user agreed to."""
+
+
+@dataclass(frozen=True)
+class FieldResult:
+    """What became of an event."""
+
+    id: str
+    status: str
+    """kept, sampled_out, capped, not_kept, no_consent, withdrawn, refused or conflict."""
+    detail: str = ""
+    """Of one that was refused: why."""
+    field: str = ""
+
+
 def json_of(value: Any) -> Any:
     """The JSON of one of these records (or of a list of them)."""
     if is_dataclass(value) and not isinstance(value, type):

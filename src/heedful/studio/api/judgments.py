@@ -20,10 +20,10 @@ from heedful.studio.api.auth import Token, programme_of
 from heedful.studio.api.batches import Cursor, Most
 from heedful.studio.api.errors import answers
 from heedful.studio.api.schemas import (
+    JudgedKind,
     JudgmentsIn,
     JudgmentsPage,
     Kept,
-    Kind,
     Purpose,
     RaterKind,
     Short,
@@ -45,7 +45,7 @@ def judgments(
     slug: str,
     batch: uuid.UUID | None = None,
     purpose: Purpose = "train",
-    kind: Kind | None = None,
+    kind: JudgedKind | None = None,
     since: datetime | None = None,
     history: bool = False,
     surplus: bool = False,

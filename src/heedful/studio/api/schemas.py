@@ -41,6 +41,7 @@ Count = Annotated[int, Field(ge=1, le=100)]
 Index = Annotated[int, Field(ge=0, lt=MAX_COMPLETIONS)]
 Purpose = Literal["train", "check", "gold", "qualification", "calibration"]
 Kind = Literal["pairwise", "ranking", "attributes", "demonstration", "edit", "dialogue"]
+JudgedKind = Literal["pairwise", "ranking", "attributes", "demonstration", "edit", "dialogue", "thumb"]
 RaterKind = Literal["person", "ai", "simulated", "end_user"]
 
 
@@ -148,6 +149,51 @@ class SnapshotIn(In):
     raters: Annotated[list[RaterKind], Field(max_length=4)] = Field(default_factory=list)
 
 
+class EventIn(In):
+    """What an end user did with an answer: a thumb (`up`), a regeneration (`new`, `kept`) or an edit (`edited`)."""
+
+    id: Name
+    kind: Literal["thumb", "regeneration", "edit"]
+    user: Annotated[str, Field(min_length=1, max_length=500), Storable]
+    consent: bool
+    model: Annotated[str, Field(min_length=1, max_length=300), Storable]
+    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=100)]
+    answer: Text
+    up: bool | None = None
+    new: Text = ""
+    kept: bool | None = None
+    edited: Text = ""
+    comment: Annotated[str, Field(max_length=20_000), Storable] = ""
+    conversation: Short = ""
+    language: Annotated[str, Field(max_length=12), Storable] = ""
+    consent_text: Short = ""
+
+    def plain(self) -> wire.FieldFeedback:
+        """As the store takes it."""
+        given = {name: getattr(self, name) for name in self.__class__.model_fields}
+        given["messages"] = [{"role": one.role, "content": one.content} for one in self.messages]
+        return wire.FieldFeedback(**given)
+
+
+class FeedbackIn(In):
+    """Events of an application's end users."""
+
+    events: Annotated[list[EventIn], Field(min_length=1, max_length=100)]
+
+
+class WithdrawalIn(In):
+    """Which end user no longer consents."""
+
+    user: Annotated[str, Field(min_length=1, max_length=500), Storable]
+
+
+class WithdrawalOut(Schema):
+    """What was erased, in counts."""
+
+    known: bool
+    erased: dict[str, int]
+
+
 class Problem(Schema):
     """One thing that was wrong."""
 
@@ -212,6 +258,12 @@ class Kept(Schema):
     """The judgments' ids, in the order in which they were sent."""
 
     judgments: list[str]
+
+
+class FeedbackOut(Schema):
+    """What became of each event, in the order sent."""
+
+    results: list[out(wire.FieldResult)]  # type: ignore[valid-type]
 
 
 class ItemsPage(Schema):

@@ -27,6 +27,8 @@ def said(kind: str, payload: Mapping[str, Any]) -> str:
     if kind == TaskKind.ATTRIBUTES:
         rows = [", ".join(f"{name} {value}" for name, value in sorted(row.items())) for row in payload["scores"]]
         return "; ".join(f"{letter(i)}: {row}" for i, row in enumerate(rows))
+    if kind == TaskKind.THUMB:
+        return _("thumb up") if payload["up"] else _("thumb down")
     if kind == TaskKind.DIALOGUE:
         return ngettext("%(count)d turn", "%(count)d turns", payload["turns"]) % {"count": payload["turns"]}
     return _("wrote an answer") if kind == TaskKind.DEMONSTRATION else _("corrected the answer")
