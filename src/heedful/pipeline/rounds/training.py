@@ -12,7 +12,15 @@ from heedful.data.load import DataSpec, load_demonstrations
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
 from heedful.pipeline.embedded import Embedded, pretrain, read_settings
-from heedful.pipeline.rounds.data import CHOSEN, PREFERENCES, USED, contaminated, demonstrations_of
+from heedful.pipeline.rounds.data import (
+    CHOSEN,
+    LABELLED,
+    PREFERENCES,
+    USED,
+    contaminated,
+    demonstrations_of,
+    stored_demonstrations,
+)
 from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.stages import FILES, METHODS
 from heedful.pipeline.stages.reward import run_reward
@@ -35,7 +43,7 @@ def make_base(work: Work) -> dict[str, Any]:
 
 def make_sft(work: Work) -> dict[str, Any]:
     """The SFT model: the base model on demonstrations, and on answers that raters preferred."""
-    found = demonstrations_of(work)
+    found = demonstrations_of(work) + stored_demonstrations(work)
     left_out: set[int] = set()
     if "prompts" in work.inputs:
         left_out = contaminated(found, work.input("prompts") / USED)
@@ -72,7 +80,8 @@ def make_policy(work: Work) -> dict[str, Any]:
     if METHODS[block].rewarded:
         given |= {"data": str(work.input("prompts") / "train.jsonl"), "reward": work.inputs["reward"].path}
     else:
-        given["data"] = str(work.input("dataset") / PREFERENCES)
+        unpaired = work.step.recipe.field.use == "unpaired"
+        given["data"] = str(work.input("dataset") / (LABELLED if unpaired else PREFERENCES))
     return run(configured(work, block, **given), work.display)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from django.utils.translation import ngettext
 from heedful.feedback.models import Account, Rater, RaterKind, TaskKind
 
 LETTERS = "ABCDEFGHI"
+HASH = re.compile(r"[0-9a-f]{64}")
+"""The name of an end user, whose key is known as a keyed hash alone."""
 
 
 def letter(index: int) -> str:
@@ -57,7 +60,10 @@ def name_of(rater: Rater | None) -> str:
         return _("erased %(key)s") % {"key": short(rater.pk)}
     if rater.account:
         return account_name(rater.account)
-    return rater.name or _("%(kind)s %(key)s") % {"kind": RaterKind(rater.kind).label, "key": short(rater.pk)}
+    hashed = rater.kind == RaterKind.END_USER and HASH.fullmatch(rater.name)
+    if rater.name and not hashed:
+        return rater.name
+    return _("%(kind)s %(key)s") % {"kind": RaterKind(rater.kind).label, "key": short(rater.pk)}
 
 
 def account_name(account: Account | None) -> str:
