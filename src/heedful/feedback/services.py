@@ -256,6 +256,7 @@ def record(programme: Programme, judge: Judge, given: Sequence[NewJudgment]) -> 
                 judge_template=one.judge_template,
                 judge_order=one.judge_order,
                 rationale=one.rationale,
+                provenance=one.provenance,
             )
         except HeedfulError as error:
             raise type(error)(error.what, where=f"judgment {number}, {error.where}", mend=error.mend) from error

@@ -140,6 +140,21 @@ class ItemRow:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """How an AI judge came to a judgment, beside the version of its prompt template and the order it saw."""
+
+    model: str
+    """As the server named itself."""
+    temperature: float | None = None
+    cost: float = 0.0
+    """Money, at the prices that were stated; 0 where none were."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    replies: Sequence[Mapping[str, str]] = ()
+    """[{"text", "finish"}], all that it said, in order."""
+
+
+@dataclass(frozen=True)
 class JudgmentRow:
     """A judgment as a program reads it. The payload speaks of the item's indices: see `heedful.feedback.payloads`."""
 
@@ -167,6 +182,8 @@ class JudgmentRow:
     judge_template: str = ""
     judge_order: str = ""
     rationale: str = ""
+    provenance: Provenance | None = None
+    """Of an AI judge's that told it."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +208,7 @@ class NewJudgment:
     judge_template: str = ""
     judge_order: str = ""
     rationale: str = ""
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,7 @@ def record(request: HttpRequest, slug: str, body: JudgmentsIn) -> dict[str, list
     """Keep judgments of an AI judge, a simulated rater or an end user: all, or none."""
     programme = programme_of(request, slug)
     judge = wire.Judge(body.judge.name, body.judge.kind)
-    given = [wire.NewJudgment(**dict(one)) for one in body.judgments]
-    return {"judgments": services.record(programme, judge, given)}
+    return {"judgments": services.record(programme, judge, [one.plain() for one in body.judgments])}
 
 
 @router.get("/programmes/{slug:slug}/snapshots", response=answers(LIST), auth=READ, tags=["snapshots"])

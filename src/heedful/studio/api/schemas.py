@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from ninja import Schema
@@ -120,6 +121,24 @@ class JudgeIn(In):
     kind: Literal["ai", "simulated", "end_user"] = "ai"
 
 
+class ReplyIn(In):
+    """What an AI judge said, as it said it, and why it ended."""
+
+    text: Text
+    finish: Annotated[str, Field(max_length=40), Storable] = ""
+
+
+class ProvenanceIn(In):
+    """How an AI judge came to a judgment. Kept with it when it is first kept, and never changed."""
+
+    model: Annotated[str, Field(max_length=300), Storable]
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    cost: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    prompt_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    completion_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    replies: Annotated[list[ReplyIn], Field(max_length=100)] = Field(default_factory=list)
+
+
 class JudgmentIn(In):
     """What an agent says of an item, in the item's own indices. The same key again is the same judgment."""
 
@@ -130,6 +149,16 @@ class JudgmentIn(In):
     judge_template: Annotated[str, Field(max_length=80), Storable] = ""
     judge_order: Annotated[str, Field(max_length=20), Storable] = ""
     rationale: Annotated[str, Field(max_length=20_000), Storable] = ""
+    provenance: ProvenanceIn | None = None
+
+    def plain(self) -> wire.NewJudgment:
+        """As the store takes it."""
+        given = dict(self)
+        told = self.provenance
+        if told is not None:
+            replies = [{"text": one.text, "finish": one.finish} for one in told.replies]
+            given["provenance"] = wire.Provenance(**{**dict(told), "replies": replies})
+        return wire.NewJudgment(**given)
 
 
 class JudgmentsIn(In):
@@ -230,6 +259,8 @@ def _shown(hint: Any) -> Any:
     args = get_args(hint)
     if get_origin(hint) in (tuple, list, Sequence):
         return list[_shown(args[0])]  # type: ignore[misc]
+    if get_origin(hint) is UnionType and any(is_dataclass(one) for one in args):
+        return next(_shown(one) for one in args if is_dataclass(one)) | None
     return hint
 
 

@@ -270,10 +270,8 @@ class Recipe:
             require(named, "store.programme names no programme of the studio.", place)
         if self.field.use == "unpaired":
             block = self.learn.optimise
-            single = (
-                "thumbs are of one answer each, and its reward model compares two. Take pairs, or dpo with loss kto."
-            )
-            require(block == "dpo", f"{block} cannot learn from them: {single}", "field.use")
+            told = f"{block} asks a reward model, which compares two answers, and a thumb is of one. Take pairs, or dpo"
+            require(block == "dpo", f"{told} with the loss kto.", "field.use")
             require(self.learn.decay == 1, "single answers have no weights; set learn.decay to 1.", "field.use")
             require(
                 self.field.weight == FieldRecipe.weight, "single answers have no weights; leave it out.", "field.weight"
