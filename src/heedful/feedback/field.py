@@ -28,7 +28,6 @@ from heedful.feedback.keeping import Said, keep, payload_of, tell_of
 from heedful.feedback.leases import hold_rater
 from heedful.feedback.models import (
     Batch,
-    BatchState,
     Completion,
     Consent,
     FieldEvent,
@@ -127,8 +126,7 @@ def _begin(programme: Programme, check: str) -> FieldIntake:
     if found is not None:
         return found
     batch = content.create_batch(programme, BATCH)
-    Batch.objects.filter(pk=batch.pk).update(state=BatchState.CLOSED)  # nobody is asked to judge these
-    batch.state = BatchState.CLOSED
+    content.close_batch(batch)  # nobody is asked to judge these
     return FieldIntake.objects.create(programme=programme, batch=batch, key_check=check)
 
 
@@ -152,10 +150,10 @@ def take_in(programme: Programme, given: Sequence[FieldFeedback], *, key: bytes)
 
 def _decided(intake: Intake, one: FieldFeedback) -> tuple[str, str, str]:
     """(status, detail, field) of an event."""
-    if one.consent is not True:
-        _count_refusal(intake.programme, one.model)
-        return NO_CONSENT, "", ""
     try:
+        if one.consent is not True:
+            _count_refusal(intake.programme, one.model)
+            return NO_CONSENT, "", ""
         return _taken(intake, one), "", ""
     except Conflict as error:
         return (WITHDRAWN, "", "") if error.where == "rater" else (CONFLICT, error.what, error.where)

@@ -32,6 +32,8 @@ Short = Annotated[str, Field(max_length=200), Storable]
 Name = Annotated[str, Field(min_length=1, max_length=200), Storable]
 Key = Annotated[str, Field(min_length=1, max_length=80), Storable]
 Text = Annotated[str, Field(max_length=LONGEST), Storable]
+Used = Annotated[str, Field(max_length=32_000), Storable]
+"""Of an end user's: the patterns that take names out look through all of it."""
 Free = Annotated[dict[str, JsonValue], Storable]
 """A JSON object of the sender's own."""
 Tag = Annotated[str, Field(max_length=60), Storable]
@@ -178,6 +180,13 @@ class SnapshotIn(In):
     raters: Annotated[list[RaterKind], Field(max_length=4)] = Field(default_factory=list)
 
 
+class UsedMessageIn(In):
+    """One turn of an end user's conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Used
+
+
 class EventIn(In):
     """What an end user did with an answer: a thumb (`up`), a regeneration (`new`, `kept`) or an edit (`edited`)."""
 
@@ -186,12 +195,12 @@ class EventIn(In):
     user: Annotated[str, Field(min_length=1, max_length=500), Storable]
     consent: bool
     model: Annotated[str, Field(min_length=1, max_length=300), Storable]
-    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=100)]
-    answer: Text
+    messages: Annotated[list[UsedMessageIn], Field(min_length=1, max_length=100)]
+    answer: Used
     up: bool | None = None
-    new: Text = ""
+    new: Used = ""
     kept: bool | None = None
-    edited: Text = ""
+    edited: Used = ""
     comment: Annotated[str, Field(max_length=20_000), Storable] = ""
     conversation: Short = ""
     language: Annotated[str, Field(max_length=12), Storable] = ""

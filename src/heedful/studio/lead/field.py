@@ -122,7 +122,9 @@ def rows_of(items: list[Item]) -> list[Row]:
     for item in items:
         one = judgments.get(item.pk)
         event = getattr(one, "field_event", None)
-        words = said(one.kind, one.payload) if one is not None else "—"
+        words = "—" if one is None else said(one.kind, one.payload)
+        if event is not None and event.kind == FieldKind.REGENERATION:
+            words = _("kept the new answer")
         rows.append(Row(item, excerpt(item.prompt.messages), event.policy if event else "", words))
     return rows
 
