@@ -121,7 +121,8 @@ def test_the_same_event_again_is_kept_once_and_another_under_its_id_is_refused(o
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "messages"),
         ({"kind": "edit", "up": None, "edited": "On its way. "}, "edited"),
         ({"kind": "regeneration", "up": None, "new": "Yes."}, "kept"),
-        ({"answer": "a\0b"}, "completions[0].text"),
+        ({"answer": "a\0b"}, "answer"),
+        ({"conversation": "a\0b"}, "conversation"),
     ],
 )
 def test_a_wrong_event_is_refused_with_its_field_and_leaves_nothing(

@@ -58,6 +58,10 @@ NO_CONSENT, REFUSED, CONFLICT, WITHDRAWN = "no_consent", "refused", "conflict", 
 """What becomes of an event besides `FieldOutcome`."""
 
 
+FIELDS = {"completions[0].text": "answer", "completions[1].text": "new", "text": "edited", "rationale": "comment"}
+"""What the store calls a text, and what the application calls it."""
+
+
 class Secret:
     """What turns the ids that an application sends into hashes that nobody without it can try out.
 
@@ -158,7 +162,7 @@ def _decided(intake: Intake, one: FieldFeedback) -> tuple[str, str, str]:
     except Conflict as error:
         return (WITHDRAWN, "", "") if error.where == "rater" else (CONFLICT, error.what, error.where)
     except HeedfulError as error:
-        return REFUSED, error.what, error.where
+        return REFUSED, error.what, FIELDS.get(error.where, error.where)
 
 
 @writes
@@ -168,7 +172,6 @@ def _count_refusal(programme: Programme, policy: str) -> None:
     FieldRefusal.objects.filter(**day).update(count=F("count") + 1)
 
 
-@writes
 def _taken(intake: Intake, one: FieldFeedback) -> str:
     """Keep an event, or write down why not: once for each id, whichever process is asked.
 
@@ -176,37 +179,52 @@ def _taken(intake: Intake, one: FieldFeedback) -> str:
         Conflict: the id came with something else.
         HeedfulError: a text is not as it should be.
     """
-    checked = _checked(one)
+    _check(one)
     event, request = intake.secret.of("event", one.id), _request(intake, one)
+    known = FieldEvent.objects.select_related("user").filter(programme=intake.programme, event_hash=event).first()
+    if known is not None:
+        return _again(known, request)
+    outcome, found = _outcome(intake, one), Counter[str]()
+    if outcome == FieldOutcome.KEPT:  # looked through before the transaction: others write meanwhile
+        one, found = without_names(one, intake.rules)
     row = FieldEvent(
         programme=intake.programme,
         event_hash=event,
         request_hash=request,
         kind=one.kind,
         policy=one.model,
-        outcome=FieldOutcome.KEPT,
+        outcome=outcome,
         up=one.up if one.kind == FieldKind.THUMB else None,
     )
+    return _entered(intake, one, row, found)
+
+
+@writes
+def _entered(intake: Intake, one: FieldFeedback, row: FieldEvent, found: Counter[str]) -> str:
+    """Write an event's row, and what it says where that is kept; unless another process was first."""
     try:
         with transaction.atomic():  # a second one waits here until the first is done
             row.save(force_insert=True)
     except IntegrityError:
-        return _again(intake, event, request)
-    row.outcome = _outcome(intake, one)
-    if row.outcome == FieldOutcome.KEPT:
-        row.user = _user(intake, one)
-        if _full(intake, row.user):
-            row.user, row.outcome = None, FieldOutcome.CAPPED
-    if row.outcome == FieldOutcome.KEPT and row.user is not None:
-        cleaned, found = without_names(checked, intake.rules)
-        row.judgment, row.found = _written(intake, row.user, cleaned, event), dict(found)
+        first = FieldEvent.objects.select_related("user")
+        return _again(first.get(programme=intake.programme, event_hash=row.event_hash), row.request_hash)
+    if row.outcome != FieldOutcome.KEPT:
+        return str(row.outcome)
+    user = _user(intake, one)
+    if _full(intake, user):
+        row.outcome = FieldOutcome.CAPPED
+    else:
+        row.user, row.judgment, row.found = user, _written(intake, user, one, row.event_hash), dict(found)
     row.save(update_fields=["outcome", "user", "judgment", "found"])
     return str(row.outcome)
 
 
-def _again(intake: Intake, event: str, request: str) -> str:
-    """What became of an event the first time."""
-    found = FieldEvent.objects.select_related("user").get(programme=intake.programme, event_hash=event)
+def _again(found: FieldEvent, request: str) -> str:
+    """What became of an event the first time.
+
+    Raises:
+        Conflict: the id came with something else.
+    """
     if not hmac.compare_digest(found.request_hash, request):
         raise Conflict("this id came with something else before.", where="id", mend="Give each event an id of its own.")
     return WITHDRAWN if found.user is not None and found.user.erased else str(found.outcome)
@@ -242,14 +260,16 @@ def _full(intake: Intake, user: Rater) -> bool:
 # --- what it says ---
 
 
-def _checked(one: FieldFeedback) -> FieldFeedback:
-    """The event, if its fields go together.
+def _check(one: FieldFeedback) -> None:
+    """Refuse an event whose fields do not go together.
 
     Raises:
         HeedfulError: naming the field.
     """
     for field, value, most in (("id", one.id, 200), ("user", one.user, 500), ("model", one.model, 300)):
         clean(value, field, longest=most, empty=False)
+    for field, value in (("conversation", one.conversation), ("consent_text", one.consent_text)):
+        clean(value, field, longest=200)
     if one.kind not in FieldKind.values:
         raise HeedfulError("{kind!r} is nothing that end users do.", where="kind", kind=one.kind)
     needed = {FieldKind.THUMB: "up", FieldKind.REGENERATION: "new", FieldKind.EDIT: "edited"}
@@ -266,7 +286,6 @@ def _checked(one: FieldFeedback) -> FieldFeedback:
     other = one.new or one.edited
     if other and other.strip() == one.answer.strip():
         raise HeedfulError("both texts are the same.", where=needed[FieldKind(one.kind)])
-    return one
 
 
 def without_names(one: FieldFeedback, rules: Rules) -> tuple[FieldFeedback, Counter[str]]:

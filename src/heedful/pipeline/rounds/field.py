@@ -50,7 +50,8 @@ def make_field(work: Work) -> dict[str, Any]:
     write_records(work.out / THUMBS, thumbs)
     write_records(work.out / PAIRS, pairs)
     write_records(work.out / DEMONSTRATIONS, imitated)
-    asked = {prompt_key(one.prompt): one.prompt for one in (*pairs, *thumbs)}
+    judged: list[Preference | Labelled] = [*pairs, *thumbs]
+    asked = {prompt_key(one.prompt): one.prompt for one in judged}
     write_prompts(work.out / ASKED, list(asked.values()))
     counts = Counter({"thumb": len(thumbs), "edit": len(imitated)})
     counts.update(str(dict(one.made)["event"]) for one in pairs)
