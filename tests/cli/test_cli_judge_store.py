@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from test_cli_judge import fair
 
-from feedback_factories import batch, item, programme, rater
+from feedback_factories import account, batch, item, programme, rater
 from feedback_stores import url_of_default
 from heedful.cli.main import main
-from heedful.feedback import submission
-from heedful.feedback.models import GoldKey, GoldOutcome, Judgment, Purpose, RaterKind, TaskKind
+from heedful.feedback import submission, tokens
+from heedful.feedback.client import connect
+from heedful.feedback.models import GoldKey, GoldOutcome, Judgment, Provenance, Purpose, RaterKind, TaskKind
 from scripted_server import Say, scripted
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +52,75 @@ def test_judgments_stand_in_the_store_beside_peoples(tmp_path: Path, capsys: pyt
         assert run(of.slug, tmp_path, server.url, "--batches", "round 1") == 0  # nothing is paid for or kept twice
         assert len(server.judged()) == 12
         assert made.count() == 12
+
+
+def test_how_a_judgment_came_about_is_kept_with_it_and_leaves_in_a_raw_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = programme()
+    item(batch(of), answers=["good 1", "bad 1"])
+
+    def script(given: dict[str, Any], before: int) -> Say:
+        text = given["messages"][-1]["content"]
+        better = "A" if text.find("\ngood") < text.find("\nbad") else "B"
+        return Say(json.dumps({"rationale": "so", "verdict": better, "strength": 2}))
+
+    prices = ("--budget.price-prompt", "1000000", "--budget.price-completion", "2000000")
+    with scripted(script) as server:
+        assert run(of.slug, tmp_path, server.url, "--way", "verdict", "--asking.temperature", "0.5", *prices) == 0
+    said = json.loads(capsys.readouterr().out)
+    kept = list(Provenance.objects.select_related("judgment").order_by("judgment__judge_order"))
+    assert [one.judgment.judge_order for one in kept] == ["0,1", "1,0"]
+    assert {one.judgment.judge_template for one in kept} == {said["judges"][0]["template"]}
+    first = kept[0]
+    assert (first.model, first.temperature) == ("judge-1", 0.5)
+    (reply,) = first.replies
+    assert reply["finish"] == "stop"
+    assert json.loads(reply["text"]) == {"rationale": "so", "verdict": "A", "strength": 2}
+    assert first.prompt_tokens > 0
+    assert first.cost == pytest.approx(first.prompt_tokens + 2 * first.completion_tokens)
+    assert 0 < sum(one.cost for one in kept) < said["spent"]["cost"]  # the judge was tried first, which was paid too
+    assert main(["export", str(tmp_path / "raw.jsonl"), "--programme", of.slug, "--format", "raw",
+                 "--database", url_of_default()]) == 0  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "raw.jsonl").read_text().splitlines()]
+    told = [row for row in rows if row.get("record") == "provenance"]
+    assert {row["judgment_id"] for row in told} == {str(one.judgment_id) for one in kept}
+    assert all(row["replies"] for row in told)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_judge_writes_through_a_studio_what_it_writes_at_a_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], live_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = programme()
+    items = [item(batch(of), answers=[f"good {i}", f"bad {i}"]) for i in range(2)]
+    submission.record(items[0], rater(of), {"strength": -2}, key="a person")
+    _, token = tokens.create_token(
+        of, "judge", ["judgments:read", "judgments:write", "status:read"], author=account()
+    )  # fmt: skip
+    monkeypatch.setenv("HEEDFUL_TOKEN", token)
+    with scripted(fair) as server:
+        words = ["judge", "--programme", of.slug, "--judge", f"judge-1@{server.url}", "--out", str(tmp_path / "out")]
+        words += ["--studio", live_server.url, "--json"]
+        assert main(words) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["cases"], said["recorded"]) == (2, 4)
+        assert main(words) == 0  # nothing is paid for or kept twice
+        assert len(server.judged()) == 4
+    kept = Judgment.objects.filter(rater__kind=RaterKind.AI).order_by("pk")
+    assert [one.payload["strength"] < 0 for one in kept] == [True] * 4
+    assert {one.rater.name for one in kept} == {f"judge-1@{server.url}"}
+    assert [one.provenance.model for one in kept] == ["judge-1"] * 4
+    assert all(one.provenance.replies[0]["text"] for one in kept)
+    # The same provenance comes back through the API.
+    client = connect(studio=live_server.url, token=token)
+    told = {row.id: row.provenance for row in client.judgments(of.slug, surplus=True)}
+    for one in kept:
+        row = told[str(one.pk)]
+        assert row is not None
+        assert (row.model, row.temperature, row.prompt_tokens) == ("judge-1", 0.0, one.provenance.prompt_tokens)
+        assert [dict(reply) for reply in row.replies] == one.provenance.replies
+    assert sum(row is None for row in told.values()) == 1  # the person's
 
 
 def test_gold_items_score_the_judge_as_they_score_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

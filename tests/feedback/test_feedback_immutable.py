@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, models, transaction
 
-from feedback_factories import open_batch, programme, rater
-from heedful.feedback import assignment, submission
-from heedful.feedback.models import AuditEvent, Guideline, Judgment
+from feedback_factories import batch, item, open_batch, programme, rater
+from heedful.feedback import assignment, erasure, submission, wire
+from heedful.feedback.models import AuditEvent, Guideline, Judgment, Provenance
 
 TABLES = import_module("heedful.feedback.migrations.0002_immutable").TABLES
 
@@ -77,7 +77,7 @@ def test_every_guard_stands_after_all_migrations() -> None:
         cursor.execute(sql)
         found = {row[0] for row in cursor.fetchall()}
     acts = ["update", "delete", *(["truncate"] if connection.vendor == "postgresql" else [])]
-    assert {f"{table}_no_{act}" for table in TABLES for act in acts} <= found
+    assert {f"{table}_no_{act}" for table in (*TABLES, "feedback_provenance") for act in acts} <= found
     assert "feedback_snapshotentry_is_true" in found
 
 
@@ -88,3 +88,41 @@ def test_the_tables_are_empty_between_tests_and_guarded_again(_time: int) -> Non
     _judged()
     with pytest.raises(IntegrityError, match="never change"):
         Judgment.objects.all().update(safety_flag=True)
+
+
+@pytest.mark.django_db
+def test_how_a_judgment_came_about_never_changes_but_that_its_words_are_erased() -> None:
+    of = programme()
+    said = wire.Provenance("m", 0.5, 0.01, 7, 3, [{"text": "B, since Jo asked so", "finish": "stop"}])
+    one = item(batch(of))
+    submission.record(one, rater(of, kind="ai"), {"strength": 1}, key="k", provenance=said)
+    rows = Provenance.objects.all()
+    changes: list[dict[str, Any]] = [
+        {"model": "other"}, {"temperature": None}, {"cost": 1.0}, {"replies": [{"text": "A", "finish": "stop"}]},
+        {"replies": [], "model": "other"},
+    ]  # fmt: skip
+    for change in changes:
+        with pytest.raises(IntegrityError, match="never change"), transaction.atomic():
+            rows.update(**change)
+    with pytest.raises(IntegrityError, match="never change"), transaction.atomic():
+        rows._raw_delete(rows.db)
+    erasure._one("prompt", one.prompt_id, "default")  # the words may quote what is erased
+    kept = Provenance.objects.get()
+    assert (kept.model, kept.temperature, kept.cost, kept.replies) == ("m", 0.5, 0.01, [])
+
+
+@pytest.mark.django_db
+def test_an_erased_judges_words_go_and_the_figures_stay() -> None:
+    of = programme()
+    judge = rater(of, kind="ai")
+    said = wire.Provenance("m", replies=[{"text": "B", "finish": "stop"}])
+    submission.record(item(batch(of)), judge, {"strength": 1}, key="k", provenance=said)
+    assert erasure.erase_rater(judge).subjects["replies"] == 1
+    assert Provenance.objects.get().replies == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.on_postgresql
+def test_the_table_of_provenance_is_not_truncated() -> None:
+    with pytest.raises(IntegrityError, match="never change"), transaction.atomic():
+        connection.cursor().execute("TRUNCATE feedback_provenance CASCADE")

@@ -15,7 +15,7 @@ LEAD = (
     "overview", "wizard_step:file", "batches", "batch:batch", "items", "item:item", "raters", "rater:rater",
     "invitations", "questions", "guidelines", "guideline_edit", "guideline_compare", "guideline:1", "gold", "contests",
     "qualifications", "calibration", "import", "export", "snapshots", "charts", "charts_part", "runs", "runs_part",
-    "trust", "trust_part", "audit", "settings", "group_settings",
+    "field", "trust", "trust_part", "audit", "settings", "group_settings",
 )  # fmt: skip
 ADMIN = ("members", "pay", "tokens", "webhooks", "endpoints")
 ADJUDICATOR = ("adjudication",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import tyro
 
 from heedful.cli.command import parse, print_json, print_result
-from heedful.data.deidentify import PATTERNS, REGIONS, check_patterns, deidentify
+from heedful.data.deidentify import PATTERNS, REGIONS, check_patterns, check_regions, deidentify
 from heedful.errors import HeedfulError
 
 
@@ -71,21 +70,6 @@ def written(config: DeidentifyConfig) -> tuple[int, Counter[str]]:
             file.write(json.dumps(cleaned, ensure_ascii=False, default=str) + "\n")
             rows += 1
     return rows, found
-
-
-def check_regions(regions: Sequence[str]) -> None:
-    """Refuse what is no country with telephone numbers.
-
-    Raises:
-        HeedfulError: naming it.
-    """
-    from phonenumbers import SUPPORTED_REGIONS
-
-    for region in regions:
-        if region not in SUPPORTED_REGIONS:
-            raise HeedfulError(
-                f"{region!r} is no country's code.", where="regions", mend="Two capital letters, such as US or VN."
-            )
 
 
 def _cleaned(value: Any, config: DeidentifyConfig, found: Counter[str]) -> Any:

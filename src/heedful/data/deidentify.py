@@ -17,9 +17,10 @@ from heedful.errors import HeedfulError, nearest
 REGIONS = ("US", "GB", "DE", "FR", "VN", "CN")
 """Whose national telephone numbers are looked for; international ones (+44 ...) are everywhere."""
 
+# Texts come from anybody, so no pattern goes back over a run that it has read: runs are possessive or bounded.
 _EMAIL = re.compile(
-    r"""[\w.!#$%&'*+/=?^`{|}~-]+ (?: @ | \s?[\[(]\s?at\s?[\])]\s? )
-        (?: [\w-]+ (?: \. | \s?[\[(]\s?dot\s?[\])]\s? ) )+ [^\W\d_]{2,}""",
+    r"""(?<![\w.!#$%&'*+/=?^`{|}~-]) [\w.!#$%&'*+/=?^`{|}~-]++ (?: @ | \s?[\[(]\s?at\s?[\])]\s? )
+        (?: [\w-]{1,63} (?: \. | \s?[\[(]\s?dot\s?[\])]\s? ) ){1,9} [^\W\d_]{2,}""",
     re.VERBOSE | re.IGNORECASE,
 )
 _CARD = re.compile(r"(?<![\d.])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\d.]\d|\d)")
@@ -27,7 +28,7 @@ _STREET = (
     "street|st|road|rd|avenue|ave|boulevard|blvd|lane|ln|drive|dr|court|ct|place|pl|square|sq|terrace|close|crescent|"
     "gardens|grove|highway|hwy|parkway|pkwy|way|circle|cir|row|mews|quay|hill|park"
 )
-_NAMED = r"[^\W\d_][\w'’.-]*"
+_NAMED = r"[^\W\d_][\w'’.-]{0,40}"
 _CAPITAL = r"(?:[A-ZÀ-ÖØ-Þ](?:[^\W\d_]|['’.-])*(?!\w)|\d{1,3}(?:st|nd|rd|th))"
 _POSTCODE = (
     r"(?:[A-Z]{2}\s+)?\d{5}(?:-\d{4})?\b|[A-Za-z]{1,2}\d[A-Za-z\d]?\s?\d[A-Za-z]{2}\b|[A-Z]\d[A-Z]\s?\d[A-Z]\d\b"
@@ -56,7 +57,8 @@ _ADDRESSES = tuple(
         r"\b(?i:số\s+)?\d{1,4}[a-zA-Z]?(?:/\d+)*\s+(?i:đường|phố|ngõ|hẻm)\s+(?:[^\W\d_]+\s?){1,4}"
         r"(?:,\s*(?i:phường|quận|huyện|tp\.?|thành phố)\s*[^,.!?\n]{1,20})*",
         # 北京市朝阳区建国路88号
-        r"(?:[一-鿿]{2,6}?[省市区县镇])+[一-鿿]{1,8}?[路街道巷]\s?\d+\s?[号弄]?(?:\d+[室楼单元栋号]+)*",
+        r"(?:[一-鿿](?:(?![省市区县镇])[一-鿿]){1,5}[省市区县镇]){1,5}[一-鿿]{1,8}?[路街道巷]\s?\d+\s?[号弄]?"
+        r"(?:\d+[室楼单元栋号]+){0,5}",
     )
 )
 
@@ -129,6 +131,24 @@ def check_patterns(names: Collection[str]) -> tuple[str, ...]:
                 f"no pattern is called {name!r}.", mend=nearest(name, known) or f"There are {', '.join(known)}."
             )
     return tuple(name for name in PATTERNS if name in names)
+
+
+def check_regions(regions: Sequence[str], *, where: str = "regions") -> None:
+    """Refuse what is no country with telephone numbers.
+
+    Raises:
+        HeedfulError: naming it.
+    """
+    from phonenumbers import SUPPORTED_REGIONS
+
+    for region in regions:
+        if region not in SUPPORTED_REGIONS:
+            raise HeedfulError(
+                "{region!r} is no country's code.",
+                where=where,
+                mend="Two capital letters, such as US or VN.",
+                region=region,
+            )
 
 
 def find(text: str, patterns: Collection[str] = tuple(PATTERNS), *, regions: Sequence[str] = REGIONS) -> list[Found]:

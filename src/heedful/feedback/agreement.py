@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.models import Count, Max, Q, QuerySet, Value
 
 from heedful.feedback import verdicts
-from heedful.feedback.models import CurrentJudgment, Programme, Purpose, TaskKind
+from heedful.feedback.models import CurrentJudgment, Programme, Purpose, RaterKind, TaskKind
 from heedful.feedback.ratios import Share, share
 
 ORDINARY = (Purpose.TRAIN, Purpose.CHECK)
@@ -36,8 +36,10 @@ def votes(programme: Programme | UUID) -> QuerySet[CurrentJudgment]:
     """The first-pass judgments that hold, of ordinary items: what agreement is taken over, gold and tests left out.
 
     Of an AI judge only those that fill a place are in: the same item under another template or order is no rater more.
+    End users are no raters of the programme: theirs never count.
     """
     rows = CurrentJudgment.objects.filter(item__programme=programme, item__purpose__in=ORDINARY, pass_number=1)
+    rows = rows.exclude(rater__kind=RaterKind.END_USER)
     return rows.filter(Q(slot__isnull=False) | Q(judge_template="", judge_order=""), purpose__in=ORDINARY)
 
 

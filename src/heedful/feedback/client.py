@@ -237,7 +237,8 @@ class Paging(ABC):
                 for line, text in enumerate(file, 1):
                     row = json.loads(text)
                     prompt = tuple(Message(one["role"], one["content"]) for one in row.pop("prompt"))
-                    yield Preference(prompt, **row, origin=Origin(programme, line))
+                    made = tuple(row.pop("made", {}).items())
+                    yield Preference(prompt, **row, made=made, origin=Origin(programme, line))
 
 
 class HeldBackWarning(UserWarning):

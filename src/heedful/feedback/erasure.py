@@ -36,6 +36,7 @@ from heedful.feedback.models import (
     Judgment,
     Membership,
     Prompt,
+    Provenance,
     Rater,
     RaterQuestion,
     Rationale,
@@ -171,11 +172,14 @@ def _texts(rater: Rater, alias: str) -> dict[str, QuerySet[Any]]:
     return {
         "rationale": Rationale.objects.using(alias).filter(judgment__rater=rater),
         "skip": Skip.objects.using(alias).filter(assignment__rater=rater),
-        "completion": Completion.objects.using(alias).filter(author=rater),
+        "completion": Completion.objects.using(alias).filter(Q(author=rater) | Q(prompt__in=_from_use(rater, alias))),
         "turn": DialogueTurn.objects.using(alias).filter(dialogue__assignment__rater=rater),
-        "prompt": Prompt.objects.using(alias).filter(_conversations(rater, alias)),
+        "prompt": Prompt.objects.using(alias).filter(
+            _conversations(rater, alias) | Q(pk__in=_from_use(rater, alias).values("pk"))
+        ),
         "contest": GoldOutcome.objects.using(alias).filter(rater=rater),
         "reason": Adjudication.objects.using(alias).filter(own),
+        "replies": Provenance.objects.using(alias).filter(judgment__rater=rater),
     }
 
 
@@ -184,6 +188,12 @@ def _conversations(rater: Rater, alias: str) -> Q:
     items = Item.objects.using(alias).filter(dialogue_turn__dialogue__assignment__rater=rater)
     answers = Completion.objects.using(alias).filter(candidate__turn__dialogue__assignment__rater=rater)
     return Q(pk__in=items.values("prompt")) | Q(pk__in=answers.values("prompt"))
+
+
+def _from_use(rater: Rater, alias: str) -> QuerySet[Prompt]:
+    """Conversations that an end user had with an application: theirs altogether, the answers to them too."""
+    judged = Item.objects.using(alias).filter(batch__field_intake__isnull=False, judgments__rater=rater)
+    return Prompt.objects.using(alias).filter(pk__in=judged.values("prompt"))
 
 
 def _nameless(key: uuid.UUID) -> str:
@@ -230,7 +240,10 @@ def _one(kind: str, key: uuid.UUID, alias: str) -> bool:
         return bool(Rationale.objects.using(alias).filter(pk=key).exclude(text="").update(text="", erased=at))
     if kind == "skip":
         return bool(Skip.objects.using(alias).filter(pk=key).exclude(note="").update(note=""))
+    if kind == "replies":
+        return bool(Provenance.objects.using(alias).filter(pk=key).exclude(replies=[]).update(replies=[]))
     if kind == "completion":
+        _unquote(Q(judgment__item__entries__completion=key), alias)
         rows = Completion.objects.using(alias).filter(pk=key, erased=None)
         return bool(rows.update(text="", source={}, erased=at))
     if kind == "turn":
@@ -241,6 +254,7 @@ def _one(kind: str, key: uuid.UUID, alias: str) -> bool:
         return bool(outcomes.update(contest="", contest_answer=""))
     if kind == "reason":
         return bool(Adjudication.objects.using(alias).filter(pk=key).exclude(reason="").update(reason=""))
+    _unquote(Q(judgment__item__prompt=key), alias)
     prompt = Prompt.objects.using(alias).filter(pk=key).first()
     if prompt is None or not any(message["content"] for message in prompt.messages):
         return False
@@ -249,6 +263,12 @@ def _one(kind: str, key: uuid.UUID, alias: str) -> bool:
     prompt.save(using=alias, update_fields=["messages", "source", "key"])
     Item.objects.using(alias).filter(prompt=key).update(state=ItemState.WITHDRAWN)
     return True
+
+
+def _unquote(which: Q, alias: str) -> None:
+    """Erase the words of AI judges about a text that is erased, which may quote it."""
+    about = list(Provenance.objects.using(alias).filter(which).exclude(replies=[]).values_list("pk", flat=True))
+    Provenance.objects.using(alias).filter(pk__in=about).update(replies=[])
 
 
 def apply_tombstones(alias: str = "default", journals: Iterable[Path] = ()) -> int:

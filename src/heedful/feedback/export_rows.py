@@ -24,6 +24,7 @@ from heedful.feedback.export_votes import (
 )
 
 Row = dict[str, Any]
+END_USER = "end_user"
 TIES = "ties"
 """What a row of the file beside is called in a format that cannot say a tie."""
 
@@ -60,8 +61,7 @@ class Tally:
         self.items += 1
         self.judgments += sum(len(vote.payloads) for vote in judged.votes) + len(judged.work)
         self.raters.update(vote.kind for vote in judged.votes)
-        if judged.work:
-            self.raters["person"] += len(judged.work)
+        self.raters.update(work.kind for work in judged.work)
 
 
 def said(text: Text) -> list[Row]:
@@ -72,6 +72,11 @@ def said(text: Text) -> list[Row]:
 def prompt_of(judged: Judged) -> list[Row]:
     """A prompt as messages."""
     return [{"role": message["role"], "content": message["content"]} for message in judged.messages]
+
+
+def made(judged: Judged) -> Row:
+    """How an item came about that no rater was asked, as `heedful.data.records.Preference.made` says it."""
+    return {"made": {"by": END_USER, "event": judged.event}} if judged.event else {}
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def preference(one: Compared, options: Options) -> tuple[str, Row]:
     if options.margin != "none":
         row["margin"] = _margin(one, options)
     row |= {"probability": one.pair.probability, "votes": one.pair.votes, "weight": one.pair.weight}
-    return "", row | _how(one) | {"raters": list(one.pair.raters), "item": one.judged.item}
+    return "", row | _how(one) | {"raters": list(one.pair.raters), "item": one.judged.item} | made(one.judged)
 
 
 def heedful(one: Compared, options: Options) -> tuple[str, Row]:
@@ -147,7 +152,7 @@ def heedful(one: Compared, options: Options) -> tuple[str, Row]:
         "votes": one.pair.votes,
         "margin": _margin(one, options),
         "weight": one.pair.weight,
-    } | strength | _how(one)
+    } | strength | _how(one) | made(one.judged)
 
 
 def _how(one: Compared) -> Row:
@@ -202,7 +207,8 @@ def unpaired(judged: Judged, options: Options, tally: Tally) -> Iterator[tuple[s
         if text.erased:
             tally.left_out["erased"] += 1
         else:
-            yield "", {"prompt": prompt_of(judged), "completion": said(text), "label": label, "item": judged.item}
+            row: Row = {"prompt": prompt_of(judged), "completion": said(text), "label": label, "item": judged.item}
+            yield "", row | made(judged)
 
 
 def sft(judged: Judged, options: Options, tally: Tally) -> Iterator[tuple[str, Row]]:
@@ -218,7 +224,8 @@ def sft(judged: Judged, options: Options, tally: Tally) -> Iterator[tuple[str, R
         if text.erased:
             tally.left_out["erased"] += 1
         else:
-            yield "", {"prompt": prompt_of(judged), "completion": said(text), "source": source, "item": judged.item}
+            row: Row = {"prompt": prompt_of(judged), "completion": said(text), "source": source, "item": judged.item}
+            yield "", row | made(judged)
 
 
 Rows = Callable[[Judged, Options, Tally], Iterator[tuple[str, Row]]]

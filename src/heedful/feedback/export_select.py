@@ -18,6 +18,7 @@ from heedful.feedback.models import (
     Batch,
     Demonstration,
     Edit,
+    FieldIntake,
     GoldKey,
     Item,
     ItemCompletion,
@@ -34,6 +35,8 @@ from heedful.feedback.withdrawal import standing, withdrawn
 
 CHUNK = 200
 """Items fetched together."""
+FIELD = "field"
+"""The key in a prompt's `source` that says by what an end user's judgment came about."""
 TRAINING = ("train",)
 """The purposes whose judgments enter a training format: this one."""
 
@@ -231,6 +234,7 @@ def _load(
         if row.purpose not in chosen.purposes:
             raise AssertionError(f"judgment {row.pk} is for {row.purpose}")
         said[row.item_id].append(row)
+    field = set(FieldIntake.objects.filter(programme=chosen.programme).values_list("batch", flat=True))
     work = _work([row.pk for rows in said.values() for row in rows], names)
     items = Item.objects.filter(pk__in=keys).select_related("prompt", "batch__guideline").order_by("pk")
     for item in sorted(items, key=lambda one: one.pk):
@@ -245,6 +249,7 @@ def _load(
             votes,
             tuple(work[row.pk] for row in said[item.pk] if row.pk in work),
             {str(one["name"]): int(one.get("points", 5)) for one in newest.attributes},
+            str(item.prompt.source.get(FIELD, "")) if item.batch_id in field else "",
         )
 
 
@@ -256,7 +261,7 @@ def _votes(rows: Sequence[Judgment], names: Pseudonyms) -> tuple[Vote, ...]:
     """One vote a rater: under the newest guideline that they judged by, the mean of an AI judge's orders."""
     by_rater: dict[Any, list[Judgment]] = defaultdict(list)
     for row in rows:
-        if row.kind in ("pairwise", "ranking", "attributes"):
+        if row.kind in ("pairwise", "ranking", "attributes", "thumb"):
             by_rater[row.rater_id].append(row)
     votes = []
     for key, given in by_rater.items():
@@ -309,11 +314,16 @@ def anchors(chosen: Selection, names: Pseudonyms) -> Iterator[Anchor]:
 
 def _work(judgments: Sequence[uuid.UUID], names: Pseudonyms) -> dict[uuid.UUID, Work]:
     found = {}
-    demonstrations = Demonstration.objects.filter(judgment__in=judgments).select_related("completion", "judgment")
+    demonstrations = Demonstration.objects.filter(judgment__in=judgments).select_related(
+        "completion", "judgment__rater"
+    )
     for one in demonstrations:
-        found[one.judgment_id] = Work(_text(one.completion), str(names.of(one.judgment.rater_id)))
-    edits = Edit.objects.filter(judgment__in=judgments).select_related("completion", "original", "judgment")
+        rater = one.judgment.rater
+        found[one.judgment_id] = Work(_text(one.completion), str(names.of(rater.pk)), kind=rater.kind)
+    edits = Edit.objects.filter(judgment__in=judgments).select_related("completion", "original", "judgment__rater")
     for edit in edits:
-        rater = str(names.of(edit.judgment.rater_id))
-        found[edit.judgment_id] = Work(_text(edit.completion), rater, _text(edit.original))
+        rater = edit.judgment.rater
+        found[edit.judgment_id] = Work(
+            _text(edit.completion), str(names.of(rater.pk)), _text(edit.original), rater.kind
+        )
     return found

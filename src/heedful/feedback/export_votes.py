@@ -52,6 +52,8 @@ class Work:
     text: Text
     rater: str
     original: Text | None = None
+    kind: str = "person"
+    """Of rater."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Judged:
     work: tuple[Work, ...] = ()
     points: Mapping[str, int] | None = None
     """Of the rubric's attributes: the highest points of each."""
+    event: str = ""
+    """Of an item that an end user's use of an application made: thumb, regeneration or edit."""
 
     @property
     def erased(self) -> bool:
@@ -232,7 +236,8 @@ def labels(judged: Judged, attribute: str = "") -> dict[int, bool]:
     """Which completions are good and which are bad; those about which the votes leave doubt are left out.
 
     Pairwise: the preferred one is good, the other bad; of a tie both are, where more than half of the raters said
-    "both good" or "both bad". Ranking: the one best and the one worst. Attributes: above or below the middle.
+    "both good" or "both bad". Ranking: the one best and the one worst. Attributes: above or below the middle. A thumb
+    says it itself.
     """
     if not judged.votes:
         return {}
@@ -248,6 +253,9 @@ def labels(judged: Judged, attribute: str = "") -> dict[int, bool]:
         order = _by_rank(judged)
         top = {order[0][1]: True} if order[0][0] < order[1][0] else {}
         return top | ({order[-1][1]: False} if order[-1][0] > order[-2][0] else {})
+    if judged.kind == "thumb":
+        up = _mean(_mean(bool(p["up"]) for p in vote.payloads) for vote in judged.votes)
+        return {} if up == 0.5 else {0: up > 0.5}
     return _by_points(judged, attribute) if judged.kind == "attributes" and attribute else {}
 
 

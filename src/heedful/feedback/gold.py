@@ -16,6 +16,7 @@ from heedful.feedback.models import (
     Account,
     Adjudication,
     AuditEvent,
+    FieldIntake,
     GoldKey,
     GoldOutcome,
     Item,
@@ -78,6 +79,12 @@ def promote(
         HeedfulError: the item is gold already, withdrawn, or of a kind without right answers; a pattern that is wrong;
             no reason; an adjudication of another item, or one that is not decided.
     """
+    if FieldIntake.objects.filter(batch=item.batch_id).exists():
+        raise HeedfulError(
+            "an end user's conversation is shown to no rater.",
+            where="item",
+            mend="They consented to its use for training; write a question like it.",
+        )
     checked = _checked(item, acceptable, reason)
     if adjudication is not None and (adjudication.item_id != item.pk or adjudication.decided is None):
         raise HeedfulError("the adjudication is of another item, or has no verdict yet.", where="adjudication")

@@ -138,7 +138,8 @@ class HttpClient(Paging):
         self._ask("POST", _path(programme, "batches", batch, "items"), body={"key": key, "items": json_of(items)})
 
     def _record(self, programme: str, judge: Judge, judgments: list[NewJudgment]) -> list[str]:
-        body = {"judge": json_of(judge), "judgments": json_of(judgments)}
+        rows = [{name: one for name, one in json_of(row).items() if one is not None} for row in judgments]
+        body = {"judge": json_of(judge), "judgments": rows}
         return [
             str(key)
             for key in self._ask("POST", _path(programme, "judgments"), body=body, line="judgment")["judgments"]

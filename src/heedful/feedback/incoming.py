@@ -20,19 +20,23 @@ COUNTS: dict[str, tuple[int, int]] = {
     "demonstration": (0, 0),
     "edit": (1, 1),
     "dialogue": (0, 0),
+    "thumb": (1, 1),
 }
 """How few and how many completions each kind of task takes."""
 
 
-def problem(new: NewItem, batch: Batch, raters: Collection[str]) -> HeedfulError | None:
+def problem(new: NewItem, batch: Batch, raters: Collection[str], *, from_use: bool = False) -> HeedfulError | None:
     """The first thing wrong with an item, its field as `where`; None when it is well.
 
     Args:
         new: the item.
         batch: that it is meant for.
         raters: ids of the programme's raters, as text.
+        from_use: it comes with what an end user said of it, and no rater is asked.
     """
     try:
+        asked = new.kind != TaskKind.THUMB or from_use
+        _require(asked, "no rater is asked for a thumb.", "kind", "End users give them: docs/in-the-field.md.")
         _check_prompt(new)
         _check_completions(new, batch)
         _check_routing(new, batch, raters)

@@ -12,7 +12,19 @@ from heedful.errors import HeedfulError
 from heedful.files import sync_folder
 
 JOURNAL = "erasures.jsonl"
-KINDS = ("account", "rater", "completion", "prompt", "rationale", "skip", "turn", "contest", "reason", "judgment")
+KINDS = (
+    "account",
+    "rater",
+    "completion",
+    "prompt",
+    "rationale",
+    "skip",
+    "turn",
+    "contest",
+    "reason",
+    "replies",
+    "judgment",
+)
 """Subjects of tombstones. A text and a judgment have one of their own, so that a raw export from before, in which their
 writer is a pseudonym, brings them back no more than a backup does."""
 Subject = tuple[str, uuid.UUID]

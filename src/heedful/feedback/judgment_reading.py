@@ -290,7 +290,8 @@ def pull(client: FeedbackClient, programme: str) -> JudgmentTable:
     for purpose in ORDINARY:
         for row in client.judgments(programme, purpose=purpose, surplus=True):
             again = row.pass_number > 1
-            if row.item in infos and (not again or purpose == "check"):
+            asked = row.rater_kind != "end_user"  # no rater of the programme
+            if row.item in infos and asked and (not again or purpose == "check"):
                 kinds[row.rater] = row.rater_kind
                 first = row.order[0] if row.order else -1
                 said = (row.payload, row.created.timestamp(), row.active_ms, first, row.guideline)

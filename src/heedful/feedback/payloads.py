@@ -54,7 +54,14 @@ class Talk:
     turns: int
 
 
-Payload: TypeAlias = Pairwise | Ranking | Attributes | Written | Talk
+@dataclass(frozen=True)
+class Thumb:
+    """An end user's thumb: up (true) or down."""
+
+    up: bool
+
+
+Payload: TypeAlias = Pairwise | Ranking | Attributes | Written | Talk | Thumb
 KINDS: dict[str, type[Payload]] = {
     "pairwise": Pairwise,
     "ranking": Ranking,
@@ -62,6 +69,7 @@ KINDS: dict[str, type[Payload]] = {
     "demonstration": Written,
     "edit": Written,
     "dialogue": Talk,
+    "thumb": Thumb,
 }
 
 
@@ -155,6 +163,10 @@ def parse(
         for name in ("completion", "sha256"):
             _require(isinstance(given.get(name), str), "{name} is missing.", name, name=name)
         return Written(given["completion"], given["sha256"])
+    if kind == "thumb":
+        up = given.get("up")
+        _require(isinstance(up, bool), "{value!r} is neither true nor false.", "up", value=up)
+        return Thumb(bool(up))
     return Talk(_whole(given.get("turns"), "turns", 1, 10_000))
 
 

@@ -26,6 +26,7 @@ from heedful.feedback.models import (
     PayRate,
     Programme,
     Rater,
+    RaterKind,
     Skip,
 )
 from heedful.feedback.payloads import to_shown
@@ -61,8 +62,9 @@ class RaterRow:
 
 
 def table(programme: Programme) -> list[RaterRow]:
-    """Every rater of a programme, whoever was seen last first."""
-    raters = list(Rater.objects.filter(programme=programme).select_related("account"))
+    """Every rater of a programme, whoever was seen last first. End users are none of its raters."""
+    asked = Rater.objects.filter(programme=programme).exclude(kind=RaterKind.END_USER)
+    raters = list(asked.select_related("account"))
     held = _counts(CurrentJudgment.objects.filter(rater__programme=programme), "rater_id")
     skips = _counts(Skip.objects.filter(assignment__rater__programme=programme), "assignment__rater_id")
     work = pay.work(programme, ["rater"])

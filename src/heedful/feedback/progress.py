@@ -142,7 +142,8 @@ class _Figures:
         self.programme, self.now = programme, now
         self.rules = rules_of(programme.settings)
         self.rates = pay.Rates(programme)
-        self.batches = list(programme.batches.select_related("guideline").order_by("-created", "-pk"))
+        asked = programme.batches.filter(field_intake=None)  # what end users judged, nobody was asked for
+        self.batches = list(asked.select_related("guideline").order_by("-created", "-pk"))
         self.items = self._items()
         self.slots = self._slots()
         self.days = self._days()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from heedful.errors import HeedfulError
+from heedful.feedback import models
 from heedful.feedback.models import Batch, Item, ItemState, Judgment, Programme, Purpose, TaskKind
 from heedful.feedback.pseudonyms import Pseudonyms
 from heedful.feedback.services import batch_of, in_utc, milliseconds
-from heedful.feedback.wire import Answer, ItemRow, JudgmentRow
+from heedful.feedback.wire import Answer, ItemRow, JudgmentRow, Provenance
 from heedful.feedback.withdrawal import standing
 
 
@@ -112,7 +113,7 @@ def judgments_page(
             rows = rows.filter(pk__gt=uuid.UUID(after))
         except ValueError as error:
             raise HeedfulError("this is no cursor of ours.", where="cursor", mend="Begin without one.") from error
-    related = rows.order_by("pk").select_related("rater", "guideline", "rationale", "current")
+    related = rows.order_by("pk").select_related("rater", "guideline", "rationale", "current", "provenance")
     found = list(related[: most + 1])
     following = str(found[most - 1].pk) if len(found) > most else ""
     return [_row(one, names) for one in found[:most]], following
@@ -142,7 +143,15 @@ def _row(judgment: Judgment, names: Pseudonyms) -> JudgmentRow:
         judge_template=judgment.judge_template,
         judge_order=judgment.judge_order,
         rationale="" if rationale is None or rationale.erased else rationale.text,
+        provenance=_provenance(getattr(judgment, "provenance", None)),
     )
+
+
+def _provenance(row: models.Provenance | None) -> Provenance | None:
+    if row is None:
+        return None
+    tokens = (row.prompt_tokens, row.completion_tokens)
+    return Provenance(row.model, row.temperature, row.cost, *tokens, tuple(row.replies))
 
 
 def pseudonyms(secret: str) -> Pseudonyms:

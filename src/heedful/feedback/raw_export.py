@@ -1,7 +1,7 @@
 """A whole programme as JSON lines, without a loss, and without a name: `heedful.feedback.raw_import` reads it back.
 
 The first line says what it is and how many records of each kind follow. People are pseudonyms; accounts, groups,
-consent, pay, questions and drafts are not in it.
+consent, pay, questions and drafts are not in it, nor is which events of applications were taken in.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ TABLES: dict[str, tuple[type[Model], str]] = {
     "judgment": (models.Judgment, "programme"),
     "current": (models.CurrentJudgment, "item__programme"),
     "rationale": (models.Rationale, "judgment__programme"),
+    "provenance": (models.Provenance, "judgment__programme"),
     "demonstration": (models.Demonstration, "judgment__programme"),
     "edit": (models.Edit, "judgment__programme"),
     "skip": (models.Skip, "assignment__item__programme"),

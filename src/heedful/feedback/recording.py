@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.models import Q
 
 from heedful.errors import HeedfulError
-from heedful.feedback import outcomes, slots
+from heedful.feedback import outcomes, slots, wire
 from heedful.feedback.keeping import Said, earlier, keep, payload_of, tell_of
 from heedful.feedback.leases import hold_item, hold_rater
 from heedful.feedback.models import (
@@ -19,11 +20,13 @@ from heedful.feedback.models import (
     Item,
     ItemCompletion,
     Judgment,
+    Provenance,
     Rater,
+    RaterKind,
     Slot,
     SlotState,
 )
-from heedful.feedback.texts import clean
+from heedful.feedback.texts import LONGEST_CONTENT, clean
 from heedful.feedback.transactions import writes
 
 
@@ -44,6 +47,7 @@ def record(
     pass_number: int = 1,
     guideline: Guideline | None = None,
     counts: bool = True,
+    provenance: wire.Provenance | None = None,
 ) -> Judgment:
     """Keep a judgment that comes without an assignment: an AI judge's, a simulated rater's, an imported one.
 
@@ -62,7 +66,9 @@ def record(
         pass_number: 2 and up: the rater judges the item again.
         guideline: that was followed; by default the batch's.
         counts: take a free slot of the item; where none is left, the rater fills one already, or this is False,
-            the judgment is kept as surplus.
+            the judgment is kept as surplus. An end user's fills no place, and is none: raters are asked as often
+            as the batch says.
+        provenance: of an AI judge: how it came about; kept with the judgment when it is first kept.
 
     Raises:
         Conflict: the key came with something else, or this rater's judgment is there already.
@@ -71,6 +77,7 @@ def record(
     said = Said(payload, key, rationale, safety_flag, active_ms, text)
     for field, value, most in (("judge_template", judge_template, 80), ("judge_order", judge_order, 20)):
         clean(value, field, longest=most)
+    told = None if provenance is None else checked_provenance(provenance)
     followed = guideline or item.batch.guideline
     shown = list(order)
     digest = said.digest("record", item.pk, shown, judge_template, judge_order, pass_number, str(followed.pk), counts)
@@ -81,7 +88,8 @@ def record(
         return again
     _may_record(item, rater, shown, followed)
     kept, completion = payload_of(item, followed.pk, said, None, rater.pk)
-    slot = _free_for(item, rater, followed, pass_number) if counts else None
+    asked = rater.kind != RaterKind.END_USER
+    slot = _free_for(item, rater, followed, pass_number) if counts and asked else None
     made = Judgment(
         purpose=item.purpose,
         pass_number=pass_number,
@@ -91,15 +99,46 @@ def record(
         payload=kept,
         order=shown,
         active_ms=said.active_ms,
-        surplus=slot is None,
+        surplus=slot is None and (asked or not counts),
         request_sha256=digest,
     )
     keep(made, item, rater.pk, followed.pk, slot, said, completion)
+    if told is not None:
+        Provenance.objects.create(judgment=made, **told)
     tell_of("judgment.recorded", made, slot)
     if slot is not None:
         slots.settle(item)
     outcomes.after_judgment(made)
     return made
+
+
+def checked_provenance(given: wire.Provenance) -> dict[str, Any]:
+    """The columns of a provenance.
+
+    Raises:
+        HeedfulError: a value is not as it should be, with the field.
+    """
+    for name in ("cost", "temperature"):
+        value = getattr(given, name)
+        if value is not None and (not math.isfinite(value) or value < 0):
+            raise HeedfulError("{value!r} is no number from 0 on.", where=f"provenance.{name}", value=value)
+    for name in ("prompt_tokens", "completion_tokens"):
+        if getattr(given, name) < 0:
+            raise HeedfulError("tokens are counted from 0 on.", where=f"provenance.{name}")
+    return {
+        "model": clean(given.model, "provenance.model", longest=300),
+        "temperature": given.temperature,
+        "cost": given.cost,
+        "prompt_tokens": given.prompt_tokens,
+        "completion_tokens": given.completion_tokens,
+        "replies": [
+            {
+                "text": clean(one["text"], f"provenance.replies[{i}].text", longest=LONGEST_CONTENT),
+                "finish": clean(one.get("finish", ""), f"provenance.replies[{i}].finish", longest=40),
+            }
+            for i, one in enumerate(given.replies)
+        ],
+    }
 
 
 def _may_record(item: Item, rater: Rater, order: list[int], guideline: Guideline) -> None:

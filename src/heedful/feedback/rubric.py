@@ -52,7 +52,9 @@ def read_guideline(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise HeedfulError(f"cannot read the rubric: {error}.", where=str(path), mend="Check the path.") from error
+        raise HeedfulError(
+            "cannot read the rubric: {why}.", where=str(path), mend="Check the path.", why=str(error)
+        ) from error
     if not text.strip():
         raise HeedfulError("the rubric is empty.", where=str(path), mend="Write it, or leave the setting out.")
     return text
@@ -68,7 +70,7 @@ def read_attributes(path: Path) -> list[dict[str, Any]]:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise HeedfulError(
-            f"cannot read the attributes: {error}.", where=str(path), mend="Give a YAML list."
+            "cannot read the attributes: {why}.", where=str(path), mend="Give a YAML list.", why=str(error)
         ) from error
     if not isinstance(rows, list) or not rows:
         raise HeedfulError("there is no list of attributes.", where=str(path), mend="Begin each with '- name:'.")

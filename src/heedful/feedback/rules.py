@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from heedful.data import deidentify
 from heedful.errors import HeedfulError, nearest
 
 SELECTIONS = ("order", "random", "information")
+REGIONS = " ".join(deidentify.REGIONS)
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,16 @@ class Rules:
     """What a forecast starts from, until there are judgments to measure."""
     allow_private_addresses: bool = False
     """Webhooks and policy endpoints may lie in private address ranges."""
+    field_share: float = 1.0
+    """Share of what end users send that is kept: of whole conversations, by a keyed hash, so that a retry agrees."""
+    field_cap: int = 20
+    """Judgments of one end user that are kept within `field_cap_days`."""
+    field_cap_days: int = 30
+    field_regions: str = REGIONS
+    """Countries whose national telephone numbers are taken out of what end users send."""
 
     def __post_init__(self) -> None:
-        for name in ("max_share", "gold_rate", "repeat_rate", "gold_floor"):
+        for name in ("max_share", "gold_rate", "repeat_rate", "gold_floor", "field_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise HeedfulError(
                     "{name} is {value}; it must lie in 0 to 1.",
@@ -68,7 +77,14 @@ class Rules:
                 known=", ".join(SELECTIONS),
                 value=self.selection,
             )
-        for name in ("lease_seconds", "prefetch_seconds", "skips_to_park", "gold_window"):
+        for name in (
+            "lease_seconds",
+            "prefetch_seconds",
+            "skips_to_park",
+            "gold_window",
+            "field_cap",
+            "field_cap_days",
+        ):
             if getattr(self, name) < 1:
                 raise HeedfulError(
                     "{name} is {value}; it must be 1 or more.",
@@ -76,6 +92,8 @@ class Rules:
                     name=name,
                     value=getattr(self, name),
                 )
+        if self.field_regions != REGIONS:  # looking them up loads the numbering plans
+            deidentify.check_regions(self.field_regions.split(), where="rules.field_regions")
 
     def stored(self) -> dict[str, Any]:
         """What `Programme.settings` keeps."""

@@ -177,8 +177,9 @@ def batch_status(batch: Batch) -> BatchStatus:
 
 
 def batch_statuses(programme: Programme) -> tuple[BatchStatus, ...]:
-    """Every batch of a programme, the oldest first."""
-    return tuple(_statuses(list(Batch.objects.filter(programme=programme).select_related("programme").order_by("pk"))))
+    """Every batch of a programme that raters are asked to judge, the oldest first: not that of end users' judgments."""
+    asked = Batch.objects.filter(programme=programme, field_intake=None)
+    return tuple(_statuses(list(asked.select_related("programme").order_by("pk"))))
 
 
 def _statuses(batches: Sequence[Batch]) -> list[BatchStatus]:
@@ -268,6 +269,7 @@ def record(programme: Programme, judge: Judge, given: Sequence[NewJudgment]) -> 
                 judge_template=one.judge_template,
                 judge_order=one.judge_order,
                 rationale=one.rationale,
+                provenance=one.provenance,
             )
         except HeedfulError as error:
             raise type(error)(error.what, where=f"judgment {number}, {error.where}", mend=error.mend) from error

@@ -19,6 +19,7 @@ SCOPES = {
     "judgments:read": "pull items and judgments, make snapshots, export",
     "judgments:write": "judge as an AI judge or a simulated rater",
     "status:read": "see how far a programme and its batches are",
+    "feedback:write": "send what end users of an application did, and their withdrawals",
 }
 PREFIX = "heedful_"
 LONGEST_DAYS = 730

@@ -140,6 +140,21 @@ class ItemRow:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """How an AI judge came to a judgment, beside the version of its prompt template and the order it saw."""
+
+    model: str
+    """As the server named itself."""
+    temperature: float | None = None
+    cost: float = 0.0
+    """Money, at the prices that were stated; 0 where none were."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    replies: Sequence[Mapping[str, str]] = ()
+    """[{"text", "finish"}], all that it said, in order."""
+
+
+@dataclass(frozen=True)
 class JudgmentRow:
     """A judgment as a program reads it. The payload speaks of the item's indices: see `heedful.feedback.payloads`."""
 
@@ -167,6 +182,8 @@ class JudgmentRow:
     judge_template: str = ""
     judge_order: str = ""
     rationale: str = ""
+    provenance: Provenance | None = None
+    """Of an AI judge's that told it."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +208,7 @@ class NewJudgment:
     judge_template: str = ""
     judge_order: str = ""
     rationale: str = ""
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +233,52 @@ class WorkRow:
     """That hold."""
     money: dict[str, float]
     """By currency, to the cent; empty where no rate is stated."""
+
+
+@dataclass(frozen=True)
+class FieldFeedback:
+    """What an end user of an application did with an answer, as the application's server sends it."""
+
+    id: str
+    """The application's own, of this one event: sent again, it is the same."""
+    kind: str
+    """thumb, regeneration or edit."""
+    user: str
+    """A key of the end user that says nothing of them, always the same one; it is kept as a keyed hash."""
+    consent: bool
+    """Whether they agree that this is kept and trained on. Without it nothing is stored."""
+    model: str
+    """Which policy answered: its name and version."""
+    messages: Sequence[Mapping[str, str]]
+    """[{"role", "content"}], the conversation up to the answer."""
+    answer: str
+    """That the thumb is of, that was rejected, or that was corrected."""
+    up: bool | None = None
+    """Of a thumb."""
+    new: str = ""
+    """Of a regeneration: the answer that came in place of the first."""
+    kept: bool | None = None
+    """Of a regeneration: whether the user went on with the new one."""
+    edited: str = ""
+    """Of an edit: the text as the user made it."""
+    comment: str = ""
+    conversation: str = ""
+    """The application's own id of the conversation: all of its events are in the sample, or none."""
+    language: str = ""
+    consent_text: str = ""
+    """Version of the text that the user agreed to."""
+
+
+@dataclass(frozen=True)
+class FieldResult:
+    """What became of an event."""
+
+    id: str
+    status: str
+    """kept, sampled_out, capped, not_kept, no_consent, withdrawn, refused or conflict."""
+    detail: str = ""
+    """Of one that was refused: why."""
+    field: str = ""
 
 
 def json_of(value: Any) -> Any:

@@ -23,10 +23,10 @@ from heedful.feedback.ai.asks import Asker, BudgetSpentError
 from heedful.feedback.ai.judging import Opinion, judge, values_of
 from heedful.feedback.ai.material import Case
 from heedful.feedback.ai.principled import PrincipledWay
-from heedful.feedback.ai.ways import Way
+from heedful.feedback.ai.ways import Look, Way
 from heedful.feedback.client import FeedbackClient
 from heedful.feedback.payloads import stored
-from heedful.feedback.wire import Judge, NewJudgment
+from heedful.feedback.wire import Judge, NewJudgment, Provenance
 from heedful.files import atomic_write, sha256_file, sha256_json, write_json
 from heedful.pipeline.judge_cases import PeopleSaid, family_of, own_family
 
@@ -99,6 +99,22 @@ def judge_all(
     return found
 
 
+def provenance_of(one: Panelist, look: Look) -> Provenance:
+    """How a look came about, as the store keeps it. What no database keeps of a text becomes U+FFFD."""
+    replies = [
+        {"text": reply.text.encode("utf-8", "replace").decode().replace("\0", "\ufffd"), "finish": str(reply.finish)}
+        for reply in look.replies
+    ]
+    return Provenance(
+        model=next((reply.model for reply in look.replies if reply.model), one.name)[:300],
+        temperature=one.way.manner.temperature,
+        cost=look.cost,
+        prompt_tokens=sum(reply.usage.prompt_tokens for reply in look.replies),
+        completion_tokens=sum(reply.usage.completion_tokens for reply in look.replies),
+        replies=replies,
+    )
+
+
 class StoreWriter:
     """Records opinions in a studio's store as they come. The same opinion again is the same judgment."""
 
@@ -118,7 +134,8 @@ class StoreWriter:
             order = ",".join(map(str, look.order))
             key = sha256_json([one.name, template, case.item, order, one.way.manner.draw])[:60]
             shown = look.order if one.way.placed(case) else ()
-            rows.append(NewJudgment(case.item, stored(look.payload), key, shown, template, order, look.rationale))
+            how = provenance_of(one, look)
+            rows.append(NewJudgment(case.item, stored(look.payload), key, shown, template, order, look.rationale, how))
         if len(rows) >= CHUNK:
             self.flush(one.name)
 

@@ -27,6 +27,7 @@ PAGES: tuple[tuple[str, Any, frozenset[Any]], ...] = (
     ("export", gettext_lazy("Export"), LEAD),
     ("trust", gettext_lazy("Trust"), LEAD),
     ("charts", gettext_lazy("Charts"), LEAD),
+    ("field", gettext_lazy("In the field"), LEAD),
     ("runs", gettext_lazy("Runs"), LEAD),
     ("audit", gettext_lazy("Audit"), LEAD),
     ("settings", gettext_lazy("Settings"), LEAD),

@@ -15,7 +15,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback import setup as store
 
 HERE = Path(__file__).resolve().parent
-SECRET = "secret-key"
+SECRET, FIELD_KEY = "secret-key", "field-key"
 LANGUAGES = (("en", "English"), ("vi", "Tiếng Việt"), ("zh-hans", "简体中文"))
 APPS = (
     "django.contrib.messages",
@@ -81,14 +81,31 @@ def configure(
 
 
 def secret_key(folder: Path) -> str:
-    """The key that signs sessions, made on the first run, whole or not at all.
+    """The key that signs sessions, made on the first run.
 
     Raises:
         HeedfulError: others may read the file.
     """
-    path = folder / SECRET
+    return _secret(folder / SECRET, "the key that signs sessions")
+
+
+def field_key(folder: Path) -> bytes:
+    """The key that end users' ids are hashed with, made when it is first needed. Lost, nobody's withdrawal finds them.
+
+    Raises:
+        HeedfulError: others may read the file.
+    """
+    return _secret(folder / FIELD_KEY, "the key that end users' ids are hashed with").encode()
+
+
+def _secret(path: Path, what: str) -> str:
+    """A secret that stands in a file, made on first need, whole or not at all.
+
+    Raises:
+        HeedfulError: others may read the file.
+    """
     if not path.exists():
-        handle, name = tempfile.mkstemp(dir=folder)  # nobody but the owner may read it, from the start
+        handle, name = tempfile.mkstemp(dir=path.parent)  # nobody but the owner may read it, from the start
         try:
             with os.fdopen(handle, "w", encoding="ascii") as file:
                 file.write(secrets.token_urlsafe(64))
@@ -100,7 +117,7 @@ def secret_key(folder: Path) -> str:
             os.unlink(name)
     if path.stat().st_mode & 0o077:
         raise HeedfulError(
-            "others can read the key that signs sessions.", where=str(path), mend=f"chmod 600 {path}, or delete it."
+            f"others can read {what}.", where=str(path), mend=f"Let its owner alone read it: chmod 600 {path}."
         )
     return path.read_text(encoding="ascii").strip()
 

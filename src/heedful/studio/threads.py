@@ -31,6 +31,8 @@ IN_MEMORY = 1 << 20
 LARGEST = 9 * 2**20
 """Bytes of a request where nobody says otherwise: Django's own limit, `DATA_UPLOAD_MAX_MEMORY_SIZE`, and some more for
 its form. It is counted as the bytes come, before anybody asks who sends them."""
+FIELD, LARGEST_FIELD = re.compile(r"/api/programmes/[^/]+/feedback(/withdraw)?"), IN_MEMORY
+"""What end users wrote, from which names are taken before it is written anywhere: it never waits on disk."""
 UPLOAD, LARGEST_UPLOAD = re.compile(r"/p/[^/]+/wizard/file/"), 33 * 2**20
 """Where a file is dropped, and the bytes of a request there: the wizard's 32 MiB, and its form."""
 REFUSED = [(b"content-type", b"application/json"), (b"connection", b"close")]
@@ -40,6 +42,8 @@ PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
 def largest(path: str) -> int:
     """How many bytes a request to a path may have."""
+    if FIELD.fullmatch(path):
+        return LARGEST_FIELD
     return LARGEST_UPLOAD if UPLOAD.fullmatch(path) else LARGEST
 
 
@@ -83,11 +87,12 @@ class Threaded:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return
-                body.write(message.get("body", b""))
-                if body.tell() > most:
+                piece = message.get("body", b"")
+                if body.tell() + len(piece) > most:  # before it is written: what is too large is never kept on disk
                     await send({"type": "http.response.start", "status": 413, "headers": REFUSED})
                     await send({"type": "http.response.body", "body": TOO_LARGE})
                     return
+                body.write(piece)
                 if not message.get("more_body"):
                     break
             given = environ(scope, body, body.tell())

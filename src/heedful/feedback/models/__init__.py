@@ -1,6 +1,7 @@
 """The store's records."""
 
 from heedful.feedback.models.content import (
+    ASKED,
     Batch,
     BatchState,
     Completion,
@@ -13,6 +14,7 @@ from heedful.feedback.models.content import (
     TaskKind,
 )
 from heedful.feedback.models.dialogue import Dialogue, DialogueCandidate, DialogueTurn, PolicyEndpoint
+from heedful.feedback.models.field import FieldEvent, FieldIntake, FieldKind, FieldOutcome, FieldRefusal
 from heedful.feedback.models.people import (
     Account,
     Consent,
@@ -56,6 +58,7 @@ from heedful.feedback.models.work import (
     Draft,
     Edit,
     Judgment,
+    Provenance,
     Rationale,
     Skip,
     Slot,
@@ -63,6 +66,7 @@ from heedful.feedback.models.work import (
 )
 
 __all__ = [
+    "ASKED",
     "HELD",
     "Account",
     "Adjudication",
@@ -82,6 +86,11 @@ __all__ = [
     "DialogueTurn",
     "Draft",
     "Edit",
+    "FieldEvent",
+    "FieldIntake",
+    "FieldKind",
+    "FieldOutcome",
+    "FieldRefusal",
     "GoldKey",
     "GoldOutcome",
     "GroupAnswer",
@@ -97,6 +106,7 @@ __all__ = [
     "PolicyEndpoint",
     "Programme",
     "Prompt",
+    "Provenance",
     "Purpose",
     "Push",
     "Qualification",

@@ -18,6 +18,12 @@ class TaskKind(models.TextChoices):
     DEMONSTRATION = "demonstration", _("write the answer")
     EDIT = "edit", _("correct an answer")
     DIALOGUE = "dialogue", _("talk with a model")
+    THUMB = "thumb", _("thumb up or down")
+    """Of end users alone: no rater is asked for one."""
+
+
+ASKED = [one for one in TaskKind.choices if one[0] != TaskKind.THUMB]
+"""What raters can be asked to do, with its words."""
 
 
 class Purpose(models.TextChoices):

@@ -33,7 +33,7 @@ class Tombstone(Row):
     """What was erased, by id: a replay, a restored backup and a moved database honour it."""
 
     kind = models.CharField(max_length=20)
-    """account, rater, completion, prompt, rationale, skip, turn, contest, reason: see `heedful.feedback.erasure`."""
+    """account, rater, completion, prompt, rationale, skip, turn, contest, reason, replies: see `feedback.erasure`."""
     subject = models.UUIDField()
 
     class Meta:
@@ -77,7 +77,7 @@ class ApiToken(Row):
     name = models.CharField(max_length=120)
     token_hash = models.CharField(max_length=64, unique=True)
     scopes = models.JSONField(default=list)
-    """prompts:write, judgments:read, judgments:write, status:read."""
+    """prompts:write, judgments:read, judgments:write, status:read, feedback:write."""
     author = models.ForeignKey(Account, models.SET_NULL, null=True, related_name="+")
     expires = models.DateTimeField(null=True)
     revoked = models.DateTimeField(null=True)

@@ -218,3 +218,18 @@ class Skip(Row):
     reason = models.CharField(max_length=30)
     """unclear, unsafe, language, expertise, broken, other."""
     note = models.TextField(blank=True)
+
+
+class Provenance(Row):
+    """How an AI judge came to a judgment. Rows never change, but that the words it said can be erased."""
+
+    judgment = models.OneToOneField(Judgment, models.PROTECT, related_name="provenance")
+    model = models.CharField(max_length=300)
+    """As the server named itself."""
+    temperature = models.FloatField(null=True)
+    cost = models.FloatField(default=0.0)
+    """Money, at the prices that were stated; 0 where none were."""
+    prompt_tokens = models.PositiveIntegerField(default=0)
+    completion_tokens = models.PositiveIntegerField(default=0)
+    replies = models.JSONField(default=list)
+    """All that it said, as it said it: [{"text", "finish"}], those that had to be asked for again among them."""

@@ -11,28 +11,32 @@ import numpy as np
 
 from heedful.core.consensus import consensus
 from heedful.core.crowd import judgments as crowd
-from heedful.data.load import DataSpec, load_demonstrations, load_preferences, load_prompts
-from heedful.data.records import Conversation, Demonstration, Message, Preference, as_messages, prompt_key
+from heedful.data.load import DataSpec, load_demonstrations, load_labelled, load_preferences, load_prompts
+from heedful.data.records import Conversation, Demonstration, Labelled, Message, Preference, as_messages, prompt_key
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
-from heedful.files import read_manifest
+from heedful.files import read_manifest, sha256_json
+from heedful.pipeline.rounds.field import ASKED, admitted, demonstrations_in, pairs_in, thumbs_in, within_share
 from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.rows import (
     Pair,
     Said,
     conversation,
     read_pairs,
+    read_prompts,
     read_rows,
     read_said,
     write_prompts,
     write_rows,
 )
 from heedful.pipeline.rounds.uses import USES, Use, in_turn, overlapping, uses_of
+from heedful.pipeline.rounds.uses import place as number_of
 from heedful.training.config.programme import Recipe
 from heedful.training.state import mix
 from heedful.world.world import World
 
 USED, PREFERENCES, CHOSEN, DEMONSTRATIONS = "uses.jsonl", "preferences.jsonl", "chosen.jsonl", "demonstrations.jsonl"
+LABELLED, FIELD = "labelled.jsonl", "field.jsonl"
 LEAST_CHECKS = 10
 
 
@@ -92,7 +96,8 @@ def make_prompts(work: Work) -> dict[str, Any]:
     recipe, number = work.step.recipe, work.step.number
     prompts = world_prompts(recipe) if "data" not in work.inputs else prompts_in(work.inputs["data"].path, recipe)
     prompts = list({prompt_key(one): one for one in prompts}.values())
-    taught = [one.prompt for one in demonstrations_of(work)]
+    imitated = [one.prompt for one in stored_demonstrations(work)]
+    taught = [one.prompt for one in demonstrations_of(work)] + imitated
     rows = list(read_rows(work.input("earlier") / USED)) if "earlier" in work.inputs else []
     before = [(conversation(row["prompt"]), row["use"], row["used"]) for row in rows]
     earlier = {use: [prompt for prompt, other, _ in before if other == use] for use in USES}
@@ -122,11 +127,28 @@ def make_prompts(work: Work) -> dict[str, Any]:
             used[prompt_key(prompt)] = used.get(prompt_key(prompt), 0) + 1
     ledger = {prompt_key(prompt): (prompt, use) for prompt, use, _ in before}
     ledger |= {prompt_key(one): (one, use) for one, use in zip(prompts, uses, strict=True) if use is not None}
+    for one in imitated:
+        ledger.setdefault(prompt_key(one), (one, "train"))
+    if "field" in work.inputs:
+        apart = [one for one, use in ledger.values() if use != "reward"] + taught
+        apart += [one for one, use in zip(prompts, uses, strict=True) if use is None]
+        counts |= _from_use(work, apart, ledger)
     write_rows(
         work.out / USED,
         ({"prompt": as_messages(one), "use": use, "used": used.get(key, 0)} for key, (one, use) in ledger.items()),
     )
     return {"figures": counts}
+
+
+def _from_use(work: Work, apart: Sequence[Conversation], ledger: dict[str, tuple[Conversation, Any]]) -> dict[str, int]:
+    """Let end users' prompts be judged ones, but for those near a prompt that trains, checks or has no use."""
+    asked = read_prompts(work.input("field") / ASKED)
+    near = set(overlapping(asked, apart))
+    let = [one for index, one in enumerate(asked) if index not in near]
+    for one in let:
+        ledger.setdefault(prompt_key(one), (one, "reward"))
+    write_prompts(work.out / FIELD, let)
+    return {"field": len(let), "field_left_out": len(near)}
 
 
 def prompts_in(source: str, recipe: Recipe) -> list[Conversation]:
@@ -147,6 +169,11 @@ def demonstrations_of(work: Work) -> list[Demonstration]:
     path = Path(work.inputs["demonstrations"].path)
     source = path / DEMONSTRATIONS if (path / DEMONSTRATIONS).exists() else path
     return list(load_demonstrations(DataSpec(str(source))).records)
+
+
+def stored_demonstrations(work: Work) -> list[Demonstration]:
+    """The demonstrations out of the store that a stage is given: what raters wrote, and end users' edits."""
+    return [one for role in ("written", "used") if role in work.inputs for one in demonstrations_in(work.input(role))]
 
 
 def make_consensus(work: Work) -> dict[str, Any]:
@@ -220,8 +247,44 @@ def make_dataset(work: Work) -> dict[str, Any]:
             where=f"rounds/{work.step.number}/dataset",
             mend="Have further pairs judged: a new programme, or this one with more rounds and --again.",
         )
+    if "field" not in work.inputs:
+        write_records(work.out / PREFERENCES, records)
+        return {"figures": {"preferences": len(records), **counts}}
+    return {"figures": _with_use(work, records) | counts}
+
+
+def _with_use(work: Work, records: list[Preference]) -> dict[str, int]:
+    """Write the dataset with what end users did, which is at most its share; figures of it."""
+    own, place = work.step.recipe.field, work.input("field")
+    prompts = read_prompts(work.input("prompts") / FIELD)
+    pairs, thumbs = admitted(pairs_in(place), prompts), admitted(thumbs_in(place), prompts)
+    if own.use == "pairs":
+        kept = within_share(pairs, len(records), own.share, _drawn(work, pairs))
+        write_records(
+            work.out / PREFERENCES, [*records, *(replace(one, weight=one.weight * own.weight) for one in kept)]
+        )
+        return {"preferences": len(records) + len(kept), "from_use": len(kept), "left_out": len(pairs) - len(kept)}
     write_records(work.out / PREFERENCES, records)
-    return {"figures": {"preferences": len(records), **counts}}
+    judged = load_labelled(DataSpec(str(work.out / PREFERENCES))).records
+    used: list[Labelled] = [one for pair in pairs for one in _apart(pair)] + thumbs
+    kept = within_share(used, len(judged), own.share, _drawn(work, used))
+    write_records(work.out / LABELLED, [*judged, *kept])
+    counts = {"preferences": len(records), "labelled": len(judged) + len(kept)}
+    return counts | {"from_use": len(kept), "left_out": len(used) - len(kept)}
+
+
+def _apart(pair: Preference) -> tuple[Labelled, Labelled]:
+    """A pair as one good and one bad answer."""
+    better = pair.probability > 0.5
+    return Labelled(pair.prompt, pair.a, better), Labelled(pair.prompt, pair.b, not better)
+
+
+def _drawn(work: Work, records: Sequence[Any]) -> list[float]:
+    """A number of each record that it always has, by its texts."""
+    seed = work.step.recipe.seed
+    texts = [[one.a, one.b] if isinstance(one, Preference) else [one.completion, one.label] for one in records]
+    keys = (sha256_json([prompt_key(one.prompt), *own]) for one, own in zip(records, texts, strict=True))
+    return [number_of(seed, key) for key in keys]
 
 
 def contaminated(demonstrations: Sequence[Demonstration], uses: Path) -> set[int]:

@@ -30,6 +30,7 @@ from heedful.training.progress import Display
 STAMP, WAITING, HASHES = ".stamp.json", ".waiting.json", ".hashes.json"
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 KINDS = ("human", "ai", "simulated")
+"""Kinds of judges that every count names; others (end_user, demonstration) stand there where a recipe takes them."""
 
 
 class Engine:
@@ -44,7 +45,7 @@ class Engine:
 
     def __init__(self, programme: Programme, display: Display, *, again: bool = False, unlearn: bool = False) -> None:
         self.programme, self.display, self.again, self.unlearn = programme, display, again, unlearn
-        self.withdrawals = Withdrawals(programme.folder, display)
+        self.withdrawals = Withdrawals(programme, display)
         self._outside: dict[str, str] = {}
         self._hashes: dict[str, str] = _read_json(programme.folder / HASHES) or {}
         self._kept_hashes = len(self._hashes)
@@ -251,7 +252,7 @@ class Engine:
             },
             "own_judgments": own,
             "judged_in": judged,
-            "judgments": {kind: sum(one.get(kind, 0) for one in judged.values()) for kind in KINDS},
+            "judgments": _summed(judged),
             "started": started,
             "ended": now(),
             "code": {"heedful": code_version()},
@@ -327,6 +328,11 @@ def _judged(inputs: Any) -> dict[str, dict[str, int]]:
         manifest = read_manifest(Path(one.path)) if Path(one.path).is_dir() else None
         found |= (manifest or {}).get("record", {}).get("judged_in", {})
     return found
+
+
+def _summed(judged: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    kinds = dict.fromkeys([*KINDS, *sorted({kind for own in judged.values() for kind in own})])
+    return {kind: sum(own.get(kind, 0) for own in judged.values()) for kind in kinds}
 
 
 def _plain(value: Any) -> Any:

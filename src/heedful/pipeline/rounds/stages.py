@@ -94,7 +94,16 @@ def kept(recipe: Recipe, number: int) -> Source:
 
 def refreshed(recipe: Recipe, number: int) -> bool:
     """Whether a round has an SFT model of its own."""
-    return bool(taught(recipe)) if number == 0 else recipe.learn.refresh > 0
+    if number == 0:
+        return bool(taught(recipe))
+    return recipe.learn.refresh > 0 or recipe.learn.written or recipe.field.edits == "demonstrations"
+
+
+def imitated(recipe: Recipe, number: int) -> dict[str, Source]:
+    """Demonstrations that a round takes from the store."""
+    files = ("demonstrations.jsonl",)
+    found: dict[str, Source] = {"written": Made(number, "written", files)} if recipe.learn.written else {}
+    return found | ({"used": Made(number, "field", files)} if recipe.field.edits == "demonstrations" else {})
 
 
 def start(recipe: Recipe, number: int) -> Source:
@@ -138,6 +147,15 @@ def of_prompts(recipe: Recipe, number: int) -> dict[str, Any]:
         f"prompts.{name}": one for name in ("split", "limit") if (one := getattr(recipe.prompts, name)) is not None
     }
     return {"round": number, **shares(recipe), **subject(recipe), **chosen, **counts, "check.pairs": recipe.check.pairs}
+
+
+def of_field(recipe: Recipe, number: int) -> dict[str, Any]:
+    own = {"store.programme": recipe.store.programme, "field.use": recipe.field.use, "field.edits": recipe.field.edits}
+    return {"round": number, **own} | ({"dpo.loss": recipe.dpo.loss} if recipe.field.use == "unpaired" else {})
+
+
+def of_written(recipe: Recipe, number: int) -> dict[str, Any]:
+    return {"round": number, "store.programme": recipe.store.programme}
 
 
 def of_sample(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -188,7 +206,11 @@ def of_consensus(recipe: Recipe, number: int) -> dict[str, Any]:
 
 
 def of_dataset(recipe: Recipe, number: int) -> dict[str, Any]:
-    return {"learn.decay": recipe.learn.decay}
+    found: dict[str, Any] = {"learn.decay": recipe.learn.decay}
+    if recipe.field.use != "none":
+        found |= {"field.use": recipe.field.use, "field.weight": recipe.field.weight, "field.share": recipe.field.share}
+        found["seed"] = recipe.seed
+    return found
 
 
 def of_sft(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -262,6 +284,9 @@ def from_prompts(recipe: Recipe, number: int) -> dict[str, Source]:
     if recipe.prompts.data is not None:
         found["data"] = Outside(recipe.prompts.data)
     found |= before_prompts(recipe)
+    if recipe.field.use != "none":
+        found["field"] = Made(number, "field", ("prompts.jsonl",))
+    found |= imitated(recipe, number)
     return found | ({"earlier": Made(number - 1, "prompts", ("uses.jsonl",))} if number > 1 else {})
 
 
@@ -281,7 +306,13 @@ def from_consensus(recipe: Recipe, number: int) -> dict[str, Source]:
 
 
 def from_dataset(recipe: Recipe, number: int) -> dict[str, Source]:
-    return {f"round{one}": Made(one, "consensus", ("preferences.jsonl",)) for one in range(1, number + 1)}
+    found: dict[str, Source] = {
+        f"round{one}": Made(one, "consensus", ("preferences.jsonl",)) for one in range(1, number + 1)
+    }
+    if recipe.field.use != "none":
+        found["field"] = Made(number, "field", ("pairs.jsonl", "thumbs.jsonl"))
+        found["prompts"] = Made(number, "prompts", ("field.jsonl",))
+    return found
 
 
 def from_sft(recipe: Recipe, number: int) -> dict[str, Source]:
@@ -289,7 +320,9 @@ def from_sft(recipe: Recipe, number: int) -> dict[str, Source]:
     found |= before_prompts(recipe)
     for one in range(1, number + 1):
         found[f"chosen{one}"] = Made(one, "consensus", ("chosen.jsonl",))
-    return found | ({"prompts": Made(number, "prompts", ("uses.jsonl",))} if number > 0 else {})
+    if number > 0:
+        found |= {"prompts": Made(number, "prompts", ("uses.jsonl",)), **imitated(recipe, number)}
+    return found
 
 
 def from_reward(recipe: Recipe, number: int) -> dict[str, Source]:
@@ -325,6 +358,8 @@ FIRST = (
 )  # fmt: skip
 """What comes before the first round."""
 STAGES = (
+    Stage("field", "field:make_field", of_field, lambda r, n: {}, lambda r, n: r.field.taken),
+    Stage("written", "field:make_written", of_written, lambda r, n: {}, lambda r, n: r.learn.written),
     Stage("prompts", "data:make_prompts", of_prompts, from_prompts),
     Stage("sample", "sampling:make_sample", of_sample, from_sample),
     Stage("judge", "judging:make_judge", of_judge, from_judge, records=True),

@@ -12,7 +12,16 @@ from heedful.data.load import DataSpec, load_demonstrations
 from heedful.data.write import write_records
 from heedful.errors import HeedfulError
 from heedful.pipeline.embedded import Embedded, pretrain, read_settings
-from heedful.pipeline.rounds.data import CHOSEN, PREFERENCES, USED, contaminated, demonstrations_of, with_system
+from heedful.pipeline.rounds.data import (
+    CHOSEN,
+    LABELLED,
+    PREFERENCES,
+    USED,
+    contaminated,
+    demonstrations_of,
+    stored_demonstrations,
+    with_system,
+)
 from heedful.pipeline.rounds.parts import Work
 from heedful.pipeline.rounds.stages import FILES, METHODS, added
 from heedful.pipeline.stages.reward import run_reward
@@ -35,7 +44,7 @@ def make_base(work: Work) -> dict[str, Any]:
 
 def make_sft(work: Work) -> dict[str, Any]:
     """The SFT model: the base model on demonstrations, and on answers that raters preferred."""
-    found = demonstrations_of(work)
+    found = demonstrations_of(work) + stored_demonstrations(work)
     left_out: set[int] = set()
     if "prompts" in work.inputs:
         left_out = contaminated(found, work.input("prompts") / USED)
@@ -74,7 +83,8 @@ def make_policy(work: Work) -> dict[str, Any]:
     if METHODS[block].rewarded:
         given |= {"data": str(work.input("prompts") / "train.jsonl"), "reward": reward_of(work)}
     else:
-        given["data"] = str(work.input("dataset") / PREFERENCES)
+        unpaired = work.step.recipe.field.use == "unpaired"
+        given["data"] = str(work.input("dataset") / (LABELLED if unpaired else PREFERENCES))
     return run(configured(work, block, **given), work.display)
 
 

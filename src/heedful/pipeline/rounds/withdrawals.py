@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import HeedfulError
+from heedful.pipeline.rounds.recipe import Programme
 from heedful.pipeline.rounds.rows import read_said
 from heedful.training.config.programme import Recipe
 from heedful.training.progress import Display
@@ -20,15 +21,15 @@ JUDGMENTS = "judgments.jsonl"
 
 
 class Withdrawals:
-    """Answers for one programme's folder.
+    """Answers for one programme.
 
     Args:
-        folder: the programme's.
+        of: the programme of rounds.
         display: says that the store could not be asked.
     """
 
-    def __init__(self, folder: Path, display: Display) -> None:
-        self._folder, self._display = folder, display
+    def __init__(self, of: Programme, display: Display) -> None:
+        self._of, self._display = of, display
         self._gone: dict[str, frozenset[str]] = {}
 
     def of(self, recipe: Recipe, place: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
@@ -41,11 +42,11 @@ class Withdrawals:
 
     def _withdrawn(self, recipe: Recipe, programme: str) -> frozenset[str]:
         if programme not in self._gone:
-            from heedful.pipeline.rounds.judging import open_store, readable
+            from heedful.pipeline.rounds.store import open_store, readable
 
             try:
                 with readable(recipe):
-                    self._gone[programme] = open_store(recipe, self._folder).withdrawn(programme)
+                    self._gone[programme] = open_store(recipe, self._of, self._display).withdrawn(programme)
             except HeedfulError as error:
                 self._display.say(f"Whether raters were erased since could not be asked: {error.what}")
                 self._gone[programme] = frozenset()

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET
 from ninja import NinjaAPI
 
 from heedful.studio.access import anyone
-from heedful.studio.api import batches, errors, judgments
+from heedful.studio.api import batches, errors, field, judgments
 from heedful.studio.api.reference import operations, shapes
 from heedful.studio.api.schemas import Health
 
@@ -33,6 +33,7 @@ api = NinjaAPI(
 errors.install(api)
 api.add_router("", batches.router)
 api.add_router("", judgments.router)
+api.add_router("", field.router)
 
 
 @api.get("/health", response=Health, auth=None, tags=["health"], summary="Is the studio well?")

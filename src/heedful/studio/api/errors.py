@@ -19,7 +19,7 @@ MOST = 50
 """Problems told at once."""
 _NUMBERED = re.compile(r"(?:item|judgment) (\d+), (.*)", re.DOTALL)
 
-_LISTED = re.compile(r"(?:items|judgments)\[(\d+)\]\.?(.*)", re.DOTALL)
+_LISTED = re.compile(r"(?:items|judgments|events)\[(\d+)\]\.?(.*)", re.DOTALL)
 
 
 def answers(kind: Any, *more: int) -> dict[Any, Any]:

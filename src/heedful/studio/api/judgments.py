@@ -20,10 +20,10 @@ from heedful.studio.api.auth import Token, programme_of
 from heedful.studio.api.batches import Cursor, Most
 from heedful.studio.api.errors import answers
 from heedful.studio.api.schemas import (
+    JudgedKind,
     JudgmentsIn,
     JudgmentsPage,
     Kept,
-    Kind,
     Purpose,
     RaterKind,
     Short,
@@ -46,7 +46,7 @@ def judgments(
     slug: str,
     batch: uuid.UUID | None = None,
     purpose: Purpose = "train",
-    kind: Kind | None = None,
+    kind: JudgedKind | None = None,
     since: datetime | None = None,
     history: bool = False,
     surplus: bool = False,
@@ -80,8 +80,7 @@ def record(request: HttpRequest, slug: str, body: JudgmentsIn) -> dict[str, list
     """Keep judgments of an AI judge, a simulated rater or an end user: all, or none."""
     programme = programme_of(request, slug)
     judge = wire.Judge(body.judge.name, body.judge.kind)
-    given = [wire.NewJudgment(**dict(one)) for one in body.judgments]
-    return {"judgments": services.record(programme, judge, given)}
+    return {"judgments": services.record(programme, judge, [one.plain() for one in body.judgments])}
 
 
 @router.get("/programmes/{slug:slug}/snapshots", response=answers(LIST), auth=READ, tags=["snapshots"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from ninja import Schema
@@ -31,6 +32,8 @@ Short = Annotated[str, Field(max_length=200), Storable]
 Name = Annotated[str, Field(min_length=1, max_length=200), Storable]
 Key = Annotated[str, Field(min_length=1, max_length=80), Storable]
 Text = Annotated[str, Field(max_length=LONGEST), Storable]
+Used = Annotated[str, Field(max_length=32_000), Storable]
+"""Of an end user's: the patterns that take names out look through all of it."""
 Free = Annotated[dict[str, JsonValue], Storable]
 """A JSON object of the sender's own."""
 Tag = Annotated[str, Field(max_length=60), Storable]
@@ -41,6 +44,7 @@ Count = Annotated[int, Field(ge=1, le=100)]
 Index = Annotated[int, Field(ge=0, lt=MAX_COMPLETIONS)]
 Purpose = Literal["train", "check", "gold", "qualification", "calibration"]
 Kind = Literal["pairwise", "ranking", "attributes", "demonstration", "edit", "dialogue"]
+JudgedKind = Literal["pairwise", "ranking", "attributes", "demonstration", "edit", "dialogue", "thumb"]
 RaterKind = Literal["person", "ai", "simulated", "end_user"]
 
 
@@ -119,6 +123,24 @@ class JudgeIn(In):
     kind: Literal["ai", "simulated", "end_user"] = "ai"
 
 
+class ReplyIn(In):
+    """What an AI judge said, as it said it, and why it ended."""
+
+    text: Text
+    finish: Annotated[str, Field(max_length=40), Storable] = ""
+
+
+class ProvenanceIn(In):
+    """How an AI judge came to a judgment. Kept with it when it is first kept, and never changed."""
+
+    model: Annotated[str, Field(max_length=300), Storable]
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    cost: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    prompt_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    completion_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    replies: Annotated[list[ReplyIn], Field(max_length=100)] = Field(default_factory=list)
+
+
 class JudgmentIn(In):
     """What an agent says of an item, in the item's own indices. The same key again is the same judgment."""
 
@@ -129,6 +151,16 @@ class JudgmentIn(In):
     judge_template: Annotated[str, Field(max_length=80), Storable] = ""
     judge_order: Annotated[str, Field(max_length=20), Storable] = ""
     rationale: Annotated[str, Field(max_length=20_000), Storable] = ""
+    provenance: ProvenanceIn | None = None
+
+    def plain(self) -> wire.NewJudgment:
+        """As the store takes it."""
+        given = dict(self)
+        told = self.provenance
+        if told is not None:
+            replies = [{"text": one.text, "finish": one.finish} for one in told.replies]
+            given["provenance"] = wire.Provenance(**{**dict(told), "replies": replies})
+        return wire.NewJudgment(**given)
 
 
 class JudgmentsIn(In):
@@ -146,6 +178,58 @@ class SnapshotIn(In):
     batches: Annotated[list[Short], Field(max_length=1000)] = Field(default_factory=list)
     rounds: Annotated[list[Round], Field(max_length=1000)] = Field(default_factory=list)
     raters: Annotated[list[RaterKind], Field(max_length=4)] = Field(default_factory=list)
+
+
+class UsedMessageIn(In):
+    """One turn of an end user's conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Used
+
+
+class EventIn(In):
+    """What an end user did with an answer: a thumb (`up`), a regeneration (`new`, `kept`) or an edit (`edited`)."""
+
+    id: Name
+    kind: Literal["thumb", "regeneration", "edit"]
+    user: Annotated[str, Field(min_length=1, max_length=500), Storable]
+    consent: bool
+    model: Annotated[str, Field(min_length=1, max_length=300), Storable]
+    messages: Annotated[list[UsedMessageIn], Field(min_length=1, max_length=100)]
+    answer: Used
+    up: bool | None = None
+    new: Used = ""
+    kept: bool | None = None
+    edited: Used = ""
+    comment: Annotated[str, Field(max_length=20_000), Storable] = ""
+    conversation: Short = ""
+    language: Annotated[str, Field(max_length=12), Storable] = ""
+    consent_text: Short = ""
+
+    def plain(self) -> wire.FieldFeedback:
+        """As the store takes it."""
+        given = {name: getattr(self, name) for name in self.__class__.model_fields}
+        given["messages"] = [{"role": one.role, "content": one.content} for one in self.messages]
+        return wire.FieldFeedback(**given)
+
+
+class FeedbackIn(In):
+    """Events of an application's end users."""
+
+    events: Annotated[list[EventIn], Field(min_length=1, max_length=100)]
+
+
+class WithdrawalIn(In):
+    """Which end user no longer consents."""
+
+    user: Annotated[str, Field(min_length=1, max_length=500), Storable]
+
+
+class WithdrawalOut(Schema):
+    """What was erased, in counts."""
+
+    known: bool
+    erased: dict[str, int]
 
 
 class Problem(Schema):
@@ -184,6 +268,8 @@ def _shown(hint: Any) -> Any:
     args = get_args(hint)
     if get_origin(hint) in (tuple, list, Sequence):
         return list[_shown(args[0])]  # type: ignore[misc]
+    if get_origin(hint) is UnionType and any(is_dataclass(one) for one in args):
+        return next(_shown(one) for one in args if is_dataclass(one)) | None
     return hint
 
 
@@ -218,6 +304,12 @@ class Withdrawn(Schema):
     """Ids of judgments that nothing is to be learnt from any more."""
 
     judgments: list[str]
+
+
+class FeedbackOut(Schema):
+    """What became of each event, in the order sent."""
+
+    results: list[out(wire.FieldResult)]  # type: ignore[valid-type]
 
 
 class ItemsPage(Schema):

@@ -22,6 +22,7 @@ from heedful.feedback.models import (
     Item,
     ItemState,
     Judgment,
+    Provenance,
     Rationale,
     Role,
     Skip,
@@ -50,11 +51,21 @@ class Vote:
     rationale: str
     adjudicator: bool
     """What an adjudicator said before they saw the votes: no vote itself."""
+    written: str = ""
+    """Of a demonstration or an edit: the text."""
+    provenance: Provenance | None = None
+    """Of an AI judge's: how it came about."""
 
 
 def find(request: Request, key: UUID) -> Item:
     """An item of the programme; 404 for another's."""
-    return own(Item.objects.select_related("batch__guideline", "prompt", "programme"), request.programme, key)
+    rows = Item.objects.select_related("batch__guideline", "batch__field_intake", "prompt", "programme")
+    return own(rows, request.programme, key)
+
+
+def _from_use(shown: Item) -> bool:
+    """Whether it is an end user's, whom nobody asked: it is neither decided nor made gold."""
+    return hasattr(shown.batch, "field_intake")
 
 
 @requires(Role.MANAGER)
@@ -68,13 +79,15 @@ def page(request: Request, shown: Item, form: GoldForm | None = None, status: in
     key = GoldKey.objects.filter(item=shown).first()
     folded = _folded(request, shown)
     verdict = None if folded else adjudication.standing(shown)
-    if form is None and shown.kind in WITH_ANSWERS and shown.state != ItemState.WITHDRAWN:
+    able = shown.kind in WITH_ANSWERS and shown.state != ItemState.WITHDRAWN and not _from_use(shown)
+    if form is None and able:
         suggested = gold.patterns_of(shown, verdict.verdict) if verdict is not None and verdict.verdict else []
         initial = GoldForm.of_key(key) if key else GoldForm.start(shown, suggested, verdict.reason if verdict else "")
         form = GoldForm(shown, initial=initial)
     entries = shown.entries.select_related("completion__author__account").order_by("index")
     context = {
         "item": shown,
+        "from_use": _from_use(shown),
         "conversation": render_conversation(shown.prompt.messages),
         "entries": [(letter(entry.index), entry.completion, both(entry.completion.text)) for entry in entries],
         "folded": folded,
@@ -96,7 +109,9 @@ def _folded(request: Request, shown: Item) -> str:
 
     "begun": they judged it to decide it; "before": it lies before them to be judged; "may": they may decide it yet.
     """
-    if sight.sees_votes(shown, request.user) or not (shown.judgments.exists() or _skips(shown).exists()):
+    if _from_use(shown) or sight.sees_votes(shown, request.user):
+        return ""
+    if not (shown.judgments.exists() or _skips(shown).exists()):
         return ""
     if shown.adjudications.filter(adjudicator=request.user, decided=None).exists():
         return "begun"
@@ -109,9 +124,9 @@ def _skips(shown: Item) -> QuerySet[Skip]:
 
 def votes_of(shown: Item) -> list[Vote]:
     """All judgments of an item, the newest first; the first of them hold."""
-    rows = shown.judgments.select_related("rater__account", "guideline", "current", "adjudication").order_by(
-        "-created", "-pk"
-    )
+    related = ("rater__account", "guideline", "current", "adjudication", "provenance")
+    texts = ("demonstration__completion", "edit__completion")
+    rows = shown.judgments.select_related(*related, *texts).order_by("-created", "-pk")
     notes: Mapping[UUID, str] = dict(
         Rationale.objects.filter(judgment__item=shown, erased=None).values_list("judgment", "text")
     )
@@ -123,10 +138,19 @@ def votes_of(shown: Item) -> list[Vote]:
             _order(row.order),
             notes.get(row.pk, ""),
             hasattr(row, "adjudication"),
+            _written(row),
+            getattr(row, "provenance", None),
         )
         for row in rows
     ]
     return sorted(votes, key=lambda vote: (not vote.holds, not vote.adjudicator))
+
+
+def _written(row: Judgment) -> str:
+    for name in ("demonstration", "edit"):
+        if hasattr(row, name):
+            return str(getattr(row, name).completion.text)
+    return ""
 
 
 def _order(order: Sequence[int]) -> str:

@@ -28,6 +28,7 @@ SCOPES = {
     "judgments:read": gettext_lazy("pull items and judgments, export"),
     "judgments:write": gettext_lazy("judge, as an AI judge or a simulated rater"),
     "status:read": gettext_lazy("see how far batches are"),
+    "feedback:write": gettext_lazy("send what end users of an application did, and nothing else"),
 }
 KINDS = (
     "judgment.submitted",

@@ -18,6 +18,7 @@ from heedful.feedback import calibration as sessions
 from heedful.feedback import gold as service
 from heedful.feedback import patterns, qualification
 from heedful.feedback.models import (
+    ASKED,
     Batch,
     GoldOutcome,
     Programme,
@@ -25,7 +26,6 @@ from heedful.feedback.models import (
     Qualification,
     Rationale,
     Role,
-    TaskKind,
 )
 from heedful.studio.access import requires
 from heedful.studio.lead.batches import find as find_batch
@@ -151,7 +151,7 @@ class QualificationForm(forms.Form):
         task, version = self.fields["task"], self.fields["guideline_version"]
         assert isinstance(task, forms.ChoiceField)
         assert isinstance(version, forms.ChoiceField)
-        task.choices = [("", _("any")), *((value, _(label)) for value, label in TaskKind.choices)]
+        task.choices = [("", _("any")), *((value, _(label)) for value, label in ASKED)]
         numbers = programme.guidelines.order_by("-version").values_list("version", flat=True)
         version.choices = [("", _("any")), *((str(number), str(number)) for number in numbers)]
 

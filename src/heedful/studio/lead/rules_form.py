@@ -13,7 +13,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback.rules import Rules
 from heedful.files import sha256_json
 
-PERCENT = ("max_share", "gold_rate", "repeat_rate", "gold_floor")
+PERCENT = ("max_share", "gold_rate", "repeat_rate", "gold_floor", "field_share")
 """Kept as shares, 0 to 1; asked for as percentages."""
 
 
@@ -132,6 +132,27 @@ class RulesForm(forms.Form):
         ),
     )
 
+    field_share = Percent(
+        label=_("Share of conversations from use that is kept, in %"),
+        help_text=_(
+            "Of what end users send through an application. Drawn by a keyed hash: a retry is decided as before."
+        ),
+    )
+    field_cap = forms.IntegerField(
+        label=_("Most judgments kept of one end user"),
+        min_value=1,
+        max_value=100_000,
+        help_text=_("So that a loud user does not dominate."),
+    )
+    field_cap_days = forms.IntegerField(
+        label=_("Days that this is counted over"), min_value=1, max_value=3650, help_text=_("1 to 3650.")
+    )
+    field_regions = forms.CharField(
+        label=_("Countries whose telephone numbers are taken out"),
+        max_length=600,
+        help_text=_("Two-letter codes with spaces between. International numbers are taken out in any case."),
+    )
+
     seen = forms.CharField(widget=forms.HiddenInput, required=False, max_length=64)
     """Which rules the form was filled from: others that came since are not written over unseen."""
 
@@ -143,6 +164,7 @@ class RulesForm(forms.Form):
         (_("Quality"), ("gold_rate", "repeat_rate", "gold_floor", "gold_window", "fresh_checks")),
         (_("What raters see"), ("require_rationale", "consent_text", "content_warning")),
         (_("Forecast"), ("seconds_per_judgment",)),
+        (_("In the field"), ("field_share", "field_cap", "field_cap_days", "field_regions")),
         (_("Network"), ("allow_private_addresses",)),
     )
 

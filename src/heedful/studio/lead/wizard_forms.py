@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from heedful.feedback.import_columns import LETTERS, OTHERS, TARGETS
 from heedful.feedback.import_plan import Plan
-from heedful.feedback.models import Purpose, TaskKind
+from heedful.feedback.models import ASKED, Purpose
 from heedful.studio.lead.guideline_forms import LONGEST, plain
 
 MAX_UPLOAD = 32 * 2**20
@@ -129,7 +129,7 @@ def task_cards() -> list[TaskCard]:
 class TaskForm(forms.Form):
     """What raters do, and what it is for."""
 
-    task = forms.ChoiceField(label=gettext_lazy("Task"), choices=TaskKind.choices, widget=forms.RadioSelect)
+    task = forms.ChoiceField(label=gettext_lazy("Task"), choices=ASKED, widget=forms.RadioSelect)
     batch_name = forms.CharField(label=gettext_lazy("Name of the batch"), max_length=200)
     purpose = forms.ChoiceField(label=gettext_lazy("What the judgments are for"), choices=())
     again = forms.BooleanField(label=gettext_lazy("Import this file a second time"), required=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from django.utils.translation import ngettext
 from heedful.feedback.models import Account, Rater, RaterKind, TaskKind
 
 LETTERS = "ABCDEFGHI"
+HASH = re.compile(r"[0-9a-f]{64}")
+"""The name of an end user, whose key is known as a keyed hash alone."""
 
 
 def letter(index: int) -> str:
@@ -27,6 +30,8 @@ def said(kind: str, payload: Mapping[str, Any]) -> str:
     if kind == TaskKind.ATTRIBUTES:
         rows = [", ".join(f"{name} {value}" for name, value in sorted(row.items())) for row in payload["scores"]]
         return "; ".join(f"{letter(i)}: {row}" for i, row in enumerate(rows))
+    if kind == TaskKind.THUMB:
+        return _("thumb up") if payload["up"] else _("thumb down")
     if kind == TaskKind.DIALOGUE:
         return ngettext("%(count)d turn", "%(count)d turns", payload["turns"]) % {"count": payload["turns"]}
     return _("wrote an answer") if kind == TaskKind.DEMONSTRATION else _("corrected the answer")
@@ -55,7 +60,10 @@ def name_of(rater: Rater | None) -> str:
         return _("erased %(key)s") % {"key": short(rater.pk)}
     if rater.account:
         return account_name(rater.account)
-    return rater.name or _("%(kind)s %(key)s") % {"kind": RaterKind(rater.kind).label, "key": short(rater.pk)}
+    hashed = rater.kind == RaterKind.END_USER and HASH.fullmatch(rater.name)
+    if rater.name and not hashed:
+        return rater.name
+    return _("%(kind)s %(key)s") % {"kind": RaterKind(rater.kind).label, "key": short(rater.pk)}
 
 
 def account_name(account: Account | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,6 +158,31 @@ class StoreRecipe:
 
 
 @dataclass(frozen=True)
+class FieldRecipe:
+    """What end users of an application did with its answers (docs/in-the-field.md), out of `store.programme`."""
+
+    use: Literal["none", "pairs", "unpaired"] = "none"
+    """pairs: kept regenerations, and edits, join the dataset. unpaired: thumbs too, every pair taken apart; for losses
+    on single answers, as learn.optimise dpo with dpo.loss kto."""
+    edits: Literal["pairs", "demonstrations"] = "pairs"
+    """pairs: the edited text over the original. demonstrations: the SFT model of the round imitates it, whatever `use`
+    says. Never both: a prompt has one use."""
+    weight: float = 0.5
+    """Of a pair beside one that raters judged."""
+    share: float = 0.5
+    """The most that they may be of the dataset; beyond, some are drawn."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.weight <= 1, f"a weight of {self.weight} is not in 0 to 1.", "field.weight")
+        require(0 < self.share < 1, f"a share of {self.share} is not between 0 and 1.", "field.share")
+
+    @property
+    def taken(self) -> bool:
+        """Whether anything is."""
+        return self.use != "none" or self.edits == "demonstrations"
+
+
+@dataclass(frozen=True)
 class LearnRecipe:
     """What a round does with its judgments."""
 
@@ -177,6 +203,8 @@ class LearnRecipe:
     """Further pairs in a round, on prompts that train, whose preferred answers join the demonstrations."""
     refresh_above: float = 0.75
     """The consensus that an answer needs for that."""
+    written: bool = False
+    """What raters wrote in `store.programme` (demonstrations, corrected answers) joins the demonstrations."""
 
     def __post_init__(self) -> None:
         share("learn.", decay=self.decay, refresh_above=self.refresh_above)
@@ -224,19 +252,20 @@ class Recipe:
     judge: JudgesRecipe = JudgesRecipe()
     check: CheckRecipe = CheckRecipe()
     store: StoreRecipe = StoreRecipe()
+    field: FieldRecipe = FieldRecipe()
     ai: AIRecipe = AIRecipe()
     learn: LearnRecipe = LearnRecipe()
     cost: CostRecipe = CostRecipe()
-    sft: SFTConfig = field(default_factory=lambda: _block(SFTConfig))
-    reward: RewardConfig = field(default_factory=lambda: _block(RewardConfig))
-    ppo: PPOConfig = field(default_factory=lambda: _block(PPOConfig))
-    rloo: RLOOConfig = field(default_factory=lambda: _block(RLOOConfig))
-    grpo: GRPOConfig = field(default_factory=lambda: _block(GRPOConfig))
-    reinforce: ReinforceConfig = field(default_factory=lambda: _block(ReinforceConfig))
-    raft: RAFTConfig = field(default_factory=lambda: _block(RAFTConfig))
-    online_dpo: OnlineDPOConfig = field(default_factory=lambda: _block(OnlineDPOConfig))
-    dpo: DPOConfig = field(default_factory=lambda: _block(DPOConfig))
-    changes: dict[int, Any] = field(default_factory=dict)
+    sft: SFTConfig = dataclasses.field(default_factory=lambda: _block(SFTConfig))
+    reward: RewardConfig = dataclasses.field(default_factory=lambda: _block(RewardConfig))
+    ppo: PPOConfig = dataclasses.field(default_factory=lambda: _block(PPOConfig))
+    rloo: RLOOConfig = dataclasses.field(default_factory=lambda: _block(RLOOConfig))
+    grpo: GRPOConfig = dataclasses.field(default_factory=lambda: _block(GRPOConfig))
+    reinforce: ReinforceConfig = dataclasses.field(default_factory=lambda: _block(ReinforceConfig))
+    raft: RAFTConfig = dataclasses.field(default_factory=lambda: _block(RAFTConfig))
+    online_dpo: OnlineDPOConfig = dataclasses.field(default_factory=lambda: _block(OnlineDPOConfig))
+    dpo: DPOConfig = dataclasses.field(default_factory=lambda: _block(DPOConfig))
+    changes: dict[int, Any] = dataclasses.field(default_factory=dict)
     """Settings from a round on, by its number, as blocks of this file: earlier rounds stay as they were."""
 
     def __post_init__(self) -> None:
@@ -247,10 +276,34 @@ class Recipe:
         require(self.world.use or self.prompts.data is not None, f"no prompts: {own}", "prompts.data")
         for place, judges in (("judge", self.judge), ("check.judge", self.check.judge)):
             self._check_judges(place, judges)
-        refreshing = self.learn.refresh == 0 or self.learn.start == "sft"
         dpo = self.learn.plus is None or self.learn.optimise != "dpo"
         require(dpo, "dpo reads preferences and asks no reward.", "learn.plus")
-        require(refreshing, "a policy that starts from the last one reads no SFT model.", "learn.refresh")
+        self._check_refresh()
+        self._check_field()
+
+    def _check_refresh(self) -> None:
+        """An SFT model of the round's own is of use only where the policy starts from it."""
+        imitated = self.field.edits == "demonstrations"
+        for given, place in (
+            (self.learn.refresh > 0, "learn.refresh"),
+            (self.learn.written, "learn.written"),
+            (imitated, "field.edits"),
+        ):
+            refreshing = not given or self.learn.start == "sft"
+            require(refreshing, "a policy that starts from the last one reads no SFT model.", place)
+
+    def _check_field(self) -> None:
+        for given, place in ((self.field.taken, "field"), (self.learn.written, "learn.written")):
+            named = not given or self.store.programme is not None
+            require(named, "store.programme names no programme of the studio.", place)
+        if self.field.use == "unpaired":
+            block = self.learn.optimise
+            told = f"{block} asks a reward model, which compares two answers, and a thumb is of one. Take pairs, or dpo"
+            require(block == "dpo", f"{told} with the loss kto.", "field.use")
+            require(self.learn.decay == 1, "single answers have no weights; set learn.decay to 1.", "field.use")
+            require(
+                self.field.weight == FieldRecipe.weight, "single answers have no weights; leave it out.", "field.weight"
+            )
 
     def _check_judges(self, place: str, judges: JudgesRecipe) -> None:
         total = sum(judges.shares.values())
