@@ -75,14 +75,14 @@ def judged(question: Question, pairs: Sequence[Pair]) -> dict[str, Any]:
     for kind, some in shared_out(question.judges, pairs).items():
         found = JUDGES[kind](question, some)
         said += found.said
-        costs |= found.entries.pop("cost", {})  # people's and judges', beside each other
+        costs |= found.entries.get("cost", {})  # people's and judges', beside each other
         entries |= found.entries
     write_rows(question.work.out / JUDGMENTS, (asdict(one) for one in said))
     counts = {"human": 0, "ai": 0, "simulated": 0}
     for one in said:
         counts[one.kind] = counts.get(one.kind, 0) + 1
     told = len({one.pair for one in said})
-    return {"judgments": counts, "figures": {"pairs": len(pairs), "judged": told}, "cost": costs, **entries}
+    return {"judgments": counts, "figures": {"pairs": len(pairs), "judged": told}, **entries, "cost": costs}
 
 
 def shared_out(judges: JudgesRecipe, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
