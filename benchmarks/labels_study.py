@@ -25,7 +25,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Arm:
     votes: int
     labels: str
     """A method of `heedful.core.consensus.METHODS`."""
+    kl_times: float = 1.0
+    """PPO's KL coefficient, times the quickstart's."""
 
 
 ARMS = {
@@ -57,6 +59,10 @@ ARMS = {
     "rater-aware-2": Arm(2, "rater-aware"),
     "rater-aware-3": Arm(3, "rater-aware"),
     "rater-aware-5": Arm(5, "rater-aware"),
+    # How far PPO goes depends on the reward's scale, which labels set: a tighter leash for the first, a longer one for
+    # the last, so that each has a neighbour in KL.
+    "one-label, 3β": Arm(1, "share", 3.0),
+    "rater-aware-3, β/3": Arm(3, "rater-aware", 1 / 3),
 }
 SELECTIONS = {
     "random": ("random", 0.0),
@@ -170,7 +176,10 @@ def run_arm(out: Path, seed: int, name: str, fast: bool) -> None:
     reward = {"model": base, "data": str(data), "out": folder / "reward"}
     run_reward(work.config(RewardConfig, "reward", **reward), work.display)
     ppo = {"model": sft, "reward": str(folder / "reward"), "data": str(work.data("prompts-train"))}
-    run_ppo(work.config(PPOConfig, "ppo", **ppo, out=folder / "ppo"), work.display)
+    settings: PPOConfig = work.config(PPOConfig, "ppo", **ppo, out=folder / "ppo")
+    run_ppo(
+        replace(settings, kl=replace(settings.kl, coefficient=settings.kl.coefficient * arm.kl_times)), work.display
+    )
     reference, policy = load_policy(sft), load_policy(str(folder / "ppo"))
     figures: dict[str, Any] = {"labels": len(pairs) * arm.votes, **told, "right": label_accuracy(work, records)}
     for split in SPLITS:
@@ -260,7 +269,7 @@ def mean_of(values: Sequence[float], digits: int = 3) -> str:
     from heedful.core.statistics import t_interval
 
     if len(values) < 2 or not np.isfinite(values).all():
-        return ", ".join(f"{value:.{digits}f}" for value in values) or "–"
+        return ", ".join(f"{value:.{digits}f}" if np.isfinite(value) else "never" for value in values) or "–"
     found = t_interval(values)
     return f"{found.mean:.{digits}f} ±{found.high - found.mean:.{digits}f}"
 
