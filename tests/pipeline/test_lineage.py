@@ -267,6 +267,9 @@ def test_a_file_from_a_studio_elsewhere_ends_there(tmp_path: Path) -> None:
 
 
 def test_what_was_made_from_a_raters_judgments_is_found(runs: Path) -> None:
+    (runs / "web").mkdir()
+    (runs / "web/manifest.json").write_text('{"name": "of another tool", "files": ["a"]}')
+    (runs / "manifest.json").write_text("no JSON")
     found = {one.name: (one.judgments, one.by_way_of) for one in made_from_rater(runs, "p-1")}
     assert found == {
         "data/preferences.jsonl": (2, ()),

@@ -142,6 +142,26 @@ def test_unlearning_makes_the_models_anew_and_asks_nobody_where_no_people_check(
     assert go(folder)["made"] == []
 
 
+def test_what_was_unlearnt_rests_on_later_withdrawals_alone(of: Programme, people: list[Rater], tmp_path: Path) -> None:
+    third = rater(of)
+    people = [*people, third]
+    recipe = recipe_of(of)
+    recipe["judge"] = {**recipe["judge"], "votes": 3}
+    folder = write_programme(tmp_path / "programme", **{**recipe, **AI_CHECK})
+    go(folder, wait=True, sleep=judge_all(of, people))
+    count = Judgment.objects.filter(rater=third).count()
+    names = [pseudonym(of, who) for who in people]
+    erase_rater(people[0])
+    go(folder)
+    erase_rater(people[1])
+    go(folder)
+    assert [one.raters for one in trace(folder / "rounds/1/policy").withdrawn] == [{names[0]: count, names[1]: count}]
+    go(folder, unlearn=True)
+    assert trace(folder / "rounds/1/policy").withdrawn == ()
+    former = (read_manifest(folder / "rounds/1/dataset") or {})["record"]["replaces"]
+    assert [one["withdrawn"] for one in former] == [{names[1]: count}, {names[0]: count, names[1]: count}]
+
+
 def test_unlearning_is_refused_before_anything_is_made_where_people_would_be_asked_anew(
     of: Programme, people: list[Rater], tmp_path: Path
 ) -> None:

@@ -16,7 +16,14 @@ from typing import Any
 from heedful.errors import HeedfulError
 from heedful.files import MANIFEST, read_manifest, sha256_file
 from heedful.models.folder_hash import folder_fingerprint
-from heedful.pipeline.provenance.beside import JUDGE, judged_folder, made_folder, read_object, record_of_export
+from heedful.pipeline.provenance.beside import (
+    JUDGE,
+    judged_folder,
+    made_folder,
+    own_manifest,
+    read_object,
+    record_of_export,
+)
 from heedful.pipeline.provenance.records import (
     Artifact,
     Check,
@@ -141,7 +148,7 @@ class Tracer:
             if one.id in erased:
                 places.setdefault(one.given_in, []).append(one)
         found = [
-            Withdrawn(place, len(some), Counter(one.rater for one in some if one.rater), tuple(one.id for one in some))
+            Withdrawn(place, len(some), _by_rater(some), tuple(one.id for one in some))
             for place, some in places.items()
         ]
         return Lineage(
@@ -179,7 +186,7 @@ class Tracer:
     # --- folders ---
 
     def _folder(self, name: str, place: Path) -> Artifact:
-        manifest = read_manifest(place)
+        manifest = own_manifest(place)
         if manifest is None:
             if (place / JUDGE).exists():
                 return self._judged(name, place)
@@ -233,7 +240,7 @@ class Tracer:
             same = now == given["sha256"] if files is not None or now == given["sha256"] else None
             for former in manifest["record"].get("replaces", ()):
                 if not same and digest(former, files or ()) == given["sha256"]:
-                    gone = manifest["record"].get("withdrawn", {})
+                    gone = former["withdrawn"]
                     self.withdrawn.append(Withdrawn(name, sum(gone.values()), gone))
         else:
             same = content(str(source)) == given["sha256"] if self.verify else None
@@ -364,6 +371,10 @@ class Tracer:
             changed = ("",) if state == "gone" else ()
             self.artifacts[name] = Artifact(name, kind, state, changed, sha256, ends=ends)
         return name
+
+
+def _by_rater(judgments: Iterable[Judgment]) -> dict[str, int]:
+    return dict(Counter(one.rater for one in judgments if one.rater))
 
 
 def _kind_elsewhere(name: str) -> tuple[str, State, str]:

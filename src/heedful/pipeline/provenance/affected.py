@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from heedful.errors import HeedfulError
 from heedful.feedback.export_lineage import ENDING
 from heedful.feedback.journal import JOURNAL
 from heedful.files import MANIFEST
 from heedful.pipeline.lineage import Tracer
-from heedful.pipeline.provenance.beside import JUDGE
+from heedful.pipeline.provenance.beside import JUDGE, own_manifest
 from heedful.pipeline.provenance.records import Artifact, Lineage
 from heedful.pipeline.provenance.tombstones import erased_judgments, journals_near
 
@@ -89,10 +90,18 @@ def _places(under: Path) -> Iterator[Path]:
             if any(part.startswith(".") or part.endswith(".part") or part in PASSED_OVER for part in parts):
                 continue
             file = path.with_name(path.name.removesuffix(ENDING))
-            if path.name in (MANIFEST, JUDGE):
+            if path.name == JUDGE or (path.name == MANIFEST and _ours(path.parent)):
                 yield path.parent
-            elif file.exists():
+            elif path.name != MANIFEST and file.exists():
                 yield file
+
+
+def _ours(folder: Path) -> bool:
+    """Whether the manifest there is one of heedful's, and can be read."""
+    try:
+        return own_manifest(folder) is not None
+    except HeedfulError:
+        return False
 
 
 def _closed(found: Lineage, direct: dict[str, int]) -> Iterator[Affected]:

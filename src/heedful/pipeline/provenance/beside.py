@@ -6,6 +6,7 @@ Imports no torch and no Django.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,22 @@ def judged_folder(file: Path) -> Path | None:
 def made_folder(file: Path) -> Path | None:
     """The nearest folder above a file whose manifest lists it; None where there is none."""
     for folder in file.parents:
-        listed = (read_manifest(folder) or {}).get("files", {})
-        if str(file.relative_to(folder)) in listed:
-            return folder
+        with suppress(HeedfulError):  # a file of that name that is none of ours
+            manifest = own_manifest(folder)
+            if manifest is not None and str(file.relative_to(folder)) in manifest["files"]:
+                return folder
     return None
+
+
+def own_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of one of heedful's artifacts; None where there is none, or another tool's file of that name.
+
+    Raises:
+        HeedfulError: it is no JSON.
+    """
+    found = read_manifest(folder)
+    ours = isinstance(found, dict) and isinstance(found.get("kind"), str) and isinstance(found.get("files"), dict)
+    return found if ours else None
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

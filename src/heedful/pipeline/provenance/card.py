@@ -107,12 +107,12 @@ def hub_model(found: Lineage) -> str | None:
 
 def hub_datasets(found: Lineage) -> list[str]:
     """Ids of data sets on the hub that the model was made from."""
-    return _on_hub(found, ("data", "demonstrations", "ptx"))
+    return sorted(_on_hub(found, ("data", "demonstrations", "ptx")))
 
 
 def _on_hub(found: Lineage, roles: Sequence[str]) -> list[str]:
     read = {link.name for one in found.artifacts for link in one.made_from if link.role in roles}
-    return sorted(one.name for one in found.artifacts if one.kind == "hub" and one.name in read)
+    return [one.name for one in found.artifacts if one.kind == "hub" and one.name in read]
 
 
 # --- the text ---

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -259,7 +260,10 @@ class Engine:
         }
 
     def _replaced(self, step: Step, found: Standing) -> dict[str, Any]:
-        """Of a record of judgments some of which were withdrawn: whose, and the files that it held before."""
+        """Of a record of judgments some of which were withdrawn: whose, and the files that it held before.
+
+        With each of the former contents stands what was withdrawn since: what something made from it rests on.
+        """
         if not step.stage.records:
             return {}
         folders = [Path(one.path) for one in found.inputs.values() if Path(one.path).is_dir()]
@@ -268,9 +272,13 @@ class Engine:
             return {"withdrawn": gone} if gone else {}
         before = read_manifest(self.programme.place(step.number, step.stage.name)) or {}
         record = before["record"]
+        known = record.get("withdrawn", {})
         if found.withdrawn:
-            gone = joined(record.get("withdrawn", {}), found.withdrawn)
-        return {"withdrawn": gone, "replaces": [{"files": before["files"]}, *record.get("replaces", ())]}
+            gone = joined(known, found.withdrawn)
+        since = dict(Counter(gone) - Counter(known))
+        former = [{"files": before["files"], "withdrawn": since}]
+        former += [{**one, "withdrawn": joined(one["withdrawn"], since)} for one in record.get("replaces", ())]
+        return {"withdrawn": gone, "replaces": former}
 
     def _begin(self, part: Path, found: Standing) -> dict[str, Any]:
         """Go on with what was begun under the same key in the same place, or begin anew."""
