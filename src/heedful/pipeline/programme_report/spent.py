@@ -159,8 +159,9 @@ def lineage(material: Material) -> Safe:
 
 def _terms(found: Lineage) -> Mapping[str, str]:
     judgments = ", ".join(f"{count:,} by {BY.get(kind, kind)}" for kind, count in found.by_kind.items())
-    others = {one.rater for one in found.raters if one.kind != "human"}
-    raters = [f"{found.people:,} people"] if found.people else []
+    people = {one.rater for one in found.raters if one.kind in ("human", "end_user")}
+    others = {one.rater for one in found.raters if one.kind not in ("human", "end_user")}
+    raters = [f"{len(people):,} people"] if people else []
     raters += [f"{len(others)} simulated or AI raters: {', '.join(sorted(others)[:8])}"] if others else []
     rubrics = ", ".join(f"{one.programme} version {one.version} ({one.judgments:,})" for one in found.guidelines)
     judges = ", ".join(dict.fromkeys(one.name for one in found.judges))
