@@ -128,7 +128,7 @@ def test_the_summary_is_plain_and_true(material: Material) -> None:
         "learnt from them by PPO.",
         "Round 2 did not win the check and went back to the policy before; rounds 1 and 3 kept theirs.",
         "The watch over training alarmed one time (length).",
-        "All of it took 14 minutes of computing.",
+        "All of it took 14 min 00 s of computing.",
     ]
 
 

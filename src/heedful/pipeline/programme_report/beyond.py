@@ -19,6 +19,8 @@ from heedful.pipeline.report_svg import range_bar
 from heedful.pipeline.watch_words import checks_in_words, read_refusals
 from heedful.training.folders import ALARMS, whole_lines
 
+TIERS = {"warn": "even"}
+"""Tiers of alarms that are no cause to step in; all others are marked as bad."""
 MODES = {"warn": "on, and only warned", "act": "on, and could step in", "off": "off"}
 
 
@@ -73,7 +75,9 @@ def alarm_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Safe:
             element("th", run, scope="row"),
             element("td", write(row["step"], "count"), class_="n"),
             element("td", str(row["sign"])),
-            element("td", element("span", str(row["tier"]).lower(), class_="verdict bad")),
+            element(
+                "td", element("span", tier := str(row["tier"]).lower(), class_=f"verdict {TIERS.get(tier, 'bad')}")
+            ),
             element("td", str(row["sentence"]), class_="wide"),
             element("td", "; ".join(row.get("done") or ()) or "–", class_="wide"),
         )

@@ -15,6 +15,8 @@ from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_sections import data_table
 from heedful.pipeline.report_svg import share_bar
 
+LEAST_ENERGY = 0.001
+"""Watt-hours below which no figure is worth writing."""
 BY = {**KINDS, "gold": "the world's truth", "end_user": "end users"}
 
 
@@ -23,6 +25,8 @@ BY = {**KINDS, "gold": "the world's truth", "end_user": "end users"}
 
 def energy(watt_hours: float) -> str:
     """Energy as people read it: 3.2 Wh, or 1.4 kWh."""
+    if watt_hours < LEAST_ENERGY:
+        return f"under {LEAST_ENERGY:g} Wh"
     return f"{write(watt_hours / 1000, 'number')} kWh" if watt_hours >= 1000 else f"{write(watt_hours, 'number')} Wh"
 
 
@@ -153,7 +157,11 @@ def lineage(material: Material) -> Safe:
         [element("p", element("strong", sentence)) for sentence in warned],
         element("dl", terms, class_="words lineage"),
         element("details", element("summary", f"All {len(found.artifacts)} artifacts"), _artifacts(found)),
-        element("p", f"heedful lineage {found.root} holds every file against its hash.", class_="muted"),
+        element(
+            "p",
+            f"heedful lineage {material.results.folder.name}/{found.root} holds every file against its hash.",
+            class_="muted",
+        ),
     )
 
 

@@ -101,7 +101,7 @@ def _spent(material: Material) -> list[str]:
     if isinstance(material.costs, Absent) or not material.results.rounds:
         return []
     total = material.costs.total
-    parts = [f"{write(total.wall_seconds / 60, 'count')} minutes of computing"]
+    parts = [f"{write(total.wall_seconds, 'seconds')} of computing"]
     parts += [f"{total.rater_hours:,.1f} hours of people's time"] if total.rater_judgments else []
     parts += [f"{total.judge_tokens:,} tokens of AI judges"] if total.judge_tokens else []
     parts += [money(total)] if money(total) != "–" else []
