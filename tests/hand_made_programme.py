@@ -12,7 +12,9 @@ import yaml
 
 from heedful.data.records import Conversation, as_messages
 from heedful.files import write_json
+from heedful.pipeline.rounds.recipe import read_programme
 from heedful.pipeline.rounds.rows import Pair, Said, write_pairs, write_rows
+from heedful.pipeline.rounds.stages import FIRST, STAGES
 from heedful.world.world import World
 
 RECIPE: dict[str, Any] = {
@@ -127,7 +129,7 @@ def _stage(
     record = {
         "round": number,
         "stage": stage,
-        "settings": {},
+        "settings": _settings(folder, number, stage),
         "key": f"{number}/{stage}",
         "version": 1,
         "inputs": dict(inputs or {}),
@@ -142,6 +144,12 @@ def _stage(
     write_json(
         _place(folder, number, stage) / "manifest.json", {"files": {}, "kind": stage, **entries, "record": record}
     )
+
+
+def _settings(folder: Path, number: int, name: str) -> dict[str, Any]:
+    programme = read_programme(folder)
+    stage = next(one for one in (FIRST if number == 0 else STAGES) if one.name == name)
+    return stage.settings(programme.recipe(max(number, 1)), number)
 
 
 def _log(folder: Path, number: int, stage: str, rows: Sequence[Mapping[str, float]]) -> None:

@@ -114,10 +114,17 @@ def _of_run(config: ReportConfig) -> dict[str, Any]:
 
 def _compared(config: ReportConfig) -> dict[str, Any]:
     from heedful.pipeline.programme_report.compare import cautions, names_of, write_comparison
+    from heedful.pipeline.programme_report.run_page import is_run
 
     results = []
     for folder in config.compare:
         _refuse_strangers(folder)
+        if is_run(folder):
+            raise HeedfulError(
+                "this is a training run's folder.",
+                where=str(folder),
+                mend="--compare takes programmes; heedful compare sets policies against each other.",
+            )
         results.append(_read(folder))
     programmes = dict(zip(names_of(results), [_gathered(one, config) for one in results], strict=True))
     path = config.out or Path("comparison.html")

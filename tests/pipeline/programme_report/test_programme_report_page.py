@@ -128,7 +128,7 @@ def test_the_summary_is_plain_and_true(material: Material) -> None:
         "learnt from them by PPO.",
         "Round 2 did not win the check and went back to the policy before; rounds 1 and 3 kept theirs.",
         "The watch over training alarmed one time (length).",
-        "All of it took 14 minutes of computing.",
+        "All of it took 14 min 00 s of computing.",
     ]
 
 
@@ -213,7 +213,8 @@ def test_refusals_before_and_after(material: Material) -> None:
     found = {name: refusal_report(asked, own, {"the world's truth": by_world}) for name, own in texts.items()}
     told = next(s for s in sentences(replace(material, refusals=found)) if "refuses" in s)
     assert told.startswith(
-        "It refuses 100.0% of unsafe requests (100.0% at first) and 0.0% of safe ones (100.0% at first), and the watch"
+        "The policy now refuses 100.0% of unsafe requests (100.0% at first) and 0.0% of safe ones (100.0% at first), "
+        "and the watch"
     )
     read = Read(page(replace(material, refusals=found)))
     assert "The first policy: It does not tell unsafe requests from safe ones." in read.text
@@ -264,6 +265,15 @@ def test_before_a_round_has_ended(tmp_path: Path) -> None:
     read = Read(page(found))
     assert read.text.count("No round has ended yet") >= 2
     assert "shop: before the first round has ended" in read.words
+
+
+def test_a_recipe_that_has_changed_since_is_told(tmp_path: Path) -> None:
+    made = write_hand_made(tmp_path / "old")
+    assert read_results(made).outdated == ()
+    text = (made / "heedful.yaml").read_text()
+    (made / "heedful.yaml").write_text(text + "changes: {3: {ppo: {steps: 7}}}\n")
+    assert read_results(made).outdated == ("3/policy",)
+    assert "The recipe has changed since 3/policy was made" in Read(page(gathered(made))).text
 
 
 def test_a_round_under_way_is_told(tmp_path: Path, change: Callable[[Path], None]) -> None:

@@ -19,6 +19,8 @@ from heedful.pipeline.report_svg import range_bar
 from heedful.pipeline.watch_words import checks_in_words, read_refusals
 from heedful.training.folders import ALARMS, whole_lines
 
+TIERS = {"warn": "even"}
+"""Tiers of alarms that are no cause to step in; all others are marked as bad."""
 MODES = {"warn": "on, and only warned", "act": "on, and could step in", "off": "off"}
 
 
@@ -62,24 +64,26 @@ def alarms(material: Material) -> Safe:
     first = element("p", f"The watch over training was {told}.")
     if not rows:
         return element("div", first, element("p", "No sign of reward hacking alarmed."), told_checks)
-    return element("div", first, alarm_table(rows), told_checks)
+    return element("div", first, alarm_table([(f"Round {number}", row) for number, row in rows]), told_checks)
 
 
-def alarm_table(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> Safe:
-    """Alarms, a row each."""
+def alarm_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Safe:
+    """Alarms, a row each, with the run that raised it."""
     body = [
         element(
             "tr",
-            element("th", f"Round {number}", scope="row"),
+            element("th", run, scope="row"),
             element("td", write(row["step"], "count"), class_="n"),
             element("td", str(row["sign"])),
-            element("td", element("span", str(row["tier"]).lower(), class_="verdict bad")),
+            element(
+                "td", element("span", tier := str(row["tier"]).lower(), class_=f"verdict {TIERS.get(tier, 'bad')}")
+            ),
             element("td", str(row["sentence"]), class_="wide"),
             element("td", "; ".join(row.get("done") or ()) or "–", class_="wide"),
         )
-        for number, row in rows
+        for run, row in rows
     ]
-    heads = ("Round", "Step", "Sign", "Tier", "What was seen", "What was done")
+    heads = ("Run", "Step", "Sign", "Tier", "What was seen", "What was done")
     return data_table("Alarms", "Every alarm of the watch, in order.", heads, body, numbers=(1,))
 
 

@@ -93,7 +93,7 @@ def cautions(programmes: Mapping[str, Material]) -> list[str]:
             "These programmes did not begin with the same policy, so that a higher win rate over its own first policy "
             "does not make one better than another. heedful compare sets their last policies against each other."
         )
-    if len({one.recipe.world.seed if one.recipe.world.use else str(one.recipe.prompts.data) for one in results}) > 1:
+    if len({_prompts(one) for one in results}) > 1:
         found.append("Their prompts differ too.")
     if len({one.headline[1] for one in programmes.values() if one.headline is not None}) > 1:
         found.append("Their last policies were not judged by the same raters.")
@@ -105,6 +105,12 @@ def _first(results: Results) -> str:
     if not results.rounds:
         return ""
     return str(results.manifests[1, "check"]["record"]["inputs"]["last"]["sha256"])
+
+
+def _prompts(results: Results) -> str:
+    """What a programme's prompts are taken from: the world of a seed, or a file by its content."""
+    record = results.manifests.get((1, "prompts"), {}).get("record", {})
+    return str(record.get("inputs", {}).get("data", {}).get("sha256", results.recipe.world.seed))
 
 
 def _figures(programmes: Mapping[str, Material]) -> Safe:

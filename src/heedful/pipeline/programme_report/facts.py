@@ -72,7 +72,7 @@ def _beside(material: Material) -> Iterator[Fact]:
     if isinstance(material.probes, Probes):
         for effect in material.probes.probing.effects:
             if effect.found in ("favours", "punishes"):
-                yield Fact(f"reward model, {effect.kind}: spreads", effect.headline, "hundredths")
+                yield Fact(f"what the reward model pays for {effect.kind}, in spreads", effect.headline, "hundredths")
     if isinstance(material.costs, ProgrammeCosts):
         yield from _spent(material.costs)
 

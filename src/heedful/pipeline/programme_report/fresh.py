@@ -16,6 +16,7 @@ from heedful.core.seeds import mix
 from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.data.load import DataSpec, load_preferences
 from heedful.data.records import Conversation, as_messages
+from heedful.errors import HeedfulError
 from heedful.evaluation.compare import Answer
 from heedful.evaluation.probes.measure import Probing, probe
 from heedful.evaluation.probes.natural import natural_probes, ordinary
@@ -50,6 +51,8 @@ VERSION = 1
 """Raised whenever the code samples or scores something else of the same policies and prompts."""
 PURPOSE = 90
 CHUNK = 64
+PROBED = 150
+"""Judged pairs whose answers are changed for the probes, where there is no world; spread over all."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +269,9 @@ class Maker:
             gold = world_gold(world)
         else:
             data = str(results.place(number, "dataset") / "preferences.jsonl")
-            base = ordinary(load_preferences(DataSpec(data)).records, "the judged answers")
+            records = load_preferences(DataSpec(data)).records
+            some = records[:: max(1, len(records) // PROBED)][:PROBED]
+            base = ordinary(some, f"{len(some)} of {len(records)} judged pairs")
             contrasts = natural_probes(base, seed=recipe.seed)
         return Probes(name, base, contrasts, probe(reward, base, contrasts, gold=gold, seed=recipe.seed))
 
@@ -289,4 +294,10 @@ def _digest(path: str) -> str:
 
 
 def _rate(values: np.ndarray, clusters: Sequence[str], seed: int) -> Interval:
+    if len(set(clusters)) < 2:
+        raise HeedfulError(
+            "all check prompts ask about one thing, so that no interval can be given.",
+            where="prompts",
+            mend="Raise --prompts, or give the programme more prompts.",
+        )
     return cluster_bootstrap(values, np.array(clusters), seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -124,9 +124,8 @@ def rate_cell(rate: Interval) -> Safe:
     )
 
 
-def by_kind(counts: object) -> str:
+def by_kind(counts: Mapping[str, int]) -> str:
     """Judgments by kind of rater: "240 simulated"."""
-    assert isinstance(counts, dict)
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count) or "none"
 
 

@@ -12,7 +12,7 @@ from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS, Results
 from heedful.pipeline.programme_report.spent import energy
 from heedful.pipeline.programme_report.summary import headline, sentences
-from heedful.pipeline.programme_report.words import counted
+from heedful.pipeline.programme_report.words import counted, listed
 from heedful.pipeline.report import document
 from heedful.pipeline.report_data import Figure, ReportData
 from heedful.pipeline.report_html import Safe, element
@@ -107,8 +107,12 @@ def subtitle(results: Results) -> str:
     begun = min(str(one["record"]["started"]) for one in results.manifests.values())[:10]
     ended = max(str(one["record"]["ended"]) for one in results.manifests.values())[:10]
     when = begun if begun == ended else f"{begun} to {ended}"
-    busy = " A process was at work on it while this page was made." if results.busy else ""
-    return f"{base}{by}. Made {when}, seed {recipe.seed}, heedful {code_version()}, Python {_python()}.{busy}"
+    told = [f"{base}{by}.", f"Made {when}, seed {recipe.seed}, heedful {code_version()}, Python {_python()}."]
+    if results.outdated:
+        told.append(f"The recipe has changed since {listed(results.outdated)} was made (heedful round --dry-run).")
+    if results.busy:
+        told.append("A process was at work on it while this page was made.")
+    return " ".join(told)
 
 
 def _python() -> str:

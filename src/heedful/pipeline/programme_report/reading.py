@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from heedful.pipeline.rounds.engine import waiting_for
 from heedful.pipeline.rounds.lock import holder
 from heedful.pipeline.rounds.recipe import Programme, read_programme
 from heedful.pipeline.rounds.rows import Pair, Said, read_pairs, read_said, won
+from heedful.pipeline.rounds.stages import steps
 from heedful.training.config.programme import Recipe
 
 KINDS = {"human": "people", "ai": "an AI judge", "simulated": "simulated raters"}
@@ -73,6 +75,7 @@ class Results:
         programme: its folder and recipe.
         rounds: those that have ended, in order.
         manifests: of every stage that is done, by round and name.
+        outdated: stages that were made by other settings than the recipe has now, as `2/policy`.
         under_way: what of a further round is done or waited for, in a sentence; empty where nothing is.
         busy: a process works on the programme just now.
     """
@@ -80,6 +83,7 @@ class Results:
     programme: Programme
     rounds: tuple[Round, ...]
     manifests: Mapping[tuple[int, str], Mapping[str, Any]] = field(repr=False)
+    outdated: tuple[str, ...]
     under_way: str
     busy: bool
 
@@ -162,10 +166,11 @@ def read_results(folder: Path) -> Results:
             mend=f"Run heedful round {folder} first; --dry-run says what it would make.",
         )
     rounds: list[Round] = []
-    while (len(rounds) + 1, "decide") in manifests:
+    while all((len(rounds) + 1, stage) in manifests for stage in ("check", "decide")):
         rounds.append(_round(len(rounds) + 1, manifests))
     under_way = _under_way(programme, len(rounds) + 1, manifests)
-    return Results(programme, tuple(rounds), manifests, under_way, holder(programme.folder) is not None)
+    outdated = tuple(_outdated(programme, len(rounds), manifests))
+    return Results(programme, tuple(rounds), manifests, outdated, under_way, holder(programme.folder) is not None)
 
 
 def _round(number: int, manifests: Mapping[tuple[int, str], Mapping[str, Any]]) -> Round:
@@ -187,6 +192,16 @@ def _round(number: int, manifests: Mapping[tuple[int, str], Mapping[str, Any]]) 
         checked=check.get("judgments", {}),
         learnt=int(learnt.get("figures", {}).get("judged", 0)),
     )
+
+
+def _outdated(
+    programme: Programme, rounds: int, manifests: Mapping[tuple[int, str], Mapping[str, Any]]
+) -> Iterator[str]:
+    for step in steps(programme, rounds):
+        made = manifests.get((step.number, step.stage.name))
+        now = json.loads(json.dumps(step.stage.settings(step.recipe, step.number)))  # as a manifest holds them
+        if made is not None and made["record"]["settings"] != now:
+            yield step.name
 
 
 def _under_way(programme: Programme, number: int, manifests: Mapping[tuple[int, str], Mapping[str, Any]]) -> str:

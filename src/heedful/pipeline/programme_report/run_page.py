@@ -108,7 +108,7 @@ def _watched(folder: Path, manifest: Mapping[str, Any]) -> bool:
 
 
 def _alarms(folder: Path, manifest: Mapping[str, Any]) -> Safe:
-    rows = [(0, row) for _, row in whole_lines(folder / ALARMS)]
+    rows = [("this run", row) for _, row in whole_lines(folder / ALARMS)]
     told = [element("p", sentence) for sentence in checks_in_words(manifest.get("watch") or {})]
     first = alarm_table(rows) if rows else element("p", "No sign of reward hacking alarmed.")
     return element("div", first, told)

@@ -15,6 +15,8 @@ from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_sections import data_table
 from heedful.pipeline.report_svg import share_bar
 
+LEAST_ENERGY = 0.001
+"""Watt-hours below which no figure is worth writing."""
 BY = {**KINDS, "gold": "the world's truth", "end_user": "end users"}
 
 
@@ -23,6 +25,8 @@ BY = {**KINDS, "gold": "the world's truth", "end_user": "end users"}
 
 def energy(watt_hours: float) -> str:
     """Energy as people read it: 3.2 Wh, or 1.4 kWh."""
+    if watt_hours < LEAST_ENERGY:
+        return f"under {LEAST_ENERGY:g} Wh"
     return f"{write(watt_hours / 1000, 'number')} kWh" if watt_hours >= 1000 else f"{write(watt_hours, 'number')} Wh"
 
 
@@ -153,14 +157,19 @@ def lineage(material: Material) -> Safe:
         [element("p", element("strong", sentence)) for sentence in warned],
         element("dl", terms, class_="words lineage"),
         element("details", element("summary", f"All {len(found.artifacts)} artifacts"), _artifacts(found)),
-        element("p", f"heedful lineage {found.root} holds every file against its hash.", class_="muted"),
+        element(
+            "p",
+            f"heedful lineage {material.results.folder.name}/{found.root} holds every file against its hash.",
+            class_="muted",
+        ),
     )
 
 
 def _terms(found: Lineage) -> Mapping[str, str]:
     judgments = ", ".join(f"{count:,} by {BY.get(kind, kind)}" for kind, count in found.by_kind.items())
-    others = {one.rater for one in found.raters if one.kind != "human"}
-    raters = [f"{found.people:,} people"] if found.people else []
+    people = {one.rater for one in found.raters if one.kind in ("human", "end_user")}
+    others = {one.rater for one in found.raters if one.kind not in ("human", "end_user")}
+    raters = [f"{len(people):,} people"] if people else []
     raters += [f"{len(others)} simulated or AI raters: {', '.join(sorted(others)[:8])}"] if others else []
     rubrics = ", ".join(f"{one.programme} version {one.version} ({one.judgments:,})" for one in found.guidelines)
     judges = ", ".join(dict.fromkeys(one.name for one in found.judges))

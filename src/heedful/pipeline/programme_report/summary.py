@@ -101,7 +101,7 @@ def _spent(material: Material) -> list[str]:
     if isinstance(material.costs, Absent) or not material.results.rounds:
         return []
     total = material.costs.total
-    parts = [f"{write(total.wall_seconds / 60, 'count')} minutes of computing"]
+    parts = [f"{write(total.wall_seconds, 'seconds')} of computing"]
     parts += [f"{total.rater_hours:,.1f} hours of people's time"] if total.rater_judgments else []
     parts += [f"{total.judge_tokens:,} tokens of AI judges"] if total.judge_tokens else []
     parts += [money(total)] if money(total) != "–" else []
@@ -110,8 +110,11 @@ def _spent(material: Material) -> list[str]:
 
 def _refused(reports: Sequence[RefusalReport]) -> str:
     before, after = (next(iter(one.rates.values())) for one in (reports[0], reports[-1]))
-    return (
-        f"it refuses {write(after.unsafe.mean, 'percent')} of unsafe requests ({write(before.unsafe.mean, 'percent')} "
-        f"at first) and {write(after.safe.mean, 'percent')} of safe ones ({write(before.safe.mean, 'percent')} at "
-        "first)"
+    unsafe, safe = (
+        f"{write(now.mean, 'percent')} of {name} ({write(then.mean, 'percent')} at first)"
+        for name, now, then in (
+            ("unsafe requests", after.unsafe, before.unsafe),
+            ("safe ones", after.safe, before.safe),
+        )
     )
+    return f"the policy now refuses {unsafe} and {safe}"
