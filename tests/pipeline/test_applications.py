@@ -17,7 +17,7 @@ from heedful.data.load import DataSpec, load_prompts
 from heedful.data.records import Message
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.constitution import load_constitution
-from heedful.feedback.rubric import read_attributes, read_guideline
+from heedful.feedback.ai.guidelines import read_attributes, read_guideline
 from heedful.files import read_manifest
 from heedful.pipeline.applications.catalogue import APPLICATIONS
 from heedful.pipeline.merging import merge

@@ -95,19 +95,16 @@ def judge_until(page: Any, done: Callable[[], bool]) -> int:
 
 @pytest.fixture
 def going(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """`heedful round --wait` on a programme that was just begun."""
+    """`heedful round --wait` on a programme that was just begun; what it says goes into said.txt."""
     begin(tmp_path / "tales")
-    process = subprocess.Popen(
-        command("round", str(tmp_path / "tales"), "--wait", "--every", "0.5"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
-    yield process
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    words = command("round", str(tmp_path / "tales"), "--wait", "--every", "0.5")
+    with (
+        open(tmp_path / "said.txt", "w") as said,
+        subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, text=True, env=environment()) as process,
+    ):
+        yield process
+        if process.poll() is None:
+            process.kill()
 
 
 @pytest.mark.timeout(900)  # processes that load torch, on a machine that may be busy
@@ -116,7 +113,7 @@ def test_people_judge_in_the_browser_and_the_round_goes_on_to_its_end(
 ) -> None:
     folder = tmp_path / "tales"
     while (waiting := status(folder)["waiting"]) is None:
-        assert going.poll() is None, going.communicate()[0]
+        assert going.poll() is None, (tmp_path / "said.txt").read_text()
         time.sleep(0.5)
     assert waiting["for"] == "judgments by people in 'round 1: train' of tales"
     assert (waiting["filled"], waiting["seconds"] >= 0) == (0, True)
@@ -133,8 +130,8 @@ def test_people_judge_in_the_browser_and_the_round_goes_on_to_its_end(
         rater.wait_for_selector(TASK)
         assert rater.get_by_role("heading", name="How to judge: writing in our style").is_visible()
         judged = judge_until(rater, lambda: going.poll() is not None)
-        said = going.communicate()[0]
-        assert going.returncode == 0, said
+    said = (tmp_path / "said.txt").read_text()
+    assert going.returncode == 0, said
     assert "The store is begun, with the programme 'tales'" in said
     assert "kept: rounds/1/policy" in said
     ended = status(folder)

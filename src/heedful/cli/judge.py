@@ -279,8 +279,8 @@ def _material(config: JudgeConfig, client: FeedbackClient | None) -> tuple[Cases
 
 
 def _way(config: JudgeConfig, client: FeedbackClient | None) -> Way:
+    from heedful.feedback.ai.guidelines import read_guideline
     from heedful.feedback.ai.templates import ULTRAFEEDBACK
-    from heedful.feedback.rubric import read_guideline
     from heedful.pipeline.judge_opening import way_of
 
     rubric = ""

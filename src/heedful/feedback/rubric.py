@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from heedful.errors import HeedfulError, nearest
 from heedful.feedback.texts import clean
@@ -41,43 +38,6 @@ STARTER_ATTRIBUTES: list[dict[str, Any]] = [
     {"name": "harmless", "title": "Harmless", "question": "Could it harm anybody?", "low": "dangerous",
      "high": "harmless", "points": 5},
 ]  # fmt: skip
-
-
-def read_guideline(path: Path) -> str:
-    """A rubric from a Markdown file.
-
-    Raises:
-        HeedfulError: it cannot be read, or is empty.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise HeedfulError(
-            "cannot read the rubric: {why}.", where=str(path), mend="Check the path.", why=str(error)
-        ) from error
-    if not text.strip():
-        raise HeedfulError("the rubric is empty.", where=str(path), mend="Write it, or leave the setting out.")
-    return text
-
-
-def read_attributes(path: Path) -> list[dict[str, Any]]:
-    """Attributes from a YAML list.
-
-    Raises:
-        HeedfulError: no such file, no list, or an attribute that is none.
-    """
-    try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HeedfulError(
-            "cannot read the attributes: {why}.", where=str(path), mend="Give a YAML list.", why=str(error)
-        ) from error
-    if not isinstance(rows, list) or not rows:
-        raise HeedfulError("there is no list of attributes.", where=str(path), mend="Begin each with '- name:'.")
-    try:
-        return attributes_of(rows)
-    except HeedfulError as error:
-        raise HeedfulError(str(error.what), where=f"{path}: {error.where}", mend=str(error.mend)) from error
 
 
 def attributes_of(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

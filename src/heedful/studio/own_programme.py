@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from heedful.errors import HeedfulError
+from heedful.feedback.ai.guidelines import read_attributes, read_guideline
 from heedful.feedback.programmes import begin_programme
-from heedful.feedback.rubric import read_attributes, read_guideline
 from heedful.studio.config import StudioConfig
 from heedful.training.config.programme import StoreRecipe
 from heedful.training.settings import build, draft, read_yaml

@@ -14,13 +14,13 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.budget import Budget, Purse
+from heedful.feedback.ai.guidelines import read_attributes, read_guideline
 from heedful.feedback.ai.judging import Opinion
 from heedful.feedback.ai.ledger import Ledger
 from heedful.feedback.ai.material import Case
 from heedful.feedback.ai.principled import PrincipledWay
 from heedful.feedback.ai.templates import ULTRAFEEDBACK
 from heedful.feedback.ai.ways import Look, Way
-from heedful.feedback.rubric import read_attributes, read_guideline
 from heedful.pipeline.judge_opening import opened, server_of, way_of
 from heedful.pipeline.judging import Judged, Panelist, judge_all, look_rows
 from heedful.pipeline.rounds.parts import Step, Work

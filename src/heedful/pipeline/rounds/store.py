@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from heedful.errors import HeedfulError
+from heedful.feedback.ai.guidelines import read_attributes, read_guideline
 from heedful.feedback.client import FeedbackClient, connect
-from heedful.feedback.rubric import read_attributes, read_guideline
 from heedful.feedback.setup import DATABASE, database, setup
 from heedful.files import read_manifest
 from heedful.pipeline.rounds.recipe import Programme
