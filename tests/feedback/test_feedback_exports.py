@@ -54,7 +54,7 @@ def test_trl_preferences_and_their_ties_beside(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [(r["chosen"][0]["content"], r["rejected"][0]["content"]) for r in rows[4:]] == [("new", "old")]
     assert (report.rows, report.ties, report.ties_out) == (5, 1, tmp_path / "pairs-ties.jsonl")
-    assert report.raters == {"simulated": 5, "person": 1}
+    assert report.raters == {"simulated": 6}
     (tie,) = lines(tmp_path / "pairs-ties.jsonl")
     assert (tie["a"], tie["b"], tie["probability"]) == ("a2", "b2", 0.5)
     loaded = load_preferences(DataSpec(str(out)))

@@ -20,7 +20,7 @@ SHOWN = 40
 """Rows of a table on the page; the terminal shows fewer."""
 NOTHING = "nothing"
 """That stands out of a rater."""
-SOURCES = {"person": "people", "ai": "AI judges", "simulated": "simulated raters", "end_user": "end users"}
+SOURCES = {"person": "people", "ai": "AI judges", "simulated": "simulated raters"}
 
 
 @dataclass(frozen=True)
