@@ -42,7 +42,9 @@ def navigation(pages: list[dict[str, list[str]]]) -> str:
 
 
 def add_navigation(app: Any, name: str, source: list[str]) -> None:
-    """Append the navigation to the front page."""
+    """Append the navigation to the front page, and to the front page of a folder all that lies in it."""
+    if name.endswith("/index"):
+        source[0] += "\n\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
     if name == "index":
         pages = yaml.safe_load((Path(app.srcdir) / "nav.yaml").read_text(encoding="utf-8"))
         source[0] += f"\n\n{navigation(pages)}\n"
