@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pictures_read as read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import pictures_read as read
 from heedful.core.statistics import wilson
+from heedful.world.raters import NOISE
 
 OUT = Path(__file__).resolve().parent.parent / "explain"
 GOLD, PROXY, PLAIN, WARN = "#b07d00", "#2f6db3", "#555555", "#c0392b"
@@ -39,8 +40,6 @@ def tidy(axes: Axes, title: str, x: str, y: str) -> None:
 
 def comparison(run: read.Quickstart) -> Figure:
     """How often raters name the better answer, by how much better it is."""
-    from heedful.world.raters import NOISE
-
     gaps, shares = run.comparisons()
     gaps, shares = np.concatenate([gaps, -gaps]), np.concatenate([shares, 1 - shares])
     sheet = figure(6.2, 3.8)
@@ -56,7 +55,7 @@ def comparison(run: read.Quickstart) -> Figure:
     axes.axhline(0.5, color="#cccccc", lw=0.8, zorder=0)
     axes.axvline(0, color="#cccccc", lw=0.8, zorder=0)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
-    tidy(axes, "A vote is a noisy look at which is better", "answer a better by, in gold points", "share of votes for a")
+    tidy(axes, "A vote is a noisy look at which is better", "a better by, in gold points", "share of votes for a")
     return sheet
 
 
@@ -87,28 +86,23 @@ def reward_model(run: read.Quickstart, sft: read.Drawn) -> Figure:
 
 
 def along_ppo(run: read.Quickstart) -> Figure:
-    """Reward and gold, KL, entropy and length of a run, step by step."""
+    """Proxy, gold, KL, entropy, length and finished answers of a run, step by step."""
     rows = run.rows("ppo")
-    steps = [row["step"] for row in rows]
     sheet = figure(9.6, 5.0)
-    (reward, kl), (entropy, length) = sheet.subplots(2, 2, sharex=True)
-    reward.plot(steps, [row["reward"] for row in rows], color=PROXY, label="proxy: the reward model's score")
-    reward.legend(frameon=False, fontsize=8, loc="upper left")
-    checked = [row for row in rows if "gold" in row]
-    other = reward.twinx()
-    other.plot([r["step"] for r in checked], [r["gold"] for r in checked], "o-", ms=3, color=GOLD, label="gold: the truth")
-    other.legend(frameon=False, fontsize=8, loc="lower right")
-    other.tick_params(labelsize=8, colors=GOLD)
-    other.spines["top"].set_visible(False)
-    tidy(reward, "Reward", "", "score")
-    for axes, name, title, unit in (
-        (kl, "kl", "KL to the SFT model", "nats an answer"),
-        (entropy, "entropy", "Entropy", "nats a token"),
-        (length, "length", "Length", "tokens an answer"),
-    ):
-        axes.plot(steps, [row[name] for row in rows], color=PLAIN)
-        axes.set_ylim(bottom=min(0, *axes.get_ylim()))
-        tidy(axes, title, "" if axes is kl else "step", unit)
+    panels = (
+        ("reward", "Proxy: the reward model", "score", PROXY),
+        ("gold", "Gold: the truth", "gold points", GOLD),
+        ("kl", "KL to the SFT model", "nats an answer", PLAIN),
+        ("entropy", "Entropy", "nats a token", PLAIN),
+        ("length", "Length", "tokens an answer", PLAIN),
+        ("finished", "Finished answers", "share", PLAIN),
+    )
+    for axes, (name, title, unit, colour) in zip(sheet.subplots(2, 3, sharex=True).flat, panels, strict=True):
+        seen = [row for row in rows if name in row]
+        axes.plot([row["step"] for row in seen], [row[name] for row in seen], color=colour)
+        if min(row[name] for row in seen) >= -1e-3:
+            axes.set_ylim(0, 1.05 * max(row[name] for row in seen))
+        tidy(axes, title, "step" if name in ("entropy", "length", "finished") else "", unit)
     return sheet
 
 
@@ -118,7 +112,7 @@ def before_after(drawn: dict[str, read.Drawn]) -> Figure:
     axes = sheet.subplots()
     edges = np.arange(-6.25, 6.3, 0.5)
     for (name, one), colour in zip(drawn.items(), (PLAIN, GOLD, PROXY), strict=True):
-        label = f"{name}: mean {one.gold.mean():.2f}, right {(one.gold >= 2).mean():.0%} at 2 points or more"
+        label = f"{name}: mean {one.gold.mean():.2f}, right answers {one.right.mean():.0%}"
         axes.hist(one.gold.ravel(), edges, density=True, histtype="step", lw=1.8, color=colour, label=label)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     tidy(axes, "Answers to unseen phrasings", "gold points", "density")
@@ -142,7 +136,8 @@ def leash(sft: read.Drawn, ppo: read.Drawn, ppo_kl: float) -> Figure:
                 axes.annotate(f"β {beta:g}", (kl, mean), xytext=(4, -12), textcoords="offset points", fontsize=8)
         numbers = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= read.ANSWERS]
         best = [read.best_of(sft.proxy, source, n) for n in numbers]
-        axes.plot([read.kl_of_best(n) for n in numbers], best, "--", color=PLAIN, lw=1.2, label="best of 1, 2, 4 ... 64")
+        kls = [read.kl_of_best(n) for n in numbers]
+        axes.plot(kls, best, "--", color=PLAIN, lw=1.2, label="best of 1, 2, 4 ... 64")
         axes.plot(ppo_kl, reached.mean(), "*", ms=13, color=WARN, label="PPO, at the end of its run")
         axes.legend(frameon=False, fontsize=8, loc="lower right")
     tidy(left, "Proxy: what is optimised", "KL to the SFT model, nats an answer", "reward model's score")
@@ -163,9 +158,10 @@ def doubt(sft: read.Drawn) -> Figure:
     middle = [float(np.abs(gap)[place == i].mean()) for i in range(BINS)]
     rates = [wilson(float(right[place == i].sum()), int((place == i).sum())) for i in range(BINS)]
     low, high = ([abs(r.mean - getattr(r, end)) for r in rates] for end in ("low", "high"))
-    axes.errorbar(middle, [r.mean for r in rates], yerr=[low, high], fmt="o", color=PROXY, ms=4, lw=1, label="by the truth")
+    means, drawn = [r.mean for r in rates], {"color": PROXY, "ms": 4, "lw": 1}
+    axes.errorbar(middle, means, yerr=[low, high], fmt="o", label="by the truth", **drawn)
     line = np.linspace(0, max(middle), 100)
-    axes.plot(line, 1 / (1 + np.exp(-line)), color=PLAIN, lw=1.2, label="what raters would say (odds e to the difference)")
+    axes.plot(line, 1 / (1 + np.exp(-line)), color=PLAIN, lw=1.2, label="as raters vote: odds of e to the difference")
     axes.set_ylim(0.45, 1.02)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     title = f"It names the truly better answer {right.mean():.0%} of the time"

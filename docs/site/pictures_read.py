@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from heedful.data.records import Conversation
+from heedful.data.records import Conversation, Message
 from heedful.errors import HeedfulError
 from heedful.evaluation.compare import Answer
 from heedful.world.world import World
@@ -36,6 +37,7 @@ class Drawn:
     answers: tuple[tuple[Answer, ...], ...]
     proxy: Floats
     gold: Floats
+    right: Floats  # 1 where it does what was asked rightly, manners left aside
 
 
 class Quickstart:
@@ -64,7 +66,7 @@ class Quickstart:
         """[n] by how many gold points answer a is better, and [n] the share of votes for it."""
         gaps, shares = [], []
         for row in self.rows("comparisons", "preferences.jsonl"):
-            asked = conversation(row["prompt"])
+            asked = tuple(Message(one["role"], one["content"]) for one in row["prompt"])
             gaps.append(self.world.gold(asked, row["a"]) - self.world.gold(asked, row["b"]))
             shares.append(row["probability"])
         return np.array(gaps), np.array(shares)
@@ -88,14 +90,8 @@ class Quickstart:
         prompts = [prompt for prompt in self.asked for _ in range(ANSWERS)]
         proxy = np.asarray(reward(prompts, [answer.text for answer in flat]), dtype=np.float64)
         gold = self.world.golds(prompts, [a.text for a in flat], [a.finished for a in flat])
-        return Drawn(found, proxy.reshape(-1, ANSWERS), gold.reshape(-1, ANSWERS))
-
-
-def conversation(messages: list[dict[str, str]]) -> Conversation:
-    """A prompt as a file has it."""
-    from heedful.data.records import Message
-
-    return tuple(Message(one["role"], one["content"]) for one in messages)
+        right = np.array([self.world.correct(p, a.text) for p, a in zip(prompts, flat, strict=True)], dtype=np.float64)
+        return Drawn(found, *(values.reshape(-1, ANSWERS) for values in (proxy, gold, right)))
 
 
 def best_of(proxy: Floats, value: Floats, n: int) -> float:
@@ -109,14 +105,8 @@ def best_of(proxy: Floats, value: Floats, n: int) -> float:
     order = np.argsort(proxy, axis=1, kind="stable")
     ranked = np.take_along_axis(value, order, axis=1)
     k = proxy.shape[1]
-    chance = np.array([_choose(rank, n - 1) for rank in range(k)])
+    chance = np.array([float(comb(rank, n - 1)) for rank in range(k)])
     return float((ranked * (chance / chance.sum())).sum(1).mean())
-
-
-def _choose(n: int, k: int) -> float:
-    from math import comb
-
-    return float(comb(n, k))
 
 
 def kl_of_best(n: int) -> float:

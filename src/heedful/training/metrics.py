@@ -202,6 +202,12 @@ METRICS: tuple[Metric, ...] = (
         "lower kl.coefficient, or a reward model that tells these answers apart (reward_spread).",
     ),
     Metric(
+        "gold",
+        ONLINE,
+        "In the quickstart, every few steps: mean gold points of the policy's answers, by the embedded world's truth.",
+        "Rises with reward. Falls while reward rises: over-optimisation, for certain; no real run has this figure.",
+    ),
+    Metric(
         "score",
         ONLINE,
         "Mean of what is learnt from: the reward after ceiling, normalisation, bounds and penalties (score.*).",
