@@ -14,7 +14,7 @@
 #   make rounds              three rounds on the embedded world against one of equal cost: three seeds
 #   make docs                the docs site, into build/docs; a broken link, an orphan page or a missing image fails it
 #   make reference           write the pages of docs/reference that are made from the code
-#   make pictures            draw the figures of docs/explain from runs/quickstart
+#   make pictures            draw the figures of docs/explain from runs/quickstart and runs/quickstart-fast
 #   make screenshots         take the screenshots of docs/images again, from the real thing, in Chromium
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
@@ -110,14 +110,14 @@ rounds: $(INSTALLED)
 	$(BIN)/python benchmarks/rounds_study.py
 
 docs: $(READY) reference
-	$(BIN)/python -m sphinx -b html -W --keep-going -q -j auto -c docs/site -d build/doctrees docs build/docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -E -a -c docs/site -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 
 reference: $(READY)
 	@$(BIN)/python docs/site/reference.py
 
 pictures: $(READY)
-	$(BIN)/python docs/site/pictures.py runs/quickstart
+	$(BIN)/python docs/site/pictures.py runs/quickstart runs/quickstart-fast
 
 screenshots: $(READY)
 	$(BIN)/python docs/site/screenshots.py

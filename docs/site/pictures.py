@@ -1,15 +1,15 @@
-"""Draw the figures of docs/explain/rlhf-in-pictures.md from a finished quickstart: `make pictures`.
+"""Draw the figures of docs/explain/rlhf-in-pictures.md from two finished quickstarts: `make pictures`.
 
-usage: python docs/site/pictures.py runs/quickstart
+usage: python docs/site/pictures.py runs/quickstart runs/quickstart-fast
 
-It also prints answers before and after, as the table on that page.
+The short one serves the last figure alone: what a weaker reward model does. It also prints answers before and after, as
+the table on that page, and the points of the figures of the leash.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +21,10 @@ from heedful.world.raters import NOISE
 
 OUT = Path(__file__).resolve().parent.parent / "explain"
 GOLD, PROXY, PLAIN, WARN = "#b07d00", "#2f6db3", "#555555", "#c0392b"
+LAYERS = ("proxy", "gold")
 BINS = 12
+LAST = 5
+"""Steps at the end of PPO whose mean KL is its place in a figure."""
 
 
 def figure(width: float, height: float) -> Figure:
@@ -179,27 +182,37 @@ def table(run: read.Quickstart, drawn: dict[str, read.Drawn], rows: int = 5) -> 
     return "\n".join(lines)
 
 
-def draw(folder: Path, out: Path = OUT) -> dict[str, Any]:
-    """Draw every figure; returns a few of what they show."""
-    run = read.Quickstart(folder)
+def leash_of(run: read.Quickstart, drawn: dict[str, read.Drawn]) -> Figure:
+    """`leash`, of a run; prints its points."""
+    ppo_kl = float(np.mean([row["kl"] for row in run.rows("ppo")[-LAST:]]))
+    for beta in read.BETAS:
+        (proxy, kl), (gold, _) = (read.tilted(drawn["SFT"].proxy, getattr(drawn["SFT"], n), beta) for n in LAYERS)
+        print(f"{run.folder}: beta {beta:g}: KL {kl:.2f}, proxy {proxy:.2f}, gold {gold:.2f}")
+    for name, one in drawn.items():
+        print(f"{run.folder}: {name}: proxy {one.proxy.mean():.2f}, gold {one.gold.mean():.2f}, KL of PPO {ppo_kl:.2f}")
+    return leash(drawn["SFT"], drawn["PPO"], ppo_kl)
+
+
+def draw(folder: Path, short: Path, out: Path = OUT) -> None:
+    """Draw every figure."""
+    run, weaker = read.Quickstart(folder), read.Quickstart(short)
     drawn = {name: run.draw(stage) for name, stage in (("SFT", "sft"), ("PPO", "ppo"), ("DPO", "dpo"))}
-    ppo_kl = float(np.mean([row["kl"] for row in run.rows("ppo")[-5:]]))
     sheets = {
         "comparison": comparison(run),
         "reward-model": reward_model(run, drawn["SFT"]),
         "doubt": doubt(drawn["SFT"]),
         "along-ppo": along_ppo(run),
         "before-after": before_after(drawn),
-        "leash": leash(drawn["SFT"], drawn["PPO"], ppo_kl),
+        "leash": leash_of(run, drawn),
+        "leash-short": leash_of(weaker, {name: weaker.draw(stage) for name, stage in (("SFT", "sft"), ("PPO", "ppo"))}),
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, sheet in sheets.items():
         sheet.savefig(out / f"{name}.png", metadata={"Software": None})
     print(table(run, drawn))
-    return {"ppo_kl": ppo_kl, **{name: {"proxy": d.proxy.mean(), "gold": d.gold.mean()} for name, d in drawn.items()}}
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
-    print(draw(Path(sys.argv[1])))
+    draw(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -48,7 +48,7 @@ class Quickstart:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.round = folder / "rounds" / "1"
+        self.folder, self.round = folder, folder / "rounds" / "1"
         if not (self.round / "evaluation" / "summary.json").exists():
             raise HeedfulError("no finished quickstart is there.", where=str(folder), mend="Run: heedful quickstart")
         self.seed = int(yaml.safe_load((folder / "heedful.yaml").read_text("utf-8"))["seed"])
