@@ -20,6 +20,7 @@ extensions = ["myst_parser"]
 exclude_patterns = ["site"]
 myst_heading_anchors = 4
 highlight_language = "text"
+smartquotes = False  # two dashes before a flag stay two dashes
 
 html_theme = "furo"
 html_title = "heedful"
