@@ -85,7 +85,7 @@ def test_the_scripts_make_their_pictures_of_a_short_quickstart(tmp_path: Path) -
 
     run = tmp_path / "run"
     assert main(["quickstart", "--fast", "--out", str(run)]) == 0
-    pictures.draw(run, tmp_path / "drawn")
+    pictures.draw(run, run, tmp_path / "drawn")
     screenshots.take(run, tmp_path / "taken")
     drawn = {path.name for path in (tmp_path / "drawn").glob("*.png")}
     assert drawn == {path.name for path in (DOCS / "explain").glob("*.png")}
