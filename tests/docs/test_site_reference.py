@@ -16,7 +16,7 @@ import metric_page
 import python_page
 import reference
 import settings_read
-from heedful.cli.main import COMMANDS
+from heedful.cli.main import COMMANDS, main
 from heedful.training.config.programme import Recipe
 from heedful.training.metrics import METRICS, metric_of
 
@@ -43,6 +43,12 @@ def test_each_command_is_caught_as_it_hands_its_settings_over() -> None:
     first_words = {words.split()[1] for words in caught}
     for name in COMMANDS.keys() - first_words:
         assert name in command_read.ABOUT, f"heedful {name} has neither settings nor a text"
+
+
+def test_what_the_studio_does_besides_serving_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["studio", "nothing-of-the-kind"]) == 2
+    told = " ".join(capsys.readouterr().err.split()).partition("or does ")[2].strip(" .").split(", ")
+    assert ["", *sorted(told)] == sorted(command_read.UNDER["studio"])
 
 
 def test_the_pages_of_commands_name_each_of_their_settings(pages: dict[str, str]) -> None:
