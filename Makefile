@@ -12,6 +12,10 @@
 #   make overoptimisation    proxy and gold against KL, and where the watch stops; PREVENTION=1 also what helps
 #   make constitution        Constitutional AI on the embedded world, models' errors set: three seeds
 #   make rounds              three rounds on the embedded world against one of equal cost: three seeds
+#   make docs                the docs site, into build/docs; a broken link, an orphan page or a missing image fails it
+#   make reference           write the pages of docs/reference that are made from the code
+#   make pictures            draw the figures of docs/explain from runs/quickstart and runs/quickstart-fast
+#   make screenshots         take the screenshots of docs/images again, from the real thing, in Chromium
 #   make lint                ruff and mypy
 #   make messages            refresh and compile the studio's translations
 #   make format              let ruff tidy the code
@@ -32,7 +36,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean constitution rounds
+.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,7 +57,7 @@ $(INSTALLED): | $(BIN)/python
 # Dependency groups need pip 25.1.
 $(READY): $(INSTALLED)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(PIP) install --quiet --editable '.[train,postgres,serve]' --group dev
+	$(PIP) install --quiet --editable '.[train,postgres,serve]' --group dev --group docs
 	@rm -f $(VENV)/.ready-* && touch $@
 
 install: $(INSTALLED)
@@ -104,6 +108,19 @@ constitution: $(INSTALLED)
 
 rounds: $(INSTALLED)
 	$(BIN)/python benchmarks/rounds_study.py
+
+docs: $(READY) reference
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -E -a -c docs/site -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+reference: $(READY)
+	@$(BIN)/python docs/site/reference.py
+
+pictures: $(READY)
+	$(BIN)/python docs/site/pictures.py runs/quickstart runs/quickstart-fast
+
+screenshots: $(READY)
+	$(BIN)/python docs/site/screenshots.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

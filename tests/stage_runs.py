@@ -90,7 +90,19 @@ def run_stage(stage: str, settings: Any) -> dict[str, Any]:
     from heedful.training.progress import Display
 
     home = import_module(f"heedful.pipeline.stages.{HOMES.get(stage, 'online')}")
-    return getattr(home, f"run_{stage.replace('-', '_')}")(settings, Display(Console(file=io.StringIO())))
+    manifest = getattr(home, f"run_{stage.replace('-', '_')}")(settings, Display(Console(file=io.StringIO())))
+    assert_figures_are_told(settings.out)
+    return manifest
+
+
+def assert_figures_are_told(out: Path) -> None:
+    """Every figure that a run logged has a sentence in `heedful.training.metrics`, from which the docs are made."""
+    from heedful.training.metrics import metric_of
+
+    path = out / "metrics.jsonl"
+    keys = {key for line in path.read_text("utf-8").splitlines() for key in json.loads(line)}
+    untold = sorted(key for key in keys if metric_of(key) is None)
+    assert not untold, f"figures without a sentence in heedful.training.metrics: {untold}"
 
 
 def run_in_child(stage: str, settings: Any) -> None:

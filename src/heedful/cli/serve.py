@@ -34,6 +34,7 @@ class ServeConfig:
     host: str = "127.0.0.1"
     """The address that it listens on. Neither server asks for a password: any other opens it to whoever reaches it."""
     port: int = 8000
+    """The port that it listens on."""
     device: str = "auto"
     """cpu, cuda:0, ...; for transformers."""
 
