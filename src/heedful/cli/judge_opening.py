@@ -7,9 +7,11 @@ import os
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from heedful.data.held import held, is_held
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import Asker
 from heedful.feedback.ai.budget import Prices, Purse
+from heedful.feedback.ai.functions import FunctionAsker
 from heedful.feedback.ai.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def opened(
     Raises:
         HeedfulError: no key, no such server or model, no log-probabilities where they are needed; no such folder.
     """
+    if is_held(name):
+        return FunctionAsker(held(name), name, ledger)
     if name.startswith(IN_PROCESS):
         return _in_process(name.removeprefix(IN_PROCESS), config, ledger, display)
     from heedful.feedback.ai.endpoint import EndpointAsker, Pace

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from heedful.data.held import held, is_held
 from heedful.data.records import Origin
 from heedful.errors import HeedfulError, Sentence, nearest
 
@@ -35,7 +36,7 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
     Args:
         source: a file (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, each also with `.gz`), a
             folder of such files, a folder of `datasets.save_to_disk`, or a hub id ("name/dataset" or
-            "name/dataset:configuration").
+            "name/dataset:configuration"), or rows in memory (`heedful.data.held`).
         split: which split of a hub dataset or folder. A folder's files belong to the split that they are
             named after ("train.jsonl", "test-00000-of-00001.parquet").
 
@@ -43,6 +44,9 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
         HeedfulError: nothing is there, it cannot be read, a row is malformed, or the split is missing or
             has to be chosen.
     """
+    if is_held(source):
+        yield from _held_rows(source, split)
+        return
     path = Path(source).expanduser()
     if path.is_dir():
         if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
@@ -60,6 +64,16 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
         yield from _hub_dataset(source, split)
     else:
         raise _missing(path)
+
+
+def _held_rows(name: str, split: str | None) -> Iterator[tuple[Origin, Row]]:
+    rows = held(name)
+    if split is not None:
+        raise HeedfulError(
+            "rows in memory have no splits.", where=name, mend="Leave split {split} away.", split=repr(split)
+        )
+    for number, row in enumerate(rows, start=1):
+        yield Origin(name, number), dict(row)
 
 
 def _missing(path: Path) -> HeedfulError:

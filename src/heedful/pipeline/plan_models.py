@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heedful.data.held import held, is_held
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
 from heedful.models.adapters import LoRA
@@ -134,7 +135,7 @@ class Casting:
         names: Sequence[str] = (spec,) if found is None else found.members
         judges, remarks = [], []
         for name in names:
-            if names_function(name) or names_unit_tests(name):
+            if names_function(name) or names_unit_tests(name) or (is_held(name) and callable(held(name))):
                 remarks.append(f"what {name} takes is not known")
                 continue
             source = name if Path(name).exists() else name.partition("#")[0]
