@@ -19,7 +19,9 @@ from heedful.cli.best_of_n import BestOfNConfig
 from heedful.cli.chat import ChatConfig
 from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
+from heedful.cli.completion import CompletionConfig
 from heedful.cli.deidentify import DeidentifyConfig
+from heedful.cli.env import EnvConfig
 from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
 from heedful.cli.init import InitConfig
@@ -53,7 +55,9 @@ CONFIGS: dict[str, type] = {
     "chat": ChatConfig,
     "compare": CompareConfig,
     "deidentify": DeidentifyConfig,
+    "completion": CompletionConfig,
     "dpo": DPOConfig,
+    "env": EnvConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "grpo": GRPOConfig,
