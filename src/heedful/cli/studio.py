@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.cli.command import parse, print_json
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, nearest
 from heedful.studio.config import StudioConfig
 
 NOTES = """heedful studio migrate-db --source ADDRESS --target ADDRESS moves a store between SQLite and PostgreSQL.
@@ -74,7 +74,8 @@ def studio(arguments: list[str]) -> int:
         return OTHERS[arguments[0]](arguments[1:])
     if arguments and not arguments[0].startswith("-"):
         raise HeedfulError(
-            f"heedful studio has no {arguments[0]!r}.", mend=f"It serves by itself, or does {', '.join(OTHERS)}."
+            f"heedful studio has no {arguments[0]!r}.",
+            mend=nearest(arguments[0], list(OTHERS)) or f"It serves by itself, or does {', '.join(OTHERS)}.",
         )
     call = parse(StudioConfig, "studio", arguments, notes=NOTES)
     from heedful.studio.serve import serve

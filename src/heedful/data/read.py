@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import gzip
 import io
 import json
@@ -77,7 +78,12 @@ def _held_rows(name: str, split: str | None) -> Iterator[tuple[Origin, Row]]:
 
 
 def _missing(path: Path) -> HeedfulError:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    stem = path.name.partition(".")[0]
+    siblings = [
+        p.name
+        for p in (path.parent.iterdir() if path.parent.is_dir() else ())
+        if difflib.SequenceMatcher(None, p.name.partition(".")[0], stem).ratio() > 0.5  # a shared ending is no likeness
+    ]
     hint = nearest(path.name, siblings)
     return HeedfulError(
         "there is no such file, folder or hub dataset.", where=str(path), mend=hint or "Check the path."

@@ -14,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from heedful.data.held import held, is_held
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, nearest
 from heedful.models.adapters import merged_state, underlying
 
 Precision = Literal["float32", "bfloat16"]
@@ -61,7 +61,7 @@ def check_source(source: str) -> None:
             raise HeedfulError(
                 "there is no such model folder.",
                 where=source,
-                mend="Check the path; a hub id is written owner/name.",
+                mend=_like_folder(source) or "Check the path; a hub id is written owner/name.",
             )
         return
     if not folder.is_dir():
@@ -233,8 +233,17 @@ def open_config(source: str, revision: str | None) -> Any:
         raise HeedfulError(
             f"cannot open the model's configuration: {_first_line(error)}",
             where=source,
-            mend="Check the name, and that the hub can be reached; heedful runs no code of a model's own.",
+            mend=_like_folder(source)
+            or "Check the name, and that the hub can be reached; heedful runs no code of a model's own.",
         ) from error
+
+
+def _like_folder(source: str) -> str:
+    """A question whether the folder beside was meant whose name is nearest, where the source may be a path."""
+    place = Path(source).expanduser()
+    if place.exists() or not place.parent.is_dir():
+        return ""
+    return nearest(place.name, [one.name for one in place.parent.iterdir() if (one / "config.json").exists()])
 
 
 def switch_off_dropout(config: Any) -> None:
