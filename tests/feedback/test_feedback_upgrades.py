@@ -51,12 +51,12 @@ def tables(path: Path) -> dict[str, tuple[tuple[str, ...], list[Any]]]:
         names = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {}
         for name in set(names) - INCIDENTAL:
-            columns = tuple(row[1] for row in file.execute(f"PRAGMA table_info({name})"))
-            found[name] = columns, sorted(file.execute(f"SELECT {', '.join(columns)} FROM {name}"), key=repr)
+            cursor = file.execute(f"SELECT * FROM {name}")
+            found[name] = tuple(column[0] for column in cursor.description), sorted(cursor, key=repr)
     return found
 
 
-@pytest.mark.parametrize("version", ["0001_initial", "0002_immutable", "0003_pushes", "0004_tally", "0005_guards"])
+@pytest.mark.parametrize("version", ["0001_initial", "0003_pushes", "0005_guards"])
 def test_an_older_store_comes_up_to_date_with_every_row(store: None, version: str, tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     migrate(url_of_default(), f"sqlite:///{path}")

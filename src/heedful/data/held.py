@@ -71,6 +71,17 @@ def held(name: str) -> Any:
     return _find(name)[1]
 
 
+def held_rows(name: str, split: str | None) -> Iterable[Mapping[str, Any]]:
+    """The rows of a name.
+
+    Raises:
+        HeedfulError: as `held`; a split is asked for, and rows in memory have none.
+    """
+    if split is not None:
+        raise HeedfulError("rows in memory have no splits.", where=name, mend=f"Leave split={split!r} away.")
+    return held(name)  # type: ignore[no-any-return]
+
+
 def held_sha256(name: str) -> str:
     """Hex SHA-256 of the content of the object of a name. Raises as `held`."""
     return _find(name)[0]

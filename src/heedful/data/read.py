@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from heedful.data.held import held, is_held
+from heedful.data.held import held_rows, is_held
 from heedful.data.records import Origin
 from heedful.errors import HeedfulError, Sentence, nearest
 
@@ -46,7 +46,8 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
             has to be chosen.
     """
     if is_held(source):
-        yield from _held_rows(source, split)
+        for number, row in enumerate(held_rows(source, split), start=1):
+            yield Origin(source, number), dict(row)
         return
     path = Path(source).expanduser()
     if path.is_dir():
@@ -65,16 +66,6 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
         yield from _hub_dataset(source, split)
     else:
         raise _missing(path)
-
-
-def _held_rows(name: str, split: str | None) -> Iterator[tuple[Origin, Row]]:
-    rows = held(name)
-    if split is not None:
-        raise HeedfulError(
-            "rows in memory have no splits.", where=name, mend="Leave split {split} away.", split=repr(split)
-        )
-    for number, row in enumerate(rows, start=1):
-        yield Origin(name, number), dict(row)
 
 
 def _missing(path: Path) -> HeedfulError:

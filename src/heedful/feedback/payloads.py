@@ -63,6 +63,15 @@ KINDS: dict[str, type[Payload]] = {
     "edit": Written,
     "dialogue": Talk,
 }
+COMPLETIONS: dict[str, tuple[int, int]] = {
+    "pairwise": (2, 2),
+    "ranking": (2, MAX_COMPLETIONS),
+    "attributes": (1, MAX_COMPLETIONS),
+    "demonstration": (0, 0),
+    "edit": (1, 1),
+    "dialogue": (0, 0),
+}
+"""The fewest and the most completions of an item of each kind."""
 
 
 def _require(ok: bool, what: str, field: str, mend: str = "", **values: Any) -> None:
