@@ -16,7 +16,7 @@ from heedful.data.turns import BadContentError, prompt_of
 from heedful.errors import HeedfulError, Sentence
 from heedful.feedback.import_columns import ANSWERS, LETTERS, rest_of, value_of
 from heedful.feedback.import_source import Problems, Row, flaws, plain
-from heedful.feedback.payloads import COMPLETIONS, MAX_COMPLETIONS
+from heedful.feedback.payloads import MAX_COMPLETIONS
 from heedful.feedback.texts import clean_json
 
 CONVERTED: dict[str, tuple[str, ...]] = {
