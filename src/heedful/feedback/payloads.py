@@ -63,6 +63,8 @@ KINDS: dict[str, type[Payload]] = {
     "edit": Written,
     "dialogue": Talk,
 }
+MADE = ("demonstration", "edit", "dialogue")
+"""Kinds in which a rater makes something; in every other they vote on the completions that are there."""
 COMPLETIONS: dict[str, tuple[int, int]] = {
     "pairwise": (2, 2),
     "ranking": (2, MAX_COMPLETIONS),
