@@ -64,7 +64,7 @@ def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Ope
     display = display or Display()
     cpu.prepare()
     out = Path(config.out)
-    made_here, foreign = not out.exists(), out.exists() and not (out / ".lock").exists()
+    made_here, foreign = not out.exists(), out.is_dir() and not (out / ".lock").exists()
     try:
         with locked(out):
             config = settled(stage, config, out, display)
