@@ -20,8 +20,10 @@ from heedful.cli.card import CardConfig
 from heedful.cli.chat import ChatConfig
 from heedful.cli.command import full_flags
 from heedful.cli.compare import CompareConfig
+from heedful.cli.completion import CompletionConfig
 from heedful.cli.cost import CostConfig
 from heedful.cli.deidentify import DeidentifyConfig
+from heedful.cli.env import EnvConfig
 from heedful.cli.evaluate import EvaluateConfig
 from heedful.cli.feedback_io import ExportConfig, ImportConfig
 from heedful.cli.init import InitConfig
@@ -58,7 +60,9 @@ CONFIGS: dict[str, type] = {
     "chat": ChatConfig,
     "compare": CompareConfig,
     "deidentify": DeidentifyConfig,
+    "completion": CompletionConfig,
     "dpo": DPOConfig,
+    "env": EnvConfig,
     "evaluate": EvaluateConfig,
     "cost": CostConfig,
     "export": ExportConfig,

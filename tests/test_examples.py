@@ -78,10 +78,61 @@ def test_from_python_goes_through_every_stage(tmp_path: Path) -> None:
     assert figures
 
 
+def test_what_a_trl_user_holds_is_trained_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from datasets import Dataset
+
+    from stage_runs import write_model
+
+    write_model(tmp_path / "model")
+    judged = Dataset.from_list(example("from_python").comparisons())
+    run = example("objects").main(
+        str(tmp_path / "model"), judged, tmp_path / "run", prompts=4, epochs=1, max_length=64, lora_rank=2, quiet=True
+    )
+    assert run.manifest["data"]["records"] == len(judged)
+    printed = capsys.readouterr().out
+    assert "before beats after" in printed or "after beats before" in printed
+    assert "LlamaForCausalLM" in printed
+
+
+def test_a_function_is_the_reward_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from stage_runs import write_model
+
+    write_model(tmp_path / "model")
+    run = example("short_and_polite").main(
+        str(tmp_path / "model"), tmp_path / "run", steps=1, prompts_per_step=2, samples_per_prompt=2, max_new_tokens=8
+    )
+    assert run.manifest["kind"] == "grpo"
+    assert capsys.readouterr().out.count("->") == 3
+
+
+def test_any_function_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = example("ai_judge").main(tmp_path / "judged")
+    assert found["judges"][0]["card"].agreement.mean == pytest.approx(0.8)
+    assert "60 labels" in capsys.readouterr().out
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads((EXAMPLES / "first_hour.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all(not cell.get("outputs") for cell in cells)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    (duel,) = names["found"].duels  # type: ignore[attr-defined]
+    assert {duel.a, duel.b} == {"sft", "grpo"}
+
+
+def test_five_examples_are_short() -> None:
+    found = sorted(EXAMPLES.glob("*.py"))
+    assert len(found) >= 5
+    assert all(len(path.read_text(encoding="utf-8").splitlines()) < 60 for path in found)
+
+
 @pytest.mark.slow
 def test_from_python_learns_to_say_please(tmp_path: Path) -> None:
-    from heedful import load_policy
     from heedful.evaluation.sampling import sample
+    from heedful.models.policy import load_policy
     from heedful.rollout.types import RolloutParams
 
     module = example("from_python")
@@ -91,7 +142,7 @@ def test_from_python_learns_to_say_please(tmp_path: Path) -> None:
     for stage in ("sft", "ppo"):
         policy = load_policy(tmp_path / stage)
         answers = sample(policy, prompts, RolloutParams(16), samples_per_prompt=8).answers
-        scores = module.says_please(prompts, [answer.text for drawn in answers for answer in drawn])
-        rates[stage] = sum(scores) / len(scores)
+        texts = [answer.text for drawn in answers for answer in drawn]
+        rates[stage] = sum("please" in text for text in texts) / len(texts)
     assert 0.2 < rates["sft"] < 0.8
     assert rates["ppo"] > rates["sft"] + 0.1

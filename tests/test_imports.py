@@ -63,7 +63,7 @@ MODULES = [
     "heedful.training.config.programme",
     "heedful.training.schema",
 ]
-FOLDERS = ["data", "world", "cli"]
+FOLDERS = ["data", "world", "cli", "api"]
 
 SCRIPT = """
     import importlib, importlib.abc, json, sys, traceback

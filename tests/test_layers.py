@@ -18,6 +18,7 @@ LINES = (
     ("training", "evaluation", "monitoring"),
     ("pipeline", "studio"),
     ("cli",),
+    ("api",),
 )
 LEVEL = {name: level for level, names in enumerate(LINES) for name in names}
 

@@ -24,7 +24,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | KeyboardIn
         def body(arguments: list[str]) -> int:
             raise error
 
-        monkeypatch.setattr(cli, "_load", lambda command: body)
+        monkeypatch.setattr(cli, "load", lambda command: body)
         return main(["sft", "--model", "m"])
 
     return run
@@ -130,7 +130,7 @@ def test_what_cannot_go_on_does_not_promise_it(
     def stop(entry: Command) -> Callable[[list[str]], int]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", stop)
+    monkeypatch.setattr(cli, "load", stop)
     assert main(["inspect", "x"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
 
@@ -141,7 +141,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         "def body(words):\n"
         "    for _ in range(100_000): print('a line of text')\n"
         "    return 0\n"
-        "cli._load = lambda command: body\n"
+        "cli.load = lambda command: body\n"
         "sys.exit(cli.main(['sample']))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -26,7 +26,7 @@ from rating_page import Page
 
 STUDIO = Path(heedful.studio.setup.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
-LANGUAGES = ("vi", "zh_Hans")
+LANGUAGES = tuple(translation.to_locale(code) for code, _ in heedful.studio.setup.LANGUAGES if code != "en")
 PLACES = re.compile(r"%\(\w+\)[sd]|\{\w+(?:![rs])?(?::[^{}]*)?\}|</?\w+[^>]*>")
 
 

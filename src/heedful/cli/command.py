@@ -9,10 +9,11 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 from heedful.errors import HeedfulError
 from heedful.training.settings import REQUIRED, Draft, Source, all_keys, draft, read_yaml
@@ -46,6 +47,8 @@ def parse(
     """
     import tyro
 
+    if _ONLY_SETTINGS.get():
+        raise _FoundSettingsError(cls)
     path = _config_path(arguments)
     mapping, source = read_yaml(path) if path else ({}, Source("the flags"))
     defaults = _blank(draft(cls, {**(assumed or {}), **mapping}, source))
@@ -87,6 +90,30 @@ def parse(
         config=(tyro.conf.AvoidSubcommands, tyro.conf.PositionalMetavarFromFieldName),
     )
     return Call(options.settings, options.json)
+
+
+class _FoundSettingsError(Exception):
+    """Carries the class that a command was about to parse."""
+
+
+_ONLY_SETTINGS: ContextVar[bool] = ContextVar("_ONLY_SETTINGS", default=False)
+
+
+def settings_of(command: Callable[[list[str]], int], words: list[str]) -> type | None:
+    """The settings class that a command parses when these words follow its name; None where they fit none.
+
+    The command is called, and stopped where it would parse: nothing of what it does is done.
+    """
+    token = _ONLY_SETTINGS.set(True)
+    try:
+        command(words)
+    except _FoundSettingsError as found:
+        return cast(type, found.args[0])
+    except HeedfulError:
+        return None
+    finally:
+        _ONLY_SETTINGS.reset(token)
+    return None
 
 
 def _wrapped(text: str) -> str:

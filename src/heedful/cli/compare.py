@@ -18,6 +18,7 @@ from heedful.cli.opening import (
     open_policy,
     read_prompts,
 )
+from heedful.data.held import PREFIX
 from heedful.data.records import Conversation, as_messages, prompt_key
 from heedful.errors import HeedfulError
 from heedful.evaluation.winrate import WinRate, win_rate
@@ -165,18 +166,21 @@ def compare(arguments: list[str]) -> int:
     return 0
 
 
-def answered(config: CompareConfig, given: Sequence[Conversation] | None = None) -> Answered:
+def answered(
+    config: CompareConfig, given: Sequence[Conversation] | None = None, display: Display | None = None
+) -> Answered:
     """The answers of policies, sampled, and of files, read; on the prompts that all have.
 
     Args:
         given: prompts that take the place of --data and --prompt.
+        display: where progress is shown; by default on standard error.
 
     Raises:
         HeedfulError: no prompts to sample for, or none that all have answered.
     """
     from heedful.training.progress import Display
 
-    display = Display()
+    display = display or Display()
     files = {name: _completions(name, config) for name in config.policies if _is_file(name)}
     sides = [(name, f"policy {chr(97 + i)}") for i, name in enumerate(config.policies)]
     policies = {name: open_policy(name, config.loading) for name, _ in sides if name not in files}
@@ -199,7 +203,7 @@ def answered(config: CompareConfig, given: Sequence[Conversation] | None = None)
 
 
 def _is_file(name: str) -> bool:
-    return Path(name).is_file()
+    return name.startswith(f"{PREFIX}rows-") or Path(name).is_file()
 
 
 def _completions(path: str, config: CompareConfig) -> dict[Conversation, list[str]]:

@@ -107,7 +107,7 @@ def _judged(config: CompareConfig) -> Judgments:
     if config.people is not None:
         found[f"people ({config.people})"], waiting = _by_people(config, answers, clusters, sorts)
     for name, scorer in scorers.items():
-        scores = {model: _scored(scorer, answers.prompts, texts) for model, texts in answers.texts.items()}
+        scores = {model: scored(scorer, answers.prompts, texts) for model, texts in answers.texts.items()}
         found[name] = judged_by_scores(answers.prompts, answers.texts, scores, clusters=clusters, topics=sorts)
     return Judgments(found, answers, waiting)
 
@@ -151,7 +151,7 @@ def _sorts(config: CompareConfig, prompts: Sequence[Conversation]) -> list[str] 
     return [found.get(prompt, "") for prompt in prompts]
 
 
-def _scored(reward: Any, prompts: Sequence[Conversation], texts: list[list[str]]) -> list[list[float]]:
+def scored(reward: Any, prompts: Sequence[Conversation], texts: list[list[str]]) -> list[list[float]]:
     """[P][K] scores of texts."""
     asked = [prompt for prompt, own in zip(prompts, texts, strict=True) for _ in own]
     flat = [float(score) for score in reward(asked, [text for own in texts for text in own])]

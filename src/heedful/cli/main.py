@@ -165,6 +165,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "chat": Command("heedful.cli.chat:chat", "Talk with a policy.", "Look"),
     "serve": Command("heedful.cli.serve:serve", "A policy behind an OpenAI-compatible endpoint.", "Use"),
+    "env": Command("heedful.cli.env:env", "Versions, devices and settings of this machine, for a bug report.", "Help"),
+    "completion": Command(
+        "heedful.cli.completion:completion", "Let the TAB key complete commands and flags: bash, zsh or fish.", "Help"
+    ),
 }
 
 
@@ -187,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"there is no command {name!r}.",
                 mend=nearest(name, list(COMMANDS)) or "heedful --help lists the commands.",
             )
-        return _load(COMMANDS[name])(words[1:])
+        return load(COMMANDS[name])(words[1:])
     except SystemExit as stop:  # tyro ends --help and a mistaken flag so
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
@@ -231,7 +235,8 @@ def explained(error: Exception) -> HeedfulError | None:
     return None
 
 
-def _load(command: Command) -> Callable[[list[str]], int]:
+def load(command: Command) -> Callable[[list[str]], int]:
+    """The function of a command, whose module is imported now."""
     module, function = command.target.split(":")
     return getattr(importlib.import_module(module), function)
 

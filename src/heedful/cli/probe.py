@@ -82,7 +82,7 @@ def probe(arguments: list[str]) -> int:
     call = parse(ProbeConfig, "probe", arguments)
     config = call.settings
     with stdout_for_results():
-        result, probing, bench = _measured(config)
+        result, probing, bench = measured(config)
     if config.out is not None:
         from heedful.files import write_json
 
@@ -97,12 +97,15 @@ def probe(arguments: list[str]) -> int:
     return 0
 
 
-def _measured(config: ProbeConfig) -> tuple[dict[str, Any], Probing | None, RewardBench | None]:
+def measured(
+    config: ProbeConfig, display: Display | None = None
+) -> tuple[dict[str, Any], Probing | None, RewardBench | None]:
+    """What the probes and the benchmark found: as JSON, and each as it is, where it was asked for."""
     from heedful.models.rewards import load_reward
     from heedful.pipeline.choices import resolve_device
     from heedful.training.progress import Display
 
-    display = Display()
+    display = display or Display()
     items = None
     if config.rewardbench is not None:
         from heedful.evaluation.reward_bench import read_items
@@ -118,7 +121,7 @@ def _measured(config: ProbeConfig) -> tuple[dict[str, Any], Probing | None, Rewa
         if config.gold is not None:
             gold = _with_bar(load_reward(config.gold, device=device), display, "gold")
         probing = _probed(config, reward, base, contrasts, gold, lineage)
-        result["probes"] = _as_dict(probing)
+        result["probes"] = as_dict(probing)
         result["lineage"] = lineage
     if items is not None:
         from heedful.evaluation.reward_bench import reward_bench
@@ -210,7 +213,7 @@ def _with_bar(reward: Scorer, display: Display, title: str) -> Scorer:
     return scored
 
 
-def _as_dict(probing: Probing) -> dict[str, Any]:
+def as_dict(probing: Probing) -> dict[str, Any]:
     found = asdict(probing)
     for row, effect in zip(found["effects"], probing.effects, strict=True):
         row["verdict"] = effect.verdict

@@ -130,11 +130,11 @@ def sample(arguments: list[str]) -> int:
     return 0
 
 
-def sampled_rows(config: SampleConfig) -> list[dict[str, Any]]:
+def sampled_rows(config: SampleConfig, display: Display | None = None) -> list[dict[str, Any]]:
     """Open the policy, answer the prompts; one JSON object per answer, or per pair of answers chosen."""
     from heedful.training.progress import Display
 
-    display = Display()
+    display = display or Display()
     judges = None if config.choice.reward is None else _members(config.choice.reward, config.loading)
     policy = open_policy(config.policy, config.loading)
     prompts = read_prompts(config.data, config.prompt, config.records, [policy], config.decoding, display)

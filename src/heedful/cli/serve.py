@@ -78,16 +78,21 @@ def served_name(config: ServeConfig) -> str:
 
 
 def check(config: ServeConfig) -> None:
-    """See that the engine is installed and the port free.
+    """See that the engine is installed, a model of another place can be had, and the port is free.
 
     Raises:
-        HeedfulError: one of them is not.
+        HeedfulError: one of them is not so.
     """
     for package in NEEDS[config.engine]:
         if importlib.util.find_spec(package) is None:
             raise HeedfulError(
                 f"{config.engine} serves by {package}, which is not installed.", mend=MEND[config.engine]
             )
+    if not Path(config.policy).exists():
+        from heedful.models.storage import check_source, open_config
+
+        check_source(config.policy)
+        open_config(config.policy, None)
     with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

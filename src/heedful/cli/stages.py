@@ -32,16 +32,24 @@ STAGES: dict[str, type[StageConfig]] = {
 """The settings of every stage."""
 
 
-def _command(name: str, home: str) -> Callable[[list[str]], int]:
-    """`heedful NAME`: `run_name` of a module of `heedful.pipeline.stages`, which is imported when it is called."""
+HOMES = {"sft": "sft", "reward": "reward", "dpo": "preference"}
+"""The module of `heedful.pipeline.stages` that a stage stands in; the others learn online."""
+
+
+def run_stage(name: str, config: StageConfig, display: Any = None) -> dict[str, Any]:
+    """Run a stage, whose module is imported now; returns the manifest of the run."""
+    home = import_module(f"heedful.pipeline.stages.{HOMES.get(name, 'online')}")
+    run: Callable[[Any, Any], dict[str, Any]] = getattr(home, f"run_{name.replace('-', '_')}")
+    return run(config, display)
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    """`heedful NAME`."""
 
     def command(arguments: list[str]) -> int:
         call = parse(STAGES[name], name, arguments, notes=NOTES)
-        run: Callable[[Any], dict[str, Any]] = getattr(
-            import_module(f"heedful.pipeline.stages.{home}"), f"run_{name.replace('-', '_')}"
-        )
         with stdout_for_results():
-            manifest = run(call.settings)
+            manifest = run_stage(name, call.settings)
         out = call.settings.out
         if call.json:
             print_json({"out": out, **manifest})
@@ -53,12 +61,12 @@ def _command(name: str, home: str) -> Callable[[list[str]], int]:
     return command
 
 
-sft = _command("sft", "sft")
-reward = _command("reward", "reward")
-ppo = _command("ppo", "online")
-rloo = _command("rloo", "online")
-grpo = _command("grpo", "online")
-reinforce = _command("reinforce", "online")
-raft = _command("raft", "online")
-online_dpo = _command("online-dpo", "online")
-dpo = _command("dpo", "preference")
+sft = _command("sft")
+reward = _command("reward")
+ppo = _command("ppo")
+rloo = _command("rloo")
+grpo = _command("grpo")
+reinforce = _command("reinforce")
+raft = _command("raft")
+online_dpo = _command("online-dpo")
+dpo = _command("dpo")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedful.cli.command import parse, print_json
-from heedful.errors import HeedfulError
+from heedful.errors import HeedfulError, nearest
 from heedful.studio.config import StudioConfig
 
 NOTES = """heedful studio migrate-db --source ADDRESS --target ADDRESS moves a store between SQLite and PostgreSQL.
@@ -70,13 +70,12 @@ class PrioritiseConfig:
 
 def studio(arguments: list[str]) -> int:
     """Serve, or do what the first word names."""
-    others: dict[str, Callable[[list[str]], int]] = {"migrate-db": _migrate, "backup": _backup, "restore": _restore}
-    others["prioritise"] = _prioritise
-    if arguments and arguments[0] in others:
-        return others[arguments[0]](arguments[1:])
+    if arguments and arguments[0] in OTHERS:
+        return OTHERS[arguments[0]](arguments[1:])
     if arguments and not arguments[0].startswith("-"):
         raise HeedfulError(
-            f"heedful studio has no {arguments[0]!r}.", mend=f"It serves by itself, or does {', '.join(others)}."
+            f"heedful studio has no {arguments[0]!r}.",
+            mend=nearest(arguments[0], list(OTHERS)) or f"It serves by itself, or does {', '.join(OTHERS)}.",
         )
     call = parse(StudioConfig, "studio", arguments, notes=NOTES)
     from heedful.studio.serve import serve
@@ -163,3 +162,12 @@ def _prioritise(arguments: list[str]) -> int:
     if not done:
         print("No open batch has a place that waits.")
     return 0
+
+
+OTHERS: dict[str, Callable[[list[str]], int]] = {
+    "migrate-db": _migrate,
+    "backup": _backup,
+    "restore": _restore,
+    "prioritise": _prioritise,
+}
+"""What `heedful studio` does besides serving, by its word."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from heedful.data.findings import Findings, OnBadRow
 from heedful.data.formats import Format, Kind, Row, detect, format_named
+from heedful.data.held import row_sha256
 from heedful.data.read import read_rows
 from heedful.data.records import (
     Conversation,
@@ -162,7 +163,7 @@ def _load(
     for origin, row in itertools.chain(first, rows):
         findings.rows += 1
         if hashed is not None:
-            hashed.append(sha256_json([repr(item) for item in sorted(row.items())]))
+            hashed.append(row_sha256(row))
         try:
             known.check_keys(row, origin)
             found = read(row, origin)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import gzip
 import io
 import json
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from heedful.data.held import held_rows, is_held
 from heedful.data.records import Origin
 from heedful.errors import HeedfulError, Sentence, nearest
 
@@ -35,7 +37,7 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
     Args:
         source: a file (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`, each also with `.gz`), a
             folder of such files, a folder of `datasets.save_to_disk`, or a hub id ("name/dataset" or
-            "name/dataset:configuration").
+            "name/dataset:configuration"), or rows in memory (`heedful.data.held`).
         split: which split of a hub dataset or folder. A folder's files belong to the split that they are
             named after ("train.jsonl", "test-00000-of-00001.parquet").
 
@@ -43,6 +45,10 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
         HeedfulError: nothing is there, it cannot be read, a row is malformed, or the split is missing or
             has to be chosen.
     """
+    if is_held(source):
+        for number, row in enumerate(held_rows(source, split), start=1):
+            yield Origin(source, number), dict(row)
+        return
     path = Path(source).expanduser()
     if path.is_dir():
         if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
@@ -63,7 +69,12 @@ def read_rows(source: str, *, split: str | None = None) -> Iterator[tuple[Origin
 
 
 def _missing(path: Path) -> HeedfulError:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    stem = path.name.partition(".")[0]
+    siblings = [
+        p.name
+        for p in (path.parent.iterdir() if path.parent.is_dir() else ())
+        if difflib.SequenceMatcher(None, p.name.partition(".")[0], stem).ratio() > 0.5  # a shared ending is no likeness
+    ]
     hint = nearest(path.name, siblings)
     return HeedfulError(
         "there is no such file, folder or hub dataset.", where=str(path), mend=hint or "Check the path."

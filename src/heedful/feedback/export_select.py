@@ -30,6 +30,7 @@ from heedful.feedback.models import (
     Snapshot,
     SnapshotEntry,
 )
+from heedful.feedback.payloads import MADE
 from heedful.feedback.pseudonyms import Pseudonyms
 from heedful.feedback.withdrawal import standing, withdrawn
 
@@ -261,7 +262,7 @@ def _votes(rows: Sequence[Judgment], names: Pseudonyms) -> tuple[Vote, ...]:
     """One vote a rater: under the newest guideline that they judged by, the mean of an AI judge's orders."""
     by_rater: dict[Any, list[Judgment]] = defaultdict(list)
     for row in rows:
-        if row.kind in ("pairwise", "ranking", "attributes", "thumb"):
+        if row.kind not in MADE:
             by_rater[row.rater_id].append(row)
     votes = []
     for key, given in by_rater.items():

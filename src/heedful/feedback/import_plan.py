@@ -14,7 +14,6 @@ from heedful.data.formats import BY_NAME
 from heedful.errors import HeedfulError, Sentence, nearest
 from heedful.feedback.import_columns import ANSWERS, OTHERS, POLICIES, columns_of, merged, propose, value_of
 from heedful.feedback.import_rows import (
-    COMPLETIONS,
     CONVERTED,
     Draft,
     Reader,
@@ -23,6 +22,7 @@ from heedful.feedback.import_rows import (
     verdict_format,
 )
 from heedful.feedback.import_source import MAX_BYTES, Problem, Problems, Row, Source, printable, read
+from heedful.feedback.payloads import COMPLETIONS
 
 FIRST_ROWS = 50
 """Rows that tell a file's columns, format and task."""

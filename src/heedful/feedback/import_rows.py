@@ -19,16 +19,6 @@ from heedful.feedback.import_source import Problems, Row, flaws, plain
 from heedful.feedback.payloads import MAX_COMPLETIONS
 from heedful.feedback.texts import clean_json
 
-COMPLETIONS = {
-    "pairwise": (2, 2),
-    "ranking": (2, MAX_COMPLETIONS),
-    "attributes": (1, MAX_COMPLETIONS),
-    "demonstration": (0, 0),
-    "edit": (1, 1),
-    "dialogue": (0, 0),
-}
-"""The fewest and the most completions of an item of each task."""
-
 CONVERTED: dict[str, tuple[str, ...]] = {
     "arena": ("response_a", "response_b"),
     "arena-conversations": ("conversation_a", "conversation_b"),

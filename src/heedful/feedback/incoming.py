@@ -8,21 +8,11 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.feedback.models import Batch, TaskKind
-from heedful.feedback.payloads import MAX_COMPLETIONS
+from heedful.feedback.payloads import COMPLETIONS
 from heedful.feedback.texts import LONGEST_CONTENT, clean, clean_json
 from heedful.feedback.wire import NewItem
 
 ROLES = ("system", "user", "assistant", "tool")
-COUNTS: dict[str, tuple[int, int]] = {
-    "pairwise": (2, 2),
-    "ranking": (2, MAX_COMPLETIONS),
-    "attributes": (1, MAX_COMPLETIONS),
-    "demonstration": (0, 0),
-    "edit": (1, 1),
-    "dialogue": (0, 0),
-    "thumb": (1, 1),
-}
-"""How few and how many completions each kind of task takes."""
 
 
 def problem(new: NewItem, batch: Batch, raters: Collection[str], *, from_use: bool = False) -> HeedfulError | None:
@@ -79,7 +69,7 @@ def _check_completions(new: NewItem, batch: Batch) -> None:
         ", ".join(TaskKind.values) + ".",
         kind=new.kind,
     )
-    low, high = COUNTS[new.kind]
+    low, high = COMPLETIONS[new.kind]
     count = len(new.completions)
     wanted = str(low) if low == high else f"{low} to {high}"
     _require(

@@ -71,6 +71,18 @@ KINDS: dict[str, type[Payload]] = {
     "dialogue": Talk,
     "thumb": Thumb,
 }
+MADE = ("demonstration", "edit", "dialogue")
+"""Kinds in which a rater makes something; in every other they vote on the completions that are there."""
+COMPLETIONS: dict[str, tuple[int, int]] = {
+    "pairwise": (2, 2),
+    "ranking": (2, MAX_COMPLETIONS),
+    "attributes": (1, MAX_COMPLETIONS),
+    "demonstration": (0, 0),
+    "edit": (1, 1),
+    "dialogue": (0, 0),
+    "thumb": (1, 1),
+}
+"""The fewest and the most completions of an item of each kind."""
 
 
 def _require(ok: bool, what: str, field: str, mend: str = "", **values: Any) -> None:

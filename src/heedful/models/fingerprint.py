@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import cached_file
 
+from heedful.data.held import held_sha256, is_held
 from heedful.files import sha256_file, sha256_json
 from heedful.models.adapters import underlying
 from heedful.models.folder_hash import folder_fingerprint
@@ -30,18 +32,21 @@ def model_fingerprint(model: Policy | ScalarModel | Path | str) -> str:
         HeedfulError: the folder holds no model.
     """
     if isinstance(model, Policy | ScalarModel):
-        return _of_memory(model)
+        return memory_fingerprint(model.model, model.tokenizer, getattr(model, "banned", ()))
     return folder_fingerprint(Path(model))
 
 
 def source_fingerprint(source: str, *, revision: str | None = None) -> str:
     """Hex SHA-256 of what a setting names, which has been loaded already.
 
-    Of a folder or a hub id: the model's content, as `model_fingerprint`; of a `.yaml` description: the file; of
+    Of a folder or a hub id: the model's content, as `model_fingerprint`; of an object in memory: what it was hashed
+    to when it was named (`heedful.models.holding`); of a `.yaml` description: the file; of
     `module:function`: the file of that module; of `unit-tests:FILE`: that file. Empty where there is no file to
     hash: a built-in module, a model that was made in memory. Of an ensemble: the hashes of its members together; of
     one label of a classifier, the model's.
     """
+    if is_held(source):
+        return held_sha256(source)
     aggregated = aggregation(source)
     if aggregated is not None:
         return sha256_json([source_fingerprint(member, revision=revision) for member in aggregated.members])
@@ -65,14 +70,15 @@ def source_fingerprint(source: str, *, revision: str | None = None) -> str:
     return model_fingerprint(Path(cached).parent) if cached else ""
 
 
-def _of_memory(model: Any) -> str:
+def memory_fingerprint(model: Any, tokenizer: Any, banned: Sequence[int] = ()) -> str:
+    """Hex SHA-256 of a model in memory: weights, configuration, vocabulary, chat template, banned tokens."""
     digest = hashlib.sha256()
-    hash_tensors(digest, model.model.state_dict().items())
+    hash_tensors(digest, model.state_dict().items())
     facts = {
-        "config": content_of(underlying(model.model).config),
-        "vocabulary": model.tokenizer.get_vocab(),
-        "template": str(model.tokenizer.chat_template),
-        "banned": list(getattr(model, "banned", ())),
+        "config": content_of(underlying(model).config),
+        "vocabulary": tokenizer.get_vocab(),
+        "template": str(tokenizer.chat_template),
+        "banned": list(banned),
     }
     digest.update(sha256_json(facts).encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from heedful.core.ensembles import mean_score, uncertainty_penalised, weighted_sum, worst_case
+from heedful.data.held import held, is_held
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.models.callables import import_function, names_function
@@ -221,6 +223,7 @@ def load_reward(
               the current folder too. It runs as your code;
             - `unit-tests:FILE` or `unit-tests=all:FILE`, Python in the answers run against tests; see
               `heedful.models.unit_tests`;
+            - the name of a callable or a model in memory (`heedful.models.holding`);
             - `sum:A,0.5*B,...`: several of these, each times its weight;
             - `mean:A,B,...`, `worst:A,B,...` or `penalised=0.1:A,B,...`: several of these, as one by their mean,
               their lowest, or their mean less so many times their unbiased variance. A single member is a model with
@@ -231,6 +234,8 @@ def load_reward(
     Raises:
         HeedfulError: no such model, label, module or function; an ensemble of one.
     """
+    if is_held(spec) and callable(held(spec)):
+        return _of_memory(spec, held(spec))
     aggregated = aggregation(spec)
     if aggregated is not None:
         return _ensemble(spec, aggregated, base, settings)
@@ -246,6 +251,15 @@ def load_reward(
     if reads_last_token(source, settings.get("revision")):
         return load_reward_model(source, **settings)
     return load_classifier(source, **settings)
+
+
+def _of_memory(
+    name: str, reward: Reward
+) -> RewardModel | ClassifierReward | CheckedReward | EnsembleReward | UnitTests:
+    """A reward that a program holds. A model is copied: a stage may freeze the one that it works with."""
+    if isinstance(reward, RewardModel | ClassifierReward):
+        return copy.deepcopy(reward)
+    return reward if isinstance(reward, CheckedReward | EnsembleReward | UnitTests) else CheckedReward(name, reward)
 
 
 def _ensemble(

@@ -13,7 +13,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from heedful.errors import HeedfulError
+from heedful.data.held import held, is_held
+from heedful.errors import HeedfulError, nearest
 from heedful.models.adapters import merged_state, underlying
 
 Precision = Literal["float32", "bfloat16"]
@@ -46,18 +47,21 @@ def torch_dtype(name: Precision) -> torch.dtype:
 def check_source(source: str) -> None:
     """Refuse a local model folder that is missing, holds no safetensors weights, or has no tokenizer.
 
-    A source that is no path (a hub id) passes.
+    A source that is no path (a hub id, a model in memory) passes.
 
     Raises:
         HeedfulError: with the mend.
     """
+    if is_held(source):
+        held(source)
+        return
     folder = Path(source).expanduser()
     if not folder.exists():
         if source.startswith((".", "/", "~")) or source.count("/") > 1 or not source.strip():
             raise HeedfulError(
                 "there is no such model folder.",
                 where=source,
-                mend="Check the path; a hub id is written owner/name.",
+                mend=_like_folder(source) or "Check the path; a hub id is written owner/name.",
             )
         return
     if not folder.is_dir():
@@ -117,6 +121,8 @@ def open_tokenizer(source: str, revision: str | None) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if is_held(source):
+        return copy.deepcopy(held(source)[1])
     try:
         with _quietly():
             return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
@@ -145,19 +151,17 @@ def open_model(
         HeedfulError: it cannot be read, weights of that class are missing or do not fit, or nf4 cannot be had here.
     """
     settings |= in_four_bits(device) if dtype == "nf4" else {"dtype": torch_dtype(dtype)}
+    settings["output_loading_info"] = True
     try:
         with _quietly():
             config = settings.pop("config", None) or open_config(source, revision)
             switch_off_dropout(config)
-            model, report = auto_class.from_pretrained(
-                source,
-                config=config,
-                revision=revision,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-                **settings,
-            )
+            if is_held(source):
+                model, report = _copied(held(source)[0], config, settings)
+            else:
+                model, report = auto_class.from_pretrained(
+                    source, config=config, revision=revision, trust_remote_code=False, use_safetensors=True, **settings
+                )
     except SafetensorError as error:
         raise HeedfulError(
             f"the weights are damaged ({_first_line(error)}).", where=source, mend="Copy or make them again."
@@ -173,6 +177,15 @@ def open_model(
             mend="Give the right kind: a policy is a causal language model, a reward model a classifier.",
         )
     return model
+
+
+def _copied(model: Any, config: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A model like one in memory, with weights of its own, made as from a folder: of the type asked for, no dropout."""
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    made, report = type(model).from_pretrained(None, config=config, state_dict=weights, **settings)
+    if model.can_generate():
+        made.generation_config = copy.deepcopy(model.generation_config)
+    return made, report
 
 
 def in_four_bits(device: torch.device | str) -> dict[str, Any]:
@@ -211,6 +224,8 @@ def open_config(source: str, revision: str | None) -> Any:
     """
     from transformers import AutoConfig
 
+    if is_held(source):
+        return copy.deepcopy(held(source)[0].config)
     try:
         with _quietly():
             return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
@@ -218,8 +233,17 @@ def open_config(source: str, revision: str | None) -> Any:
         raise HeedfulError(
             f"cannot open the model's configuration: {_first_line(error)}",
             where=source,
-            mend="Check the name, and that the hub can be reached; heedful runs no code of a model's own.",
+            mend=_like_folder(source)
+            or "Check the name, and that the hub can be reached; heedful runs no code of a model's own.",
         ) from error
+
+
+def _like_folder(source: str) -> str:
+    """A question whether the folder beside was meant whose name is nearest, where the source may be a path."""
+    place = Path(source).expanduser()
+    if place.exists() or not place.parent.is_dir():
+        return ""
+    return nearest(place.name, [one.name for one in place.parent.iterdir() if (one / "config.json").exists()])
 
 
 def switch_off_dropout(config: Any) -> None:

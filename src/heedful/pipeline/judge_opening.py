@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
+from heedful.data.held import held, is_held
 from heedful.errors import HeedfulError
 from heedful.feedback.ai import ways
 from heedful.feedback.ai.asks import Asker
 from heedful.feedback.ai.budget import Prices, Purse
+from heedful.feedback.ai.functions import FunctionAsker
 from heedful.feedback.ai.ledger import Ledger
 from heedful.training.config.asking import AskingOptions, BudgetOptions, EndpointOptions, LoadingOptions
 
@@ -140,6 +142,8 @@ def opened(
     Raises:
         HeedfulError: no key, no such server or model, no log-probabilities where they are needed; no such folder.
     """
+    if is_held(name):
+        return FunctionAsker(held(name), name, ledger)
     if name.startswith(IN_PROCESS):
         return _in_process(name.removeprefix(IN_PROCESS), folder, config, ledger, display)
     from heedful.feedback.ai.endpoint import EndpointAsker, Pace

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heedful.data.held import held, is_held
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
 from heedful.models.adapters import LoRA
@@ -16,7 +17,7 @@ from heedful.models.one_base import BASE
 from heedful.models.policy import new_config
 from heedful.models.rehearsal import Sketch, sketch
 from heedful.models.rewards import aggregation
-from heedful.models.storage import Precision, open_config, open_tokenizer
+from heedful.models.storage import Precision, check_source, open_config, open_tokenizer
 from heedful.models.unit_tests import names_unit_tests
 from heedful.pipeline.choices import lora_of
 from heedful.pipeline.scratch import describe_scratch
@@ -134,7 +135,7 @@ class Casting:
         names: Sequence[str] = (spec,) if found is None else found.members
         judges, remarks = [], []
         for name in names:
-            if names_function(name) or names_unit_tests(name):
+            if names_function(name) or names_unit_tests(name) or (is_held(name) and callable(held(name))):
                 remarks.append(f"what {name} takes is not known")
                 continue
             source = name if Path(name).exists() else name.partition("#")[0]
@@ -164,6 +165,7 @@ def policy_config(config: StageConfig) -> tuple[Any, tuple[str, ...]]:
     """
     source = config.model
     if not source.endswith((".yaml", ".yml")):
+        check_source(source)
         return open_config(source, config.loading.revision), ()
     new = describe_scratch(source)
     if new.tokenizer is not None:

@@ -7,6 +7,7 @@ what it leaves out keeps the default of the *outer* class, so that a stage can h
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import types
 import typing
@@ -394,9 +395,16 @@ def _unknown(source: Source, path: tuple[str, ...], name: str, names: list[str],
     elif elsewhere:
         mend = f"Did you mean '{elsewhere[0]}'?"
     else:
-        mend = nearest(dotted, [".".join((*path, known)) for known in names])
-        mend = mend or nearest(name, everywhere) or f"Known here: {', '.join(names)}."
+        mend = _nearest_key(path, name, names, everywhere) or f"Known here: {', '.join(names)}."
     return HeedfulError(f"unknown key '{dotted}'.", where=source.place((*path, name)), mend=mend)
+
+
+def _nearest_key(path: tuple[str, ...], name: str, here: list[str], everywhere: list[str]) -> str:
+    """The setting most like a name, as a question; of two that are equally like it, the one of this block."""
+    leaves = {key.rpartition(".")[2]: key for key in reversed(everywhere)}
+    leaves |= {known: ".".join((*path, known)) for known in here}
+    found = difflib.get_close_matches(name, list(leaves), n=1, cutoff=0.5)
+    return f"Did you mean '{leaves[found[0]]}'?" if found else ""
 
 
 def all_keys(cls: type, path: tuple[str, ...] = ()) -> list[str]:

@@ -25,7 +25,7 @@ from heedful.models.policy import Policy, load_policy
 from heedful.models.scalar import Critic, RewardModel
 from heedful.pipeline.choices import lora_of, precision_of, resolve_device
 from heedful.pipeline.plan import planned_tokens
-from heedful.pipeline.run_folder import INPUTS, begin, begun_with, clear, finish, lineage, locked, same_inputs
+from heedful.pipeline.run_folder import CONFIG, INPUTS, begin, begun_with, clear, finish, lineage, locked, same_inputs
 from heedful.pipeline.scratch import open_scratch
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import DecodingParams
@@ -64,7 +64,7 @@ def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Ope
     display = display or Display()
     cpu.prepare()
     out = Path(config.out)
-    made_here = not out.exists()
+    made_here, foreign = not out.exists(), out.is_dir() and not (out / ".lock").exists()
     try:
         with locked(out):
             config = settled(stage, config, out, display)
@@ -82,6 +82,8 @@ def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Ope
     finally:
         if made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
             shutil.rmtree(out)
+        if foreign and not (out / CONFIG).exists():  # no run's folder, and none has begun here
+            (out / ".lock").unlink(missing_ok=True)
 
 
 def settled(stage: str, config: ConfigT, out: Path, display: Display) -> ConfigT:

@@ -1,0 +1,42 @@
+"""The tests on every supported Python: `nox -s tests-3.12`, or all that are there. `make test` needs no nox.
+
+pip install nox && nox --list
+"""
+
+from __future__ import annotations
+
+import nox
+
+PYTHONS = ("3.11", "3.12", "3.13")
+nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = False
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The quick tests with everything installed."""
+    pyproject = nox.project.load_toml("pyproject.toml")
+    session.install("-e", ".[train,postgres,serve]", *nox.project.dependency_groups(pyproject, "dev"))
+    session.run("pytest", "-m", "not slow and not oracle and not soak", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def base(session: nox.Session) -> None:
+    """The wheel without torch: what it holds, the commands, the studio, a typed client."""
+    session.run(".ci/packaging", "base", external=True, env={"PYTHON": str(session.virtualenv.bin + "/python")})
+
+
+@nox.session(python=PYTHONS)
+def extras(session: nox.Session) -> None:
+    """The wheel with each extra, or those that are named behind --."""
+    wanted = session.posargs or ["train", "postgres", "serve", "qlora", "lm-eval"]
+    session.run(".ci/packaging", *wanted, external=True, env={"PYTHON": str(session.virtualenv.bin + "/python")})
+
+
+@nox.session(python="3.11")
+def lint(session: nox.Session) -> None:
+    """ruff and mypy."""
+    session.install("ruff>=0.11", "mypy>=1.15", "types-PyYAML", "-e", ".")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
