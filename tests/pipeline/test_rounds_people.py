@@ -14,6 +14,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback.client import connect
 from heedful.feedback.models import Batch, Judgment, Programme, Snapshot
 from heedful.feedback.recording import record
+from heedful.feedback.wire import WorkRow
 from heedful.files import read_manifest
 from heedful.pipeline.rounds.parts import WaitingError
 from heedful.pipeline.rounds.programme import status
@@ -163,3 +164,26 @@ def test_a_database_that_is_no_store_is_said(of: Programme, folder: Path) -> Non
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE feedback_push_away RENAME TO feedback_push")
+
+
+def test_what_peoples_work_cost_stands_with_the_stage_that_waited_for_it(
+    folder: Path, of: Programme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heedful.feedback.local import LocalClient
+    from heedful.pipeline.costs import programme_costs
+
+    worth = {"train": WorkRow(1.5, 32, {"USD": 27.0}), "check": WorkRow(0.25, 12, {"USD": 4.5})}
+
+    def work(self: LocalClient, programme: str, batch: str) -> WorkRow:
+        assert programme == of.slug
+        return worth[Batch.objects.get(pk=batch).purpose]
+
+    monkeypatch.setattr(LocalClient, "work", work)
+    go(folder, wait=True, sleep=judge_all(of))
+    costs = programme_costs(folder)
+    by = {one.stage: one.spent for one in costs.rounds[1].stages}
+    assert (by["judge"].rater_hours, by["judge"].rater_judgments, by["judge"].rater_money) == (1.5, 32, {"USD": 27.0})
+    assert by["check"].rater_hours == 0.25
+    assert costs.total.rater_money == {"USD": 31.5}
+    assert [one.by for one in costs.rounds[1].gains] == ["human"]
+    assert "cost" not in {*(read_manifest(folder / "rounds/1/judge") or {})}
