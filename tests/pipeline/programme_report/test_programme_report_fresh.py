@@ -29,7 +29,7 @@ MADE = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = write_programme(tmp_path_factory.mktemp("report") / "programme", check={"above": 0.0})
+    made = write_programme(tmp_path_factory.mktemp("report") / "programme", rounds=1, check={"above": 0.0})
     go(made)
     return made
 
@@ -50,8 +50,8 @@ def test_the_last_policy_meets_the_first_on_prompts_of_checks(folder: Path, made
     contest = made.contest
     assert isinstance(contest, HeadToHead)
     assert len(contest.prompts) == 20
-    trained = read_prompts(folder / "rounds/2/prompts/train.jsonl") + read_prompts(
-        folder / "rounds/2/prompts/reward.jsonl"
+    trained = read_prompts(folder / "rounds/1/prompts/train.jsonl") + read_prompts(
+        folder / "rounds/1/prompts/reward.jsonl"
     )
     assert not set(contest.prompts) & set(trained)
     scores = [likes_yes(contest.prompts, [one.text for one in own]) for own in (contest.first, contest.last)]
@@ -69,7 +69,7 @@ def test_refusals_and_probes_are_of_both_policies_and_of_the_last_reward_model(m
     assert isinstance(made.refusals, dict)
     assert {name: one.prompts for name, one in made.refusals.items()} == {"first policy": 12, "last policy": 12}
     assert isinstance(made.probes, Probes)
-    assert made.probes.reward == "rounds/2/reward"
+    assert made.probes.reward == "rounds/1/reward"
     assert set(made.made) == MADE
 
 
@@ -114,7 +114,7 @@ def test_the_command_writes_pages_of_programmes_and_runs(
     assert said[2] == str(folder / "report/index.html")
     assert main(["report", str(folder), *flags, "--no-probes", "--json", "--out", str(tmp_path / "p.html")]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["figures"]["rounds ended"] == 2
+    assert found["figures"]["rounds ended"] == 1
     assert found["without"] == {"probes": "Left out by --no-probes; heedful report with --probes makes it."}
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     recipe = (other / "heedful.yaml").read_text()
@@ -125,10 +125,10 @@ def test_the_command_writes_pages_of_programmes_and_runs(
     assert list(found["programmes"]) == ["programme", "other"]
     assert found["cautions"] == []
     assert "rloo.optimiser.learning_rate" in out.read_text()
-    run = folder / "rounds/2/policy"
+    run = folder / "rounds/1/policy"
     assert main(["report", str(run)]) == 0
-    assert capsys.readouterr().out.strip() == str(folder / "report/round-2-policy.html")
-    page = (folder / "report/round-2-policy.html").read_text()
-    assert "RLOO: round 2 of programme" in page
+    assert capsys.readouterr().out.strip() == str(folder / "report/round-1-policy.html")
+    page = (folder / "report/round-1-policy.html").read_text()
+    assert "RLOO: round 1 of programme" in page
     assert "KL to where it began" in page
     assert rounds_of(folder) == before

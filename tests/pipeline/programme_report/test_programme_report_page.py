@@ -21,7 +21,7 @@ from heedful.evaluation.refusal_rates import by_world, refusal_report, world_set
 from heedful.files import sha256_file
 from heedful.pipeline.programme_report.facts import facts
 from heedful.pipeline.programme_report.fresh import Asked, HeadToHead
-from heedful.pipeline.programme_report.improved import by_topic
+from heedful.pipeline.programme_report.improved import by_topic, improvement
 from heedful.pipeline.programme_report.material import Absent, Material, gather
 from heedful.pipeline.programme_report.page import page
 from heedful.pipeline.programme_report.reading import read_results
@@ -149,6 +149,15 @@ def test_the_table_of_rounds(read: Read) -> None:
     ]
     assert "round 2 over round 1 (rolled back)" in read.words
     assert "adds up the checks of the rounds that were kept" in read.text
+
+
+def test_the_truth_stands_beside_every_round(material: Material) -> None:
+    html = improvement(material)
+    assert html.count('class="point s2"') == 2 * 3 + 1  # a mark a round, wide and narrow, and one in the legend
+    left, right, low, high = 236, 704, 0.37, 0.8142915  # from the low end of round 2 to the high end of the chain
+    room = 0.04 * (high - low)
+    at = left + (0.475 - low + room) / (high - low + 2 * room) * (right - left)
+    assert f'<circle cx="{at:.1f}" cy="45.0" r="3" class="point s2"/>' in html
 
 
 def test_topics_are_counted_from_the_votes(material: Material) -> None:

@@ -8,14 +8,13 @@ from typing import Any
 from heedful.core.statistics import Interval
 from heedful.pipeline import probe_report, refusal_report, report_labels
 from heedful.pipeline.programme_report.agreement import RATERS, Agreement, labels
-from heedful.pipeline.programme_report.improved import absent
+from heedful.pipeline.programme_report.improved import absent, rate_cell
 from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import Results
 from heedful.pipeline.programme_report.words import listed
-from heedful.pipeline.report_data import ReportData, bounds, write
+from heedful.pipeline.report_data import ReportData, write
 from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_sections import curves, data_table, explanations, samples
-from heedful.pipeline.report_svg import range_bar
 from heedful.pipeline.watch_words import checks_in_words, read_refusals
 from heedful.training.folders import ALARMS, whole_lines
 
@@ -183,14 +182,4 @@ def _agreements(rows: Sequence[Agreement]) -> Safe:
 def _agreed(raw: Interval | None) -> Safe:
     if raw is None:
         return element("td", "one vote a pair", class_="muted")
-    middle = element("span", write(raw.mean, "percent"))
-    return element(
-        "td",
-        element(
-            "div",
-            middle,
-            range_bar(raw, chance=0.5, mood="even"),
-            element("span", bounds(raw, "percent"), class_="bounds"),
-            class_="rate",
-        ),
-    )
+    return element("td", rate_cell(raw, "even"))

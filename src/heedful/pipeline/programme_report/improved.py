@@ -113,12 +113,12 @@ def _rounds(material: Material) -> Safe:
     return data_table("Round by round", caption, heads, body, numbers=(first, first + 1, first + 2))
 
 
-def rate_cell(rate: Interval) -> Safe:
-    """A win rate with its bar and bounds."""
+def rate_cell(rate: Interval, tone: str | None = None) -> Safe:
+    """A share with its bar and bounds; coloured by which side of one half it lies on unless a tone is given."""
     return element(
         "div",
         element("span", write(rate.mean, "percent")),
-        range_bar(rate, chance=HALF),
+        range_bar(rate, chance=HALF, mood=tone),
         element("span", bounds(rate, "percent"), class_="bounds"),
         class_="rate",
     )
