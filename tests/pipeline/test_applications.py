@@ -112,8 +112,17 @@ def test_the_embedded_variant_is_whole_and_names_nothing_of_a_network(name: str,
     assert not (tmp_path / "b").exists()
 
 
+def needs_sandbox(name: str, request: pytest.FixtureRequest) -> None:
+    """Where an application runs programs, there must be a sandbox for them."""
+    if name == "code":
+        request.getfixturevalue("jailed")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_round_of_each_recipe_with_a_tiny_model(name: str, tmp_path: Path, server: ScriptedServer) -> None:
+def test_a_round_of_each_recipe_with_a_tiny_model(
+    name: str, tmp_path: Path, server: ScriptedServer, request: pytest.FixtureRequest
+) -> None:
+    needs_sandbox(name, request)
     folder = tmp_path / "programme"
     write_model(folder / "model")
     hub = APPLICATIONS[name].prompts[0] == f"data: {APPLICATIONS[name].dataset}"
@@ -157,7 +166,8 @@ def test_a_round_of_each_recipe_with_a_tiny_model(name: str, tmp_path: Path, ser
 @pytest.mark.parametrize(
     "name", ["code", *(pytest.param(one, marks=pytest.mark.slow) for one in NAMES if one != "code")]
 )
-def test_a_round_of_each_embedded_variant(name: str, tmp_path: Path) -> None:
+def test_a_round_of_each_embedded_variant(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    needs_sandbox(name, request)
     folder = tmp_path / "programme"
     start_application(folder, name, embedded=True)
     patch(
@@ -182,6 +192,7 @@ def test_a_round_of_each_embedded_variant(name: str, tmp_path: Path) -> None:
     assert not kinds or {world.topic_of((Message("user", one),)).kind for one in asked} <= kinds
 
 
+@pytest.mark.usefixtures("jailed")
 def test_every_problem_has_tests_and_every_question_stands_once() -> None:
     from importlib.resources import files
 
@@ -195,6 +206,7 @@ def test_every_problem_has_tests_and_every_question_stands_once() -> None:
     assert len(set(questions)) == 72
 
 
+@pytest.mark.usefixtures("jailed")
 def test_the_worlds_programs_are_run_against_what_was_asked_for() -> None:
     asked = [
         (Message("user", text),)
@@ -209,6 +221,7 @@ def test_the_worlds_programs_are_run_against_what_was_asked_for() -> None:
     assert passed([(Message("user", "what is the capital of france ?"),)], [right[0]]) == [0.0]
 
 
+@pytest.mark.usefixtures("jailed")
 def test_a_prompt_without_tests_is_told_before_anything_is_made(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     start_application(tmp_path, "code", model="model")
