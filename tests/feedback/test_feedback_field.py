@@ -167,6 +167,34 @@ def test_a_loud_user_is_capped_within_the_days_and_others_are_not(of: Programme,
     assert take(of, replace(THUMB, id="later")) == ["kept"]
 
 
+def test_a_thumb_that_is_turned_stands_in_place_of_the_first(of: Programme, tmp_path: Path) -> None:
+    of.settings = {"field_cap": 1}
+    of.save()
+    down = replace(THUMB, id="turned", up=False, replaces="e1")
+    assert take(of, THUMB, down) == ["kept", "kept"]  # one of the two counts towards the cap
+    assert take(of, THUMB, down) == ["replaced", "kept"]
+    export(of, "unpaired", tmp_path / "now.jsonl")
+    assert [row["label"] for row in lines(tmp_path / "now.jsonl")] == [False]
+    figures = field_figures.overview(of, 30).total
+    assert (figures.kept, figures.outcomes["replaced"], figures.thumbs and figures.thumbs.share) == (1, 1, 0)
+    assert take(of, replace(THUMB, id="again", replaces="turned")) == ["kept"]
+    (result,) = field.take_in(of, [replace(down, id="theirs", user="u2", replaces="again")], key=KEY)
+    assert (result.status, result.field) == ("refused", "replaces")
+    (result,) = field.take_in(of, [replace(down, id="self", replaces="self")], key=KEY)
+    assert (result.status, result.field) == ("refused", "replaces")
+    assert take(of, replace(THUMB, id="of none", user="u3", replaces="never came")) == ["kept"]
+    assert replay.difference(replay.replay(of)) == []
+
+
+def test_what_replaces_one_out_of_the_sample_is_out_too(of: Programme) -> None:
+    of.settings = {"field_share": 0.5, "field_cap": 1000}
+    of.save()
+    first = take(of, *(replace(THUMB, id=f"{i}", user=f"u{i}") for i in range(40)))
+    later = take(of, *(replace(THUMB, id=f"later {i}", user=f"u{i}", up=False, replaces=f"{i}") for i in range(40)))
+    assert later == first
+    assert set(first) == {"kept", "sampled_out"}
+
+
 # --- names ---
 
 

@@ -184,7 +184,8 @@ def _taken(intake: Intake, one: FieldFeedback) -> str:
     known = FieldEvent.objects.select_related("user").filter(programme=intake.programme, event_hash=event).first()
     if known is not None:
         return _again(known, request)
-    outcome, found = _outcome(intake, one), Counter[str]()
+    before = _replaced(intake, one)
+    outcome, found = _outcome(intake, one, before), Counter[str]()
     if outcome == FieldOutcome.KEPT:  # looked through before the transaction: others write meanwhile
         one, found = without_names(one, intake.rules)
     row = FieldEvent(
@@ -196,12 +197,18 @@ def _taken(intake: Intake, one: FieldFeedback) -> str:
         outcome=outcome,
         up=one.up if one.kind == FieldKind.THUMB else None,
     )
-    return _entered(intake, one, row, found)
+    return _entered(intake, one, row, found, before)
 
 
 @writes
-def _entered(intake: Intake, one: FieldFeedback, row: FieldEvent, found: Counter[str]) -> str:
-    """Write an event's row, and what it says where that is kept; unless another process was first."""
+def _entered(
+    intake: Intake, one: FieldFeedback, row: FieldEvent, found: Counter[str], before: FieldEvent | None
+) -> str:
+    """Write an event's row, and what it says where that is kept; unless another process was first.
+
+    Raises:
+        HeedfulError: it is to replace another user's.
+    """
     try:
         with transaction.atomic():  # a second one waits here until the first is done
             row.save(force_insert=True)
@@ -211,6 +218,8 @@ def _entered(intake: Intake, one: FieldFeedback, row: FieldEvent, found: Counter
     if row.outcome != FieldOutcome.KEPT:
         return str(row.outcome)
     user = _user(intake, one)
+    if before is not None and before.user_id is not None:
+        _retire(before, user)
     if _full(intake, user):
         row.outcome = FieldOutcome.CAPPED
     else:
@@ -235,9 +244,35 @@ def _request(intake: Intake, one: FieldFeedback) -> str:
     return intake.secret.of("request", json.dumps(said, sort_keys=True))
 
 
-def _outcome(intake: Intake, one: FieldFeedback) -> str:
+def _replaced(intake: Intake, one: FieldFeedback) -> FieldEvent | None:
+    """The event that this one stands in place of, if it came."""
+    if not one.replaces:
+        return None
+    rows = FieldEvent.objects.select_related("judgment__item")
+    return rows.filter(programme=intake.programme, event_hash=intake.secret.of("event", one.replaces)).first()
+
+
+def _retire(before: FieldEvent, user: Rater) -> None:
+    """Take what an event said out of training: its user says something else since. The caller holds the user.
+
+    Raises:
+        HeedfulError: it is another user's.
+    """
+    if before.user_id != user.pk:
+        raise HeedfulError("the event to be replaced is another user's.", where="replaces")
+    if FieldEvent.objects.filter(pk=before.pk, outcome=FieldOutcome.KEPT).update(outcome=FieldOutcome.REPLACED):
+        assert before.judgment is not None
+        content.withdraw_item(before.judgment.item, actor=user)
+
+
+def _outcome(intake: Intake, one: FieldFeedback, before: FieldEvent | None) -> str:
+    """What becomes of an event but for the cap; of one that replaces another, what became of that."""
     if one.kind == FieldKind.REGENERATION and not one.kept:
         return str(FieldOutcome.NOT_KEPT)
+    if before is not None and before.outcome == FieldOutcome.SAMPLED_OUT:
+        return str(FieldOutcome.SAMPLED_OUT)
+    if before is not None and before.judgment_id is not None:
+        return str(FieldOutcome.KEPT)
     drawn = intake.secret.place("sample", one.conversation or one.id)
     return str(FieldOutcome.KEPT if drawn < intake.rules.field_share else FieldOutcome.SAMPLED_OUT)
 
@@ -254,7 +289,8 @@ def _user(intake: Intake, one: FieldFeedback) -> Rater:
 
 def _full(intake: Intake, user: Rater) -> bool:
     since = clock.now() - timedelta(days=intake.rules.field_cap_days)
-    return FieldEvent.objects.filter(user=user, created__gte=since).count() >= intake.rules.field_cap
+    held = FieldEvent.objects.filter(user=user, outcome=FieldOutcome.KEPT, created__gte=since)
+    return held.count() >= intake.rules.field_cap
 
 
 # --- what it says ---
@@ -268,8 +304,10 @@ def _check(one: FieldFeedback) -> None:
     """
     for field, value, most in (("id", one.id, 200), ("user", one.user, 500), ("model", one.model, 300)):
         clean(value, field, longest=most, empty=False)
-    for field, value in (("conversation", one.conversation), ("consent_text", one.consent_text)):
-        clean(value, field, longest=200)
+    for field in ("conversation", "consent_text", "replaces"):
+        clean(getattr(one, field), field, longest=200)
+    if one.replaces == one.id:
+        raise HeedfulError("an event cannot replace itself.", where="replaces")
     if one.kind not in FieldKind.values:
         raise HeedfulError("{kind!r} is nothing that end users do.", where="kind", kind=one.kind)
     needed = {FieldKind.THUMB: "up", FieldKind.REGENERATION: "new", FieldKind.EDIT: "edited"}

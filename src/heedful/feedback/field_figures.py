@@ -13,7 +13,7 @@ from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import TruncDate, TruncWeek
 
 from heedful.feedback import clock
-from heedful.feedback.models import FieldEvent, FieldKind, FieldOutcome, FieldRefusal, Item, Programme
+from heedful.feedback.models import FieldEvent, FieldKind, FieldOutcome, FieldRefusal, Item, ItemState, Programme
 from heedful.feedback.ratios import Share, share
 
 DAILY = 31
@@ -137,8 +137,9 @@ def over_time(programme: Programme, policy: str, days: int) -> list[Point]:
 
 
 def items(programme: Programme, *, policy: str = "", kind: str = "") -> QuerySet[Item]:
-    """What was kept, the newest first."""
+    """What was kept and still holds, the newest first."""
     rows = Item.objects.filter(programme=programme, batch__field_intake__isnull=False).order_by("-created", "-pk")
+    rows = rows.exclude(state=ItemState.WITHDRAWN)
     if policy:
         rows = rows.filter(judgments__field_event__policy=policy)
     if kind:

@@ -264,6 +264,8 @@ class FieldFeedback:
     comment: str = ""
     conversation: str = ""
     """The application's own id of the conversation: all of its events are in the sample, or none."""
+    replaces: str = ""
+    """Id of an earlier event of the same user that holds no longer, as of a thumb that was turned."""
     language: str = ""
     consent_text: str = ""
     """Version of the text that the user agreed to."""
@@ -275,7 +277,7 @@ class FieldResult:
 
     id: str
     status: str
-    """kept, sampled_out, capped, not_kept, no_consent, withdrawn, refused or conflict."""
+    """kept, sampled_out, capped, not_kept, replaced, no_consent, withdrawn, refused or conflict."""
     detail: str = ""
     """Of one that was refused: why."""
     field: str = ""

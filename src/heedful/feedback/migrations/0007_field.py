@@ -195,6 +195,7 @@ class Migration(migrations.Migration):
                             ("sampled_out", "not in the sample"),
                             ("capped", "over the user's cap"),
                             ("not_kept", "new answer not kept"),
+                            ("replaced", "replaced by a later one"),
                         ],
                         max_length=16,
                     ),

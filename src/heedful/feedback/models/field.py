@@ -26,6 +26,7 @@ class FieldOutcome(models.TextChoices):
     SAMPLED_OUT = "sampled_out", _("not in the sample")
     CAPPED = "capped", _("over the user's cap")
     NOT_KEPT = "not_kept", _("new answer not kept")
+    REPLACED = "replaced", _("replaced by a later one")
 
 
 class FieldIntake(Row):

@@ -203,6 +203,7 @@ class EventIn(In):
     edited: Used = ""
     comment: Annotated[str, Field(max_length=20_000), Storable] = ""
     conversation: Short = ""
+    replaces: Short = ""
     language: Annotated[str, Field(max_length=12), Storable] = ""
     consent_text: Short = ""
 
