@@ -210,6 +210,7 @@ def draw(folder: Path, short: Path, out: Path = OUT) -> None:
     for name, sheet in sheets.items():
         sheet.savefig(out / f"{name}.png", metadata={"Software": None})
     print(table(run, drawn))
+    print("right: a vote {:.1%}, a majority {:.1%}".format(*run.votes_right()))
 
 
 if __name__ == "__main__":
