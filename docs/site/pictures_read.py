@@ -71,6 +71,12 @@ class Quickstart:
             shares.append(row["probability"])
         return np.array(gaps), np.array(shares)
 
+    def votes_right(self) -> tuple[float, float]:
+        """How often a single vote, and the majority of a pair's, names the truly better answer; equal ones left out."""
+        gaps, shares = self.comparisons()
+        better = np.where(gaps > 0, shares, 1 - shares)[gaps != 0]
+        return float(better.mean()), float((better > 0.5).mean())
+
     @cached_property
     def asked(self) -> list[Conversation]:
         """Unseen phrasings, spread over the world's topics."""
