@@ -138,6 +138,8 @@ WAYS = [
     way(python("score", too_few, ["a"] * 2, ["b"] * 2), "shape [1] for 2 completions"),
     way(python("score", too_few, "a", ["b"]), "two lists of the same length"),
     way(python("compare", ["model", "rm"], ["a", "b"], reward=too_few), "policies come with names", '{"sft"'),
+    way(python("sample", "model", ["a"], out="answers.jsonl"), "heedful.sample", "'out' is for the command"),
+    way(python("sft", "model", [ROW], out="run", learning_rate=1, optimiser={"learning_rate": 2}), "given twice"),
     way(python("agreement", [{"item": 1, "value": "x"}]), "row 1 has no rater", '"rater"'),
     way(python("agreement", [{"item": 1, "rater": "a", "value": "x"}]), "Two raters or more"),
     way(python("load_preferences", [{"prompt": "a", "answer": "b"}]), "needs preferences", "docs/data-formats.md"),

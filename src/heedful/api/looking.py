@@ -12,7 +12,9 @@ from heedful.api.objects import (
     configured,
     display,
     model_name,
+    objects,
     prompts_name,
+    refuse,
     reward_name,
     rows_name,
 )
@@ -49,7 +51,7 @@ def load_preferences(
     Raises:
         HeedfulError: nothing there, malformed rows, or no comparisons in it.
     """
-    with Holding() as holding:
+    with objects() as holding:
         return read_preferences(DataSpec(rows_name(holding, data), format, split, on_bad_row, limit))
 
 
@@ -71,7 +73,7 @@ def load_reward(reward: Reward, **settings: Any) -> Scorer:
     from heedful.pipeline.choices import resolve_device
 
     settings["device"] = resolve_device(settings.get("device", "auto"))
-    with Holding() as holding:
+    with objects() as holding:
         return open_reward(reward_name(holding, reward), **settings)
 
 
@@ -119,7 +121,8 @@ def sample(
     """
     from heedful.cli.sample import SampleConfig, sampled_rows
 
-    with Holding() as holding:
+    refuse("heedful.sample", settings, ("out", "prompt"))
+    with objects() as holding:
         given = {"policy": model_name(holding, policy), "data": prompts_name(holding, prompts), "samples": samples}
         return sampled_rows(configured(SampleConfig, "heedful.sample", {**given, **settings}), display(quiet))
 
@@ -153,9 +156,10 @@ def compare(
     from heedful.evaluation.contest import contest
     from heedful.evaluation.judgments import judged_by_scores
 
+    refuse("heedful.compare", settings, ("out", "report", "world", "people", "judgments", "blind", "by", "prompt"))
     if not isinstance(policies, Mapping):
         raise HeedfulError("policies come with names.", where="heedful.compare", mend='Write {"sft": ..., "dpo": ...}.')
-    with Holding() as holding:
+    with objects() as holding:
         given: dict[str, Any] = {"policies": [_policy_or_rows(holding, one) for one in policies.values()]}
         given["reward"] = reward_name(holding, reward)
         if prompts is not None:
@@ -193,7 +197,8 @@ def probe(reward: Reward, data: Rows, *, quiet: bool = False, **settings: Any) -
     """
     from heedful.cli.probe import ProbeConfig, measured
 
-    with Holding() as holding:
+    refuse("heedful.probe", settings, ("out", "world", "rewardbench"))
+    with objects() as holding:
         given = {"reward": reward_name(holding, reward), "data": rows_name(holding, data)}
         _, probing, _ = measured(configured(ProbeConfig, "heedful.probe", {**given, **settings}), display(quiet))
     assert probing is not None  # data was given

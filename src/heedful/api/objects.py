@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from heedful.data.held import Holding
@@ -24,6 +25,38 @@ Rows: TypeAlias = str | os.PathLike[str] | Iterable[Any]
 
 Reward: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Callable[[Any, Sequence[str]], Any]
 """Whatever `heedful ppo --reward` takes, `(classifier, tokenizer)`, or a function (prompts, completions) -> scores."""
+
+
+@contextmanager
+def objects() -> Iterator[Holding]:
+    """Keeps what a call was given under its names; says how to get a package that is not installed.
+
+    Raises:
+        HeedfulError: a package of `heedful[train]` is needed and missing.
+    """
+    from heedful.cli.main import explained
+
+    try:
+        with Holding() as holding:
+            yield holding
+    except ModuleNotFoundError as error:
+        told = explained(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def refuse(where: str, settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse settings of a command that its function has no use for.
+
+    Raises:
+        HeedfulError: naming the first.
+    """
+    for name in names:
+        if name in settings:
+            raise HeedfulError(
+                f"'{name}' is for the command.", where=where, mend="Leave it away, and use what the function returns."
+            )
 
 
 def model_name(holding: Holding, given: Model) -> str:
@@ -87,10 +120,19 @@ def configured(cls: type[T], where: str, given: Mapping[str, Any]) -> T:
         value = os.fspath(value) if isinstance(value, os.PathLike) else value
         found = [] if name in names else [key for key in keys if key.endswith(f".{name}")]
         if len(found) > 1:
-            blocks = " or ".join(f"{key.split('.')[0]}={{'{name}': ...}}" for key in found)
+            blocks = " or ".join(map(_written, found))
             raise HeedfulError(f"'{name}' stands in several blocks.", where=where, mend=f"Write {blocks}.")
         _put(mapping, (found[0] if found else name).split("."), value, where)
     return from_mapping(cls, mapping, where)
+
+
+def _written(key: str) -> str:
+    """A dotted key as keyword arguments say it: `watch={'gold': {'level': ...}}`."""
+    first, *blocks, last = key.split(".")
+    text = f"{{'{last}': ...}}"
+    for block in reversed(blocks):
+        text = f"{{'{block}': {text}}}"
+    return f"{first}={text}"
 
 
 def _put(mapping: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from heedful.api.objects import Rows, configured, display, model_name, rows_name
+from heedful.api.objects import Rows, configured, display, model_name, objects, refuse, rows_name
 from heedful.core.statistics import Interval
 from heedful.data.held import Holding
 from heedful.errors import HeedfulError
@@ -59,7 +59,7 @@ def judge(
     from heedful.cli.judge import JudgeConfig, judged_by
 
     panel = judges if isinstance(judges, list) else [judges]
-    with Holding() as holding:
+    with objects() as holding:
         given = {"data": rows_name(holding, data), "out": out, "judge": [_judge_name(holding, one) for one in panel]}
         if "people" in settings and not isinstance(settings["people"], str):
             settings["people"] = rows_name(holding, settings["people"])
@@ -101,6 +101,7 @@ def agreement(judgments: Any, **settings: Any) -> Any:
     if isinstance(judgments, str):
         from heedful.cli.agreement import AgreementConfig, measured
 
+        refuse("heedful.agreement", settings, ("html",))
         return measured(configured(AgreementConfig, "heedful.agreement", {"programme": judgments, **settings}))
     return _of_rows(list(judgments), **settings)
 

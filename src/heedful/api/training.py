@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from heedful.api.objects import Model, Reward, Rows, configured, display, model_name, prompts_name, reward_name
+from heedful.api.objects import Model, Reward, Rows, configured, display, model_name, objects, prompts_name, reward_name
 from heedful.cli.stages import STAGES, run_stage
-from heedful.data.held import Holding
 from heedful.errors import HeedfulError, nearest
 
 Method = Literal["sft", "reward", "ppo", "rloo", "grpo", "reinforce", "raft", "online-dpo", "dpo"]
@@ -98,7 +97,7 @@ def train(
             where=f"{where}: reward",
             mend="Give a folder, a function or a reward model." if reward is None else "Leave it away.",
         )
-    with Holding() as holding:
+    with objects() as holding:
         given = {
             "model": model_name(holding, model),
             "data": prompts_name(holding, data),

@@ -62,7 +62,9 @@ def environment() -> dict[str, Any]:
         "programs": {name: shutil.which(name) is not None for name in PROGRAMS},
         "paths": _paths(),
         "variables": {
-            name: os.environ[name] if name in SHOWN else "(set)" for name in sorted(os.environ) if NAMED.fullmatch(name)
+            name: _home(Path(os.environ[name])) if name in SHOWN else "(set)"
+            for name in sorted(os.environ)
+            if NAMED.fullmatch(name)
         },
     }
 

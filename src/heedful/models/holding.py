@@ -39,10 +39,7 @@ def hold_model(holding: Holding, model: Any, tokenizer: Any) -> str:
         raise _refused(model, "is quantised", "Give its folder, with loading={'base_dtype': 'nf4'} if need be.")
     if getattr(model.config, HEADS, None):
         raise _refused(model, "has several reward heads", "Give the folder that heedful reward wrote.")
-    sha256 = memory_fingerprint(model, tokenizer)
-    if not model.config.architectures:
-        model.config.architectures = [type(model).__name__]
-    return holding.keep("model", sha256, (model, tokenizer))
+    return holding.keep("model", memory_fingerprint(model, tokenizer), (model, tokenizer))
 
 
 def hold_reward(holding: Holding, reward: Reward) -> str:
@@ -53,8 +50,7 @@ def hold_reward(holding: Holding, reward: Reward) -> str:
     """
     if not callable(reward):
         raise _refused(reward, "is no reward", "Give a folder, (model, tokenizer), or a function of prompts and texts.")
-    sha256 = _reward_sha256(reward)
-    return holding.keep("reward", sha256, reward)
+    return holding.keep("reward", _reward_sha256(reward), reward)
 
 
 def code_sha256(function: Any) -> str:

@@ -225,7 +225,10 @@ def open_config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
     if is_held(source):
-        return copy.deepcopy(held(source)[0].config)
+        model = held(source)[0]
+        config = copy.deepcopy(model.config)
+        config.architectures = [type(model).__name__]  # a model that was made in memory names none
+        return config
     try:
         with _quietly():
             return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
