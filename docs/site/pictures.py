@@ -142,7 +142,7 @@ def leash(sft: read.Drawn, ppo: read.Drawn, ppo_kl: float) -> Figure:
         kls = [read.kl_of_best(n) for n in numbers]
         axes.plot(kls, best, "--", color=PLAIN, lw=1.2, label="best of 1, 2, 4 ... 64")
         axes.plot(ppo_kl, reached.mean(), "*", ms=13, color=WARN, label="PPO, at the end of its run")
-        axes.legend(frameon=False, fontsize=8, loc="best")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     tidy(left, "Proxy: what is optimised", "KL to the SFT model, nats an answer", "reward model's score")
     tidy(right, "Gold: what was wanted", "KL to the SFT model, nats an answer", "gold points")
     return sheet
