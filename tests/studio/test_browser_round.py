@@ -19,6 +19,7 @@ import yaml
 from architectures import WORDS
 from heedful.cli.main import main
 from heedful.files import read_manifest
+from heedful.pipeline.costs import programme_costs
 from heedful.pipeline.merging import merge
 from heedful.pipeline.rounds.programme import status
 from heedful.pipeline.rounds.rows import read_said
@@ -138,7 +139,22 @@ def test_people_judge_in_the_browser_and_the_round_goes_on_to_its_end(
     assert {row["state"] for row in ended["steps"]} == {"done"}
     assert ended["waiting"] is None
     assert_chain(folder, judged)
-    # The programme's report (`heedful report FOLDER`) joins here: make it, open it in `browser`, look for the win rate.
+    assert_report(folder, browser, judged)
+
+
+def assert_report(folder: Path, browser: Any, judged: int) -> None:
+    """The programme's page, for somebody who was not there: how often the policy won, who judged, what it cost."""
+    subprocess.run(command("report", str(folder), "--no-refusals"), env=environment(), check=True)
+    page = browser.new_context(offline=True).new_page()
+    page.goto((folder / "report/index.html").as_uri())
+    text = page.locator("body").inner_text()
+    won = (read_manifest(folder / "rounds/1/check") or {})["figures"]["win_rate"]["mean"]
+    assert f"{won:.1%}" in text
+    trained_on = len(list(read_said(folder / "rounds/1/judge/judgments.jsonl")))
+    assert f"{trained_on} judgments by people" in text
+    spent = programme_costs(folder).total
+    assert spent.rater_judgments == judged
+    assert 0 < spent.rater_hours < 1
 
 
 def assert_chain(folder: Path, judged: int) -> None:
