@@ -31,7 +31,7 @@ def definition(module: str, name: str) -> ast.stmt:
     assert spec is not None
     assert spec.origin is not None
     body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-    return next(node for node in body if name in _made_by(node))
+    return [node for node in body if name in _made_by(node)][-1]  # what comes before it are overloads
 
 
 def _made_by(node: ast.stmt) -> set[str]:

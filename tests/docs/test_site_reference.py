@@ -175,9 +175,7 @@ def test_the_api_page_has_every_public_name_with_its_docstring() -> None:
 def test_the_api_page_says_what_python_says() -> None:
     import inspect
 
-    from heedful.evaluation.winrate import win_rate
-
-    section = python_page.page().partition("## heedful.win_rate\n")[2].partition("\n## ")[0]
-    for parameter in inspect.signature(win_rate).parameters:
+    section = python_page.page().partition("## heedful.compare\n")[2].partition("\n## ")[0]
+    for parameter in inspect.signature(heedful.compare).parameters:
         assert re.search(rf"\b{parameter}\b", section)
-    assert inspect.getdoc(win_rate).splitlines()[0] in section  # type: ignore[union-attr]
+    assert inspect.getdoc(heedful.compare).splitlines()[0] in section  # type: ignore[union-attr]
