@@ -146,7 +146,7 @@ def test_a_round_of_each_recipe_with_a_tiny_model(
     told = server.judged()
     pairs = sum(1 for _ in read_rows(folder / "rounds/1/sample/pairs.jsonl"))
     asked = {"chat": 4, "service": 2, "writing": 2, "code": 6}[name]  # both orders, times the attributes
-    assert (read_manifest(folder / "rounds/1/judge") or {})["record"]["cost"]["requests"] == asked * pairs
+    assert (read_manifest(folder / "rounds/1/judge") or {})["record"]["cost"]["judge"]["requests"] == asked * pairs
     if name == "service":
         prompts = list(read_rows(folder / "rounds/1/prompts/train.jsonl"))
         assert all(row["prompt"][0] == {"role": "system", "content": "tell the good"} for row in prompts)

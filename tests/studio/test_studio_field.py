@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import stat
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from lead_world import BACKEND
+from test_studio_threads import run
 
 from feedback_factories import account, programme
 from heedful.feedback import tokens
@@ -158,14 +158,14 @@ def test_what_is_too_large_is_refused_before_any_of_it_is_on_disk(monkeypatch: p
         return sent
 
     chunk = b"x" * (threads.IN_MEMORY // 4)
-    asyncio.run(ask(path, iter([chunk] * 5)))
+    run(ask(path, iter([chunk] * 5)))
     assert (sent[0]["status"], made) == (413, [])
     sent.clear()
-    asyncio.run(ask(path, iter([chunk] * 4)))
+    run(ask(path, iter([chunk] * 4)))
     assert (sent[0]["status"], made) == (200, [])
     assert threads.largest(f"{path}/withdraw") == threads.IN_MEMORY
     sent.clear()
-    asyncio.run(ask("/api/programmes/shop/judgments", iter([chunk] * 5)))
+    run(ask("/api/programmes/shop/judgments", iter([chunk] * 5)))
     assert (sent[0]["status"], len(made)) == (200, 1)  # the watch sees what it is to see
 
 

@@ -17,7 +17,7 @@ from heedful.models.one_base import BASE
 from heedful.models.policy import new_config
 from heedful.models.rehearsal import Sketch, sketch
 from heedful.models.rewards import aggregation
-from heedful.models.storage import Precision, check_source, open_config, open_tokenizer
+from heedful.models.storage import Precision, open_config, open_tokenizer
 from heedful.models.unit_tests import names_unit_tests
 from heedful.pipeline.choices import lora_of
 from heedful.pipeline.scratch import describe_scratch
@@ -165,7 +165,6 @@ def policy_config(config: StageConfig) -> tuple[Any, tuple[str, ...]]:
     """
     source = config.model
     if not source.endswith((".yaml", ".yml")):
-        check_source(source)
         return open_config(source, config.loading.revision), ()
     new = describe_scratch(source)
     if new.tokenizer is not None:

@@ -23,6 +23,7 @@ from heedful.models.low_precision import Computing
 from heedful.models.modes import checkpoint_activations
 from heedful.models.policy import Policy, load_policy
 from heedful.models.scalar import Critic, RewardModel
+from heedful.models.storage import check_source
 from heedful.pipeline.choices import lora_of, precision_of, resolve_device
 from heedful.pipeline.plan import planned_tokens
 from heedful.pipeline.run_folder import CONFIG, INPUTS, begin, begun_with, clear, finish, lineage, locked, same_inputs
@@ -105,6 +106,8 @@ def settled(stage: str, config: ConfigT, out: Path, display: Display) -> ConfigT
         return config
     tokens = begun_with(out, stage, "memory.micro_batch_tokens")
     if not isinstance(tokens, int):
+        if not config.model.endswith((".yaml", ".yml")):
+            check_source(config.model)  # a plan needs no weights, and a run that would find none needs no plan
         tokens, said = planned_tokens(stage, config)
         if said:
             display.say(f"{stage}: {said}")
