@@ -35,8 +35,9 @@ def forget(of: Programme) -> None:
     vendor = connection.vendor
     immutable = import_module("heedful.feedback.migrations.0002_immutable")
     guards = import_module("heedful.feedback.migrations.0005_guards")
+    words = import_module("heedful.feedback.migrations.0007_field")
     with connection.cursor() as cursor:
-        for statement in [*guards.drop_truncate(vendor), *immutable.drop(vendor)]:
+        for statement in [*words.drop(vendor), *guards.drop_truncate(vendor), *immutable.drop(vendor)]:
             cursor.execute(statement)
     for kind in reversed(TABLES):
         keys = list(of_programme(kind, of).values_list("pk", flat=True))
@@ -46,5 +47,5 @@ def forget(of: Programme) -> None:
     Membership.objects.filter(programme=of).delete()
     Programme.objects.filter(pk=of.pk).delete()
     with connection.cursor() as cursor:
-        for statement in [*immutable.create(vendor), *guards.create_truncate(vendor)]:
+        for statement in [*immutable.create(vendor), *guards.create_truncate(vendor), *words.create(vendor)]:
             cursor.execute(statement)
