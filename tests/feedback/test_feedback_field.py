@@ -208,7 +208,7 @@ def test_no_text_that_names_somebody_and_no_id_of_the_application_reaches_the_da
     ]  # fmt: skip
     assert take(of, *given) == ["kept"] * 3
     for text in stored_texts():
-        for name in ("jo@example.com", "7946", "4111", "Baker", "secret-"):
+        for name in ("jo@example.com", "7946 0958", "4111 1111", "Baker", "secret-"):
             assert name not in text
     prompt = Prompt.objects.order_by("pk")[0]
     assert prompt.messages[0]["content"] == "I am [email], call [phone], card [card], [address]. Where is my parcel?"
