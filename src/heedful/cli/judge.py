@@ -137,7 +137,7 @@ def judged_by(config: JudgeConfig, display: Display) -> dict[str, Any]:
         HeedfulError: wrong input, or a judge that cannot answer as it must, before the first case is judged.
     """
     from heedful.feedback.ai.budget import Budget, Purse
-    from heedful.feedback.ai.ledger import Ledger
+    from heedful.feedback.ai.ledger import LEDGER, Ledger
     from heedful.pipeline.judging import StoreWriter, judge_all
     from heedful.pipeline.run_folder import locked
 
@@ -147,7 +147,7 @@ def judged_by(config: JudgeConfig, display: Display) -> dict[str, Any]:
     cases, people, gold = _material(config, client)
     display.say(f"{cases.says} {len(cases.cases)} cases to judge.")
     with locked(config.out):
-        ledger = Ledger(config.ledger or config.out / "ledger.sqlite")
+        ledger = Ledger(config.ledger or config.out / LEDGER)
         try:
             if ledger.lost:
                 display.say(

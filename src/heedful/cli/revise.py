@@ -125,7 +125,8 @@ def revised(config: ReviseConfig) -> dict[str, Any]:
     """Write the folder; returns its manifest. What is wrong with settings or data is told before anything is asked."""
     from heedful.data.load import DataSpec, load_demonstrations, load_prompts
     from heedful.feedback.ai.constitution import load_constitution
-    from heedful.pipeline.revise import LEDGER, Work, held, items_of, run_revise
+    from heedful.feedback.ai.ledger import LEDGER
+    from heedful.pipeline.revise import Work, held, items_of, run_revise
     from heedful.training.progress import Display
 
     display, read = Display(), config.records

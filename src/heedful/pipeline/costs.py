@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import HeedfulError
-from heedful.feedback.ai.ledger import Charge, charged_in
+from heedful.feedback.ai.ledger import LEDGER, Charge, charged_in
 from heedful.files import read_manifest
 from heedful.pipeline.rounds.engine import begun_in
 from heedful.pipeline.rounds.meter import energy_wh, metered_in
-from heedful.pipeline.rounds.recipe import LEDGER
 from heedful.pipeline.rounds.stages import FIRST, STAGES
 
-LEDGERS = ("*.sqlite",)
+LEDGERS = "*.sqlite"
 PART = ".part"
 
 
@@ -249,7 +248,7 @@ def _gains(check: Mapping[str, Any]) -> Iterator[Gain]:
 
 
 def _ledgers(folder: Path) -> Iterator[LedgerCost]:
-    for path in sorted({path for name in LEDGERS for path in folder.rglob(name)}):
+    for path in sorted(folder.rglob(LEDGERS)):
         name = str(path.relative_to(folder))
         try:
             charge = charged_in(path)

@@ -48,7 +48,6 @@ from heedful.training.settings import to_yaml
 
 NAME = "revise"
 DEMONSTRATIONS, PAIRS, CHAINS, CONSTITUTION = "demonstrations.jsonl", "pairs.jsonl", "chains.jsonl", "constitution.yaml"
-LEDGER = "ledger.sqlite"
 AT_ONCE = 512
 """Chains that go through their rounds together."""
 

@@ -19,6 +19,8 @@ from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import Ask, Reply, Usage
 from heedful.files import explain
 
+LEDGER = "ledger.sqlite"
+"""The file's name in the folder of whoever asks."""
 FORMAT = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, model TEXT NOT NULL, ask TEXT NOT NULL, reply TEXT NOT NULL);

@@ -16,7 +16,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback.ai.budget import Budget, Purse
 from heedful.feedback.ai.guidelines import read_attributes, read_guideline
 from heedful.feedback.ai.judging import Opinion
-from heedful.feedback.ai.ledger import Ledger
+from heedful.feedback.ai.ledger import LEDGER, Ledger
 from heedful.feedback.ai.material import Case
 from heedful.feedback.ai.principled import PrincipledWay
 from heedful.feedback.ai.templates import ULTRAFEEDBACK
@@ -24,7 +24,7 @@ from heedful.feedback.ai.ways import Look, Way
 from heedful.pipeline.judge_opening import opened, server_of, way_of
 from heedful.pipeline.judging import Judged, Panelist, judge_all, look_rows
 from heedful.pipeline.rounds.parts import Step, Work
-from heedful.pipeline.rounds.recipe import AI_KEYS, LEDGER, Programme, keys_for_flags
+from heedful.pipeline.rounds.recipe import AI_KEYS, Programme, keys_for_flags
 from heedful.pipeline.rounds.rows import Pair, Said, write_rows
 from heedful.pipeline.rounds.stages import read_by_judges
 from heedful.training.config.ai_recipe import IN_PROCESS, AIRecipe

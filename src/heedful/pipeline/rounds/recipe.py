@@ -18,8 +18,6 @@ from heedful.training.settings import Source, all_keys, build, draft, plain, rea
 
 AI_KEYS = ("asking", "endpoint", "budget", "loading", "judge", "way", "constitution", "tags", "orders")
 """Settings below `ai` that `heedful judge` has too, where they stand by themselves."""
-LEDGER = "ledger.sqlite"
-"""In the programme's folder: every request to a model that judges, and every reply that was paid for."""
 RECIPE = "heedful.yaml"
 SCHEMA = "heedful.schema.json"
 
