@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from doc_pages import blocks, commands
 from heedful.cli.accuracy import AccuracyConfig
 from heedful.cli.agreement import AgreementConfig
 from heedful.cli.average import AverageConfig
@@ -106,20 +105,6 @@ def config_of(name: str, words: list[str]) -> type:
     if name == "synthesise" and words:
         return METHODS[words[0]][0]
     return STUDIO.get(words[0], CONFIGS[name]) if name == "studio" and words else CONFIGS[name]
-
-
-def blocks(page: Path, language: str) -> Iterator[str]:
-    for found in re.finditer(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        yield found[1]
-
-
-def commands(page: Path) -> Iterator[list[str]]:
-    """The words of each heedful command in a page's shell blocks, `heedful` itself left out."""
-    for block in blocks(page, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["heedful"]:
-                yield words[1:]
 
 
 def anchors(page: Path) -> set[str]:

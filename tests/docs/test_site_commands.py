@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import command_read
+from doc_pages import blocks, commands
 from heedful.cli.command import parse
 from heedful.cli.plan import ASSUMED
 from heedful.cli.stages import STAGES
@@ -24,19 +22,6 @@ PAGES = [
     *sorted((DOCS / "coming-from").glob("*.md")),
     *(DOCS / "guides").glob("*.md"),
 ]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-
-
-def commands(page: Path) -> Iterator[list[str]]:
-    """The words of each heedful command of a page."""
-    for block in blocks(page, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["heedful"]:
-                yield words[1:]
 
 
 def parsed(words: list[str]) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from django.test import Client
 from lead_world import BACKEND
-from test_studio_threads import run
 
+from coroutines import run
 from feedback_factories import account, programme
 from heedful.feedback import tokens
 from heedful.feedback.models import FieldEvent, Judgment, Membership, Programme, Prompt, Role

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import reverse
 
+from coroutines import run
 from heedful.studio.lead.wizard_forms import MAX_UPLOAD
 from heedful.studio.threads import LARGEST, Threaded, largest
 
-T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -24,12 +23,6 @@ def ask(
     app: Threaded, path: str = "/", headers: Headers | None = None, pieces: Iterable[bytes] = (b"",)
 ) -> tuple[int, Headers, bytes]:
     return run(request(app, path, headers or [], pieces))
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine gives, in a thread of its own: after a browser test Playwright's loop runs in the tests'."""
-    with ThreadPoolExecutor(1) as apart:
-        return apart.submit(asyncio.run, coroutine).result()
 
 
 async def request(app: Threaded, path: str, headers: Headers, pieces: Iterable[bytes]) -> tuple[int, Headers, bytes]:
