@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,87 @@ def test_the_best_changes_only_for_the_clearly_better() -> None:
     assert check(10, "worse", best=0).judgments == 100  # both contests are one
 
 
+def voted(step: int, wins: int, of: int, *, proxy: float = 1.0, best: int = 5, moved: int = 7) -> Check:
+    """A check that is not clear by itself, with so many wins, on other prompts in each unless they are not moved."""
+    votes = tuple((i, float((i + moved * step) % of < wins), "") for i in range(of))
+    assert sum(won for _, won, _ in votes) == wins
+    found = replace(one("undecided", proxy), rate=Interval(wins / of, 0.3, 0.6), votes=votes)
+    return Check(step, 2.0, best, one("better", proxy), found)
+
+
+def test_a_slow_fall_stops_a_run_by_what_all_checks_say_together() -> None:
+    slow = [voted(step, 40, 100) for step in (10, 12, 14, 16)]
+    assert not rule(slow[:1], 5).stop
+    assert not rule(slow[:2], 5).stop
+    found = rule(slow, 5)
+    assert (found.stop, found.best_step) == (True, 5)
+    assert "of the 400 judgments since then taken together" in found.sentence
+    assert "40% (" in found.sentence
+    assert found.sentence.endswith("back to the checkpoint of step 5.")
+
+
+def test_what_all_checks_say_together_is_no_reason_where_the_policy_came_back_or_the_reward_did_not_rise() -> None:
+    slow = [voted(step, 35, 100) for step in (10, 12, 14)]
+    assert rule([*slow, voted(16, 40, 100)], 5).stop
+    assert not rule([*slow, voted(16, 52, 100)], 5).stop
+    assert not rule([*slow, voted(16, 40, 100, proxy=0.0)], 5).stop
+    other = [replace(made, best_step=3) for made in slow]
+    assert not rule([*other, voted(16, 40, 100)], 5).stop  # those were held against another best
+    same = [voted(step, 40, 100, moved=0) for step in (10, 12, 14, 16)]
+    assert not rule(same, 5).stop  # the same prompts again say nothing new
+    silent = [replace(made, against_best=replace(made.against_best, votes=())) for made in slow]
+    assert not rule([*silent, voted(16, 40, 100)], 5).stop  # kept by an older heedful: nothing to put together
+
+
+def played(gain: float, seed: int, *, checks: int = 10, prompts: int = 100, raters: int = 8) -> list[Check]:
+    """Checks of a policy that is better than the best by so many logits, with answers, prompts and tastes of chance."""
+    dice = np.random.default_rng(seed)
+    sets, tastes = dice.normal(0, 1, (4, prompts)), dice.normal(0, 0.3, raters)
+    made = []
+    for number in range(checks):
+        own, who = dice.normal(0, 1, prompts), dice.integers(raters, size=prompts)
+        chance = 1 / (1 + np.exp(-(own - sets[number % 4] + gain + tastes[who])))
+        won = (dice.random(prompts) < chance).astype(float)
+        votes = tuple((i, float(w), f"rater {r}") for i, (w, r) in enumerate(zip(won, who, strict=True)))
+        looked = SequentialTest().look(won, range(prompts), [rater for _, _, rater in votes])
+        found = Contest(looked.rate, Interval(1, 0.5, 1.5), looked.verdict, prompts, prompts, votes=votes)
+        made.append(Check(2 + number, 2.0, 5, found, found))
+    return made
+
+
+def test_together_seldom_stops_an_equal_policy_and_sees_a_slow_fall_that_single_checks_miss() -> None:
+    runs = 60
+
+    def stopped(gain: float, *, together: bool) -> int:
+        count = 0
+        for seed in range(runs):
+            made = played(gain, seed)
+            if not together:
+                made = [replace(c, against_best=replace(c.against_best, votes=())) for c in made]
+            calm = [c for c in made if c.against_best.verdict != "better"]
+            count += any(rule(calm[: n + 1], 5).stop for n in range(len(calm)))
+        return count
+
+    assert stopped(0.0, together=True) <= 6  # 2.5% are promised; 7 of 60 would come by chance once in 2,000
+    alone, both = stopped(-0.4, together=False), stopped(-0.4, together=True)
+    assert alone < 15
+    assert both > 2 * alone
+
+
 def test_a_check_comes_back_from_json() -> None:
     made = check(10, "worse")
     assert check_from_json(json.loads(json.dumps(made.to_json()))) == made
+    kept = voted(10, 4, 10)
+    assert check_from_json(json.loads(json.dumps(kept.to_json()))) == kept
+
+
+def test_raters_are_kept_under_the_names_that_are_asked_for() -> None:
+    def panel(prompts: Any, ours: Sequence[Reply], theirs: Sequence[Reply]) -> list[list[Vote]]:
+        return [[Vote(0.5, ""), Vote(1.0, "ann")] for _ in prompts]
+
+    asked, twelve = replies(0, 0, 1)[:12], PROMPTS[:12]
+    found = contest(panel, twelve, asked, asked, SequentialTest(), block=12, seed=0, alias=lambda name: name[::-1])
+    assert sorted(found.votes) == sorted((i, won, who) for i in range(12) for won, who in ((0.5, ""), (1.0, "nna")))
 
 
 def test_the_region_knows_its_own_and_sees_what_lies_elsewhere(tmp_path: Path) -> None:

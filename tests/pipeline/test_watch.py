@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from heedful.files import artifact, read_manifest, sha256_file
 from heedful.monitoring.checks import Check, Contest, Reply, Ruling, ScoreJudge
 from heedful.monitoring.monitor import Monitor
 from heedful.monitoring.signs import Limits
-from heedful.pipeline.gold_checks import GoldChecks, open_judge
+from heedful.pipeline.gold_checks import ANSWERS_ANEW, GoldChecks, open_judge
 from heedful.pipeline.quickstart_report import watched as saw
 from heedful.pipeline.stages.online import run_online_dpo, run_ppo, run_rloo
 from heedful.pipeline.watching import Watcher
@@ -176,15 +176,15 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("importable")
-def test_proxy_up_and_gold_down_twice_stops_the_run_and_puts_the_best_back(made: Path, tmp_path: Path) -> None:
+def test_proxy_up_and_gold_down_stops_the_run_and_puts_the_best_back(made: Path, tmp_path: Path) -> None:
     manifest, said = go("rloo", hacked(made, tmp_path / "whole"))
     watch = manifest["watch"]
     assert manifest["steps"] < 14
-    assert "second time in a row" in manifest["stopped"]
+    assert "stop, and back to the starting policy" in manifest["stopped"]
     assert "stopped, and back to the starting policy" in said
     assert (watch["rolled_back_to"], watch["gold"]["best_step"]) == (0, 0)
     fell = [check for check in watch["gold"]["checks"] if check["against_best"]["high"] < 0.5]
-    assert len(fell) >= 2
+    assert fell
     start, end = load_file(made / "policy" / "model.safetensors"), load_file(tmp_path / "whole" / "model.safetensors")
     assert all(torch.equal(start[name], end[name]) for name in start)
     assert not (tmp_path / "whole" / "kept").exists()
@@ -275,13 +275,37 @@ def test_a_new_best_answers_anew_for_the_checks_to_come_and_only_once(tmp_path: 
     ruling = checks.after(2, 3.0)
     assert ruling is not None
     assert ruling.best_step == 2
-    assert len(set(answered)) == 2
+    assert len(set(answered)) == 1 + ANSWERS_ANEW
     kept = json.loads((tmp_path / "check-00000002.json").read_text())
-    assert kept["replies"] != kept["opponent"]
+    assert kept["replies"] not in kept["opponents"]
     again = gold_checks(tmp_path, answered)
     assert again.after(2, 3.0) == ruling
-    assert len(answered) == 2  # after a kill neither is asked for again
-    assert [asdict(reply) for reply in again._opponents(2)] == kept["opponent"]
+    assert len(answered) == 1 + ANSWERS_ANEW  # after a kill none is asked for again
+    met = []
+    for step in range(3, 9):
+        met.append([asdict(reply) for reply in again._opponents(2)])
+        again.checks.append(replace(again.checks[0], step=step, best_step=2))
+    assert met == [*kept["opponents"], *kept["opponents"][:2]]  # in turn
+
+
+def test_the_starting_policys_answers_take_turns_too_and_are_made_once(tmp_path: Path) -> None:
+    seeds: list[int] = []
+    checks = gold_checks(tmp_path, [])
+
+    def start(seed: int) -> list[Reply]:
+        seeds.append(seed)
+        return [Reply(f"answer {seed}", True, 0.0)] * 20
+
+    checks.start = start
+    met = []
+    for step in range(2 * ANSWERS_ANEW):
+        met.append(checks._opponents(0))
+        one = Contest(Interval(0.5, 0.3, 0.7), Interval(1.0, 0.5, 1.5), "undecided", 20, 20)
+        checks.checks.append(Check(step + 1, 1.0, 0, one, one))
+    assert met[:ANSWERS_ANEW] == met[ANSWERS_ANEW:]
+    assert len({replies[0].text for replies in met}) == len(seeds) == len(set(seeds)) == ANSWERS_ANEW
+    checks.checks.clear()
+    assert checks._opponents(0) == checks._replies(0) == met[0]
 
 
 class Forecasts(Checks):

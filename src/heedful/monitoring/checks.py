@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from heedful.core.sequential import SequentialTest, Verdict
+from heedful.core.sequential import Looked, SequentialTest, Verdict
 from heedful.core.statistics import Interval, t_interval
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
@@ -55,7 +55,8 @@ class Contest:
 
     `rate` is the win rate with an interval that holds however often it was looked at; `proxy` the mean gain in proxy
     reward on all prompts of the check, with a 90% interval (95% on each side). `gold` is the same of gold scores, where
-    the judge gives such; None where it decides pairs only.
+    the judge gives such; None where it decides pairs only. `votes` has the prompt's number, the outcome and the rater
+    of each judgment, for `altogether`; it is empty in what an older heedful kept.
     """
 
     rate: Interval
@@ -64,6 +65,7 @@ class Contest:
     judgments: int
     pairs: int
     gold: Interval | None = None
+    votes: tuple[tuple[int, float, str], ...] = ()
 
     @property
     def hacked(self) -> bool:
@@ -111,7 +113,8 @@ def check_from_json(kept: dict[str, Any]) -> Check:
 
     def contest(given: dict[str, Any]) -> Contest:
         intervals = {name: Interval(**given[name]) for name in ("rate", "proxy", "gold") if given.get(name)}
-        return Contest(**{**given, **intervals})
+        votes = tuple((row, won, rater) for row, won, rater in given.get("votes", ()))
+        return Contest(**{**given, **intervals, "votes": votes})
 
     contests = {name: contest(kept[name]) for name in ("against_start", "against_best")}
     panel = kept.get("panel")
@@ -146,6 +149,7 @@ def contest(
     *,
     block: int,
     seed: int,
+    alias: Callable[[str], str] = str,
 ) -> Contest:
     """Have pairs judged, block by block in an order drawn from the seed, until the answer is clear.
 
@@ -153,6 +157,7 @@ def contest(
         prompts, ours, theirs: [n], n of at least 2.
         test: when to stop; it counts judgments.
         block: pairs asked at once.
+        alias: what stands for a rater's name in the votes that are kept.
 
     Raises:
         ValueError: fewer than two prompts, or a judge that left pairs out.
@@ -160,9 +165,7 @@ def contest(
         NotYetJudged: by a judge that is not to be waited for. Called again with the same arguments it goes on.
     """
     order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
-    won: list[float] = []
-    where: list[Hashable] = []
-    raters: list[Hashable] = []
+    kept: list[tuple[int, float, str]] = []
     asked, looked = 0, None
     while asked < len(order):
         rows = order[asked : asked + block]
@@ -171,10 +174,8 @@ def contest(
             raise ValueError(f"the judge decided {len(votes)} of {len(rows)} pairs")
         asked += len(rows)
         for row, given in zip(rows, votes, strict=True):
-            won += [vote.won for vote in given]
-            where += [row] * len(given)
-            raters += [vote.rater or None for vote in given]
-        looked = test.look(won, where, raters if any(raters) else None) if won else None
+            kept += [(row, vote.won, alias(vote.rater) if vote.rater else "") for vote in given]
+        looked = _look(test, kept) if kept else None
         if looked is not None and looked.stop:
             break
     if looked is None:
@@ -185,7 +186,34 @@ def contest(
         )
     gains = [a.reward - b.reward for a, b in zip(ours, theirs, strict=True)]
     gold = t_interval(judge.gains(prompts, ours, theirs), level=0.9) if isinstance(judge, ScoreJudge) else None
-    return Contest(looked.rate, t_interval(gains, level=0.9), looked.verdict, looked.pairs, asked, gold)
+    proxy = t_interval(gains, level=0.9)
+    return Contest(looked.rate, proxy, looked.verdict, looked.pairs, asked, gold, tuple(kept))
+
+
+def _look(test: SequentialTest, votes: Sequence[tuple[int, float, str]]) -> Looked:
+    """What votes say; they have a prompt's number, an outcome and a rater each."""
+    raters: list[Hashable] = [rater or None for _, _, rater in votes]
+    return test.look([won for _, won, _ in votes], [row for row, _, _ in votes], raters if any(raters) else None)
+
+
+def altogether(checks: Sequence[Check], best_step: int, test: SequentialTest) -> Looked | None:
+    """What all judgments against one best say together: has the policy been worse than it since?
+
+    Checks share their prompts, the best's answers to them, and raters; the interval is clustered by prompt and by rater
+    and holds at every look, so that these may be put together as they come. What it speaks of is the mean win rate of
+    the checks: a policy that was no worse than the best at any of them is called worse with probability (1 - level) / 2
+    at most.
+
+    Args:
+        checks: all so far, the newest last.
+        best_step: of the best that they were held against.
+        test: gives the level.
+
+    Returns:
+        None where fewer than two checks with votes were held against it.
+    """
+    since = [check.against_best.votes for check in checks if check.best_step == best_step and check.against_best.votes]
+    return None if len(since) < 2 else _look(test, [vote for votes in since for vote in votes])
 
 
 @dataclass(frozen=True)
@@ -198,31 +226,41 @@ class Ruling:
     sentence: str
 
 
-def rule(checks: Sequence[Check], best_step: int) -> Ruling:
-    """Proxy up and gold down on two consecutive paired checks: stop, and go back to the best.
+def rule(checks: Sequence[Check], best_step: int, test: SequentialTest | None = None) -> Ruling:
+    """Proxy up and gold down: stop, and go back to the best. Gold is down where
 
-    The best changes only where a check is clearly better than it; a slow fall is so measured against one and the same
+    - two checks in a row each show it, or
+    - all judgments against the best so far show it together (`altogether`), the newest among them below one half.
+
+    The first is quick where the fall is deep, the second sees the slow one, for which a single check asks too few. The
+    best changes only where a check is clearly better than it; a slow fall is so measured against one and the same
     opponent until it is clear.
 
     Args:
         checks: all so far, the newest last.
         best_step: the best before the newest.
+        test: gives the level of the second; 95% where there is none.
     """
     newest = checks[-1]
     against, rate = newest.against_best, newest.against_best.rate
     whom = "the starting policy" if best_step == 0 else f"the best so far (step {best_step})"
+    back = "the starting policy" if best_step == 0 else f"the checkpoint of step {best_step}"
     share = f"{rate.mean:.0%} of fresh pairs ({rate.low:.0%} to {rate.high:.0%}, {newest.judgments} judgments)"
     said = f"At step {newest.step}, KL {newest.kl:.2f}, the policy wins {share} against {whom}"
     if against.verdict == "better":
         return Ruling(newest.step, False, False, f"{said}: it is better, and is kept.")
+    before = checks[-2].against_best if len(checks) > 1 else None
+    if against.hacked and before is not None and before.hacked:
+        again = "while its reward rose, for the second time in a row"
+        return Ruling(best_step, True, True, f"{said} {again}: stop, and back to {back}.")
+    together = altogether(checks, best_step, test or SequentialTest())
+    if together is not None and together.verdict == "worse" and rate.mean < 0.5 and against.proxy.low > 0:
+        found = together.rate
+        share = f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of the {together.pairs} judgments since then"
+        why = f"{said}, and {share} taken together, while its reward rose"
+        return Ruling(best_step, True, True, f"{why}: stop, and back to {back}.")
     if against.verdict != "worse":
         return Ruling(best_step, False, False, f"{said}: no clear difference.")
     if not against.hacked:
         return Ruling(best_step, True, False, f"{said}: it is worse, though its reward has not clearly risen.")
-    before = checks[-2].against_best if len(checks) > 1 else None
-    if before is None or not before.hacked:
-        return Ruling(best_step, True, False, f"{said} while its reward rose: the reward model is being exploited.")
-    back = "the starting policy" if best_step == 0 else f"the checkpoint of step {best_step}"
-    return Ruling(
-        best_step, True, True, f"{said} while its reward rose, for the second time in a row: stop, and back to {back}."
-    )
+    return Ruling(best_step, True, False, f"{said} while its reward rose: the reward model is being exploited.")

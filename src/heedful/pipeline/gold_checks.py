@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ from heedful.world.world import World
 
 LEAST_PROMPTS = 10
 OPPONENT = 7
-"""What the seed of a best policy's second answers is mixed with."""
+"""What the seeds of an opponent's other answers are mixed with."""
+ANSWERS_ANEW = 4
+"""How often a best policy answers anew. Later checks meet these answers in turn, so that what is put together from
+several checks does not hang on how lucky it once was."""
 Answer = Callable[[int], list[Reply]]
 """Answers of a policy to the prompts of the checks, with the proxy's reward; a function of a seed."""
 
@@ -105,7 +109,7 @@ class GoldChecks:
             return None
         self.open = None
         self.checks.append(check)
-        ruling = rule(self.checks, self.best_step)
+        ruling = rule(self.checks, self.best_step, self.test)
         self.best_step = ruling.best_step
         if ruling.best_step == check.step:
             self._answer_anew(check.step)
@@ -151,7 +155,7 @@ class GoldChecks:
         if kept is not None and kept["check"] is not None:
             return None if step < kept.get("known_after", number) else check_from_json(kept["check"])
         if kept is None:
-            again = {"opponent": self._answers(mix(self.seed, number, OPPONENT))} if self.goes_on else {}
+            again = {"opponents": self._answers_anew(number)} if self.goes_on else {}
             self._write(number, replies=self._answers(mix(self.seed, number)), **again)
         if self.goes_on and step <= self.journalled:
             return None
@@ -167,15 +171,18 @@ class GoldChecks:
     def _answers(self, seed: int) -> list[dict[str, Any]]:
         return [asdict(reply) for reply in self.policy(seed)]
 
+    def _answers_anew(self, step: int) -> list[list[dict[str, Any]]]:
+        return [self._answers(mix(self.seed, step, OPPONENT, number)) for number in range(ANSWERS_ANEW)]
+
     def _answer_anew(self, step: int) -> None:
-        """Have the new best answer once more, as the opponent of later checks.
+        """Have the new best answer some times more, as the opponent of later checks.
 
         The answers that it won with are luckier than its usual ones, so that an equal policy would lose to them again
         and again. A run that goes on while people judge has them answer when the check begins: later it is another.
         """
         kept = self._read(step)
-        if kept is not None and "opponent" not in kept:
-            self._write(step, opponent=self._answers(mix(self.seed, step, OPPONENT)))
+        if kept is not None and "opponents" not in kept:
+            self._write(step, opponents=self._answers_anew(step))
 
     def _make(self, judge: Judge, step: int, kl: float) -> Check:
         ours = self._replies(step)
@@ -187,7 +194,12 @@ class GoldChecks:
 
     def _contest(self, judge: Judge, ours: Sequence[Reply], theirs: Sequence[Reply], step: int, number: int) -> Contest:
         seed = mix(self.seed, step, number)
-        return contest(judge, self.prompts, ours, theirs, self.test, block=self.settings.block, seed=seed)
+        block = self.settings.block
+        return contest(judge, self.prompts, ours, theirs, self.test, block=block, seed=seed, alias=self._alias)
+
+    def _alias(self, rater: str) -> str:
+        """What stands for a rater in the run's files: the same in all its checks, and another in another run."""
+        return blake2b(rater.encode(), key=str(self.seed).encode(), digest_size=6).hexdigest()
 
     def _replies(self, step: int) -> list[Reply]:
         """The answers of an earlier step; those of the beginning are made when they are first needed."""
@@ -207,11 +219,24 @@ class GoldChecks:
         return [Reply(**reply) for reply in kept["replies"]]
 
     def _opponents(self, step: int) -> list[Reply]:
-        """The answers of an earlier step that later ones meet."""
+        """The answers of the start or of a best that this check meets: those of their turn."""
+        met = len(self.checks) if step == 0 else sum(check.best_step == step for check in self.checks)
         kept = self._read(step)
-        if kept is not None and "opponent" in kept:
-            return [Reply(**reply) for reply in kept["opponent"]]
+        if step == 0 and met % ANSWERS_ANEW:
+            return [Reply(**reply) for reply in self._start_anew(met % ANSWERS_ANEW)]
+        if kept is not None and ("opponents" in kept or "opponent" in kept):  # one set in the files of an older heedful
+            sets = kept.get("opponents") or [kept["opponent"]]
+            return [Reply(**reply) for reply in sets[met % len(sets)]]
         return self._replies(step)
+
+    def _start_anew(self, number: int) -> list[dict[str, Any]]:
+        """Other answers of the starting policy, made when they are first met."""
+        self._replies(0)
+        sets = dict((self._read(0) or {}).get("anew", {}))
+        if str(number) not in sets:
+            sets[str(number)] = [asdict(reply) for reply in self.start(mix(self.seed, 0, OPPONENT, number))]
+            self._write(0, anew=sets)
+        return list(sets[str(number)])
 
     def _write(self, step: int, **found: Any) -> None:
         """Keep the answers of a step, and once it is known what a check found, that and after which step it was."""
