@@ -22,6 +22,9 @@ from watch_replay import Recorded as Answers
 if TYPE_CHECKING:
     from detectors import Trajectory
 
+RULED = ("stopped", "stopped_by_two_in_a_row_alone", "after_peak", "judgments", "lost_to_peak")
+"""What is told of the rule."""
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -125,26 +128,30 @@ def by_kind(
 
 
 def rule_replay(out: Path, run: Recorded, replays: int, prompts: int) -> list[dict[str, float]]:
-    """The rule on fresh checks, with simulated raters who vote anew in every replay."""
+    """The rule on fresh checks, with simulated raters who vote anew in every replay; by two in a row alone, too."""
     from heedful.monitoring.checks import Reply
     from heedful.world.raters import panel
     from heedful.world.world import World
 
     world, curve = World(run.one.world), run.curve
     asked = [prompt.prompt for prompt in world.prompts("phrasing")][:prompts]
-    answers = {}
+    answers, opponents = {}, {}
     for step in curve.steps:
-        kept = json.loads((run.one.folder(out) / f"answers-{step:04d}.json").read_text())["replies"]
-        answers[step] = [Reply(**reply) for reply in kept]
+        kept = json.loads((run.one.folder(out) / f"answers-{step:04d}.json").read_text())
+        answers[step] = [Reply(**reply) for reply in kept["replies"]]
+        opponents[step] = [[Reply(**reply) for reply in replies] for replies in kept["opponents"]]
     kl = {step: run.rows[step - 1]["kl"] for step in curve.steps[1:]}
-    recorded = Answers(world, asked, answers, kl, panel())
+    recorded = Answers(world, asked, answers, kl, panel(), opponents)
     results = []
     for number in range(replays):
-        found = recorded.replay([run.one.world, run.one.seed, number], most=5 * prompts)
+        seed = [run.one.world, run.one.seed, number]
+        found = recorded.replay(seed, most=5 * prompts)
+        twice = recorded.replay(seed, most=5 * prompts, together=False)
         halted = found.stopped is not None
         results.append(
             {
                 "stopped": float(halted),
+                "stopped_by_two_in_a_row_alone": float(twice.stopped is not None),
                 "after_peak": float(found.stopped - curve.peak) if found.stopped is not None else float("nan"),
                 "judgments": float(found.judgments),
                 "lost_to_peak": max(curve.gold) - (curve.at(found.best) if halted else curve.gold[-1]),
@@ -170,7 +177,7 @@ def rule_table(out: Path, found: Sequence[Recorded], replays: int, prompts: int)
         for fell in (True, False):
             runs = [r for r in found if r.one.kind == kind and (r.onset is not None) == fell]
             row = {}
-            for name in ("stopped", "after_peak", "judgments", "lost_to_peak"):
+            for name in RULED:
                 known = [r for r in runs if means[r.one][name] == means[r.one][name]]
                 row[name] = share([means[r.one][name] for r in known], [r.one.world for r in known])
             table[f"{kind}, gold {'fell' if fell else 'held'}"] = {"runs": len(runs), **row}
@@ -235,11 +242,13 @@ def as_markdown(result: dict[str, Any]) -> str:
                 cells.append("–" if share_ is None else f"{share_['mean']:.2f} / {lead}")
             lines.append(f"| {sign} | " + " | ".join(cells) + " |")
     lines += ["", "The rule on fresh checks, simulated raters", ""]
-    lines += ["| run | runs | stopped | steps after the peak | judgments | gold lost to the peak |", "|" + "---|" * 6]
+    lines += [
+        "| run | runs | stopped | by two in a row alone | steps after the peak | judgments | gold lost to the peak |"
+    ]
+    lines += ["|" + "---|" * 7]
     for kind, row in result["rule"].items():
         if row["runs"]:
-            names = ("stopped", "after_peak", "judgments", "lost_to_peak")
-            lines.append(f"| {kind} | {row['runs']} | " + " | ".join(write(row[name]) for name in names) + " |")
+            lines.append(f"| {kind} | {row['runs']} | " + " | ".join(write(row[name]) for name in RULED) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -44,6 +44,8 @@ class Scale:
     check_prompts: int
 
 
+AGAIN = 2
+"""How often the policy of a check answers anew, as the opponent of later ones."""
 SMALL, FULL = Scale(True, 24, 32, 4, 100), Scale(False, 90, None, 5, 200)
 
 
@@ -126,14 +128,17 @@ def record(out: Path, one: Trajectory, work: Any, scale: Scale) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def watch(models: Any) -> Watch:
-        def answer(policy: Any, step: int) -> None:
-            params = RolloutParams(work.settings.max_new_tokens, seed=mix(one.world, 32, one.seed, step))
+        def replies(policy: Any, seed: int) -> list[dict[str, Any]]:
+            params = RolloutParams(work.settings.max_new_tokens, seed=seed)
             found = [row[0] for row in sample(policy, prompts, params).answers]
             proxy = [float(score) for score in models.reward(prompts, [answer.text for answer in found])]
-            replies = [Reply(a.text, a.finished, score) for a, score in zip(found, proxy, strict=True)]
-            texts, ended = [a.text for a in found], [a.finished for a in found]
-            gold = work.world.golds(prompts, texts, ended).tolist()
-            write_json(folder / f"answers-{step:04d}.json", {"replies": [asdict(r) for r in replies], "gold": gold})
+            return [asdict(Reply(a.text, a.finished, score)) for a, score in zip(found, proxy, strict=True)]
+
+        def answer(policy: Any, step: int) -> None:
+            told = replies(policy, mix(one.world, 32, one.seed, step))
+            gold = work.world.golds(prompts, [r["text"] for r in told], [r["finished"] for r in told]).tolist()
+            again = [replies(policy, mix(one.world, 33, one.seed, step, turn)) for turn in range(AGAIN)]
+            write_json(folder / f"answers-{step:04d}.json", {"replies": told, "gold": gold, "opponents": again})
 
         if not (folder / "answers-0000.json").exists():
             answer(models.reference, 0)

@@ -7,7 +7,7 @@ sequential test and the rule are heedful's own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,10 +73,20 @@ class Ruled:
     judgments: int
 
 
-def ruled(checks: Sequence[Check]) -> Ruled:
-    """The rule over checks that were made as the run went, in order; those after its stop are not looked at."""
+def apart(check: Check) -> Check:
+    """A check whose votes are not put together with those of others: the rule of two in a row alone."""
+    return replace(check, against_best=replace(check.against_best, votes=()))
+
+
+def ruled(checks: Sequence[Check], *, together: bool = True) -> Ruled:
+    """The rule over checks that were made as the run went, in order; those after its stop are not looked at.
+
+    Args:
+        together: whether what all checks since the best say together may stop it, too.
+    """
     from heedful.monitoring.checks import rule
 
+    checks = checks if together else [apart(check) for check in checks]
     best, cost = 0, 0
     for number, check in enumerate(checks):
         cost += check.judgments
@@ -96,6 +106,7 @@ class Recorded:
         answers: replies to them, by step; step 0 are the starting policy's.
         kl: nats at each step but 0.
         raters: who may be asked.
+        opponents: other replies of a step, which later checks meet in turn; its own where there are none.
     """
 
     def __init__(
@@ -105,18 +116,23 @@ class Recorded:
         answers: Mapping[int, Sequence[Reply]],
         kl: Mapping[int, float],
         raters: Sequence[Rater],
+        opponents: Mapping[int, Sequence[Sequence[Reply]]] | None = None,
     ) -> None:
+        self.prompts, self.kl, self.raters, self.world = list(prompts), kl, raters, world
+        self._worth: dict[str, list[float]] = {}
+        self.answers = {step: self._numbered(f"{step}", replies) for step, replies in answers.items()}
+        self.opponents = {step: [replies] for step, replies in self.answers.items()}
+        for step, sets in (opponents or {}).items():
+            self.opponents[step] = [self._numbered(f"{step}.{turn}", replies) for turn, replies in enumerate(sets)]
+
+    def _numbered(self, name: str, replies: Sequence[Reply]) -> list[Reply]:
+        """The judge below knows an answer by its number, so that its worth is looked up and not read again."""
         from heedful.monitoring.checks import Reply
 
-        self.prompts, self.kl, self.raters = list(prompts), kl, raters
-        self.answers: dict[int, list[Reply]] = {}
-        self._worth: dict[str, list[float]] = {}
-        for step, replies in answers.items():
-            # The judge below knows an answer by its number, so that its worth is looked up and not read again.
-            self.answers[step] = [Reply(f"{step}:{i}", r.finished, r.reward) for i, r in enumerate(replies)]
-            for i, (prompt, reply) in enumerate(zip(self.prompts, replies, strict=True)):
-                read = world.attributes(prompt, reply.text, reply.finished)
-                self._worth[f"{step}:{i}"] = [rater.worth(read) for rater in raters]
+        for i, (prompt, reply) in enumerate(zip(self.prompts, replies, strict=True)):
+            read = self.world.attributes(prompt, reply.text, reply.finished)
+            self._worth[f"{name}:{i}"] = [rater.worth(read) for rater in self.raters]
+        return [Reply(f"{name}:{i}", r.finished, r.reward) for i, r in enumerate(replies)]
 
     def judge(self, dice: np.random.Generator) -> Judge:
         """A judge that asks one rater a pair, each drawn by chance, the sides by a coin."""
@@ -137,8 +153,8 @@ class Recorded:
 
         return decide
 
-    def replay(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> Ruled:
-        """The rule with raters who vote by these dice; it asks no more once it has stopped."""
+    def replay(self, seed: Sequence[int], *, block: int = 20, most: int | None = None, together: bool = True) -> Ruled:
+        """The rule with raters who vote by these dice; it asks no more once it has stopped. `together` as `ruled`."""
         from heedful.core.sequential import SequentialTest
         from heedful.monitoring.checks import Check, contest, rule
 
@@ -149,14 +165,17 @@ class Recorded:
         for step in sorted(self.answers)[1:]:
             drawn = int(dice.integers(2**31))
 
-            def against(theirs: int, seed: int, step: int = step) -> Any:
+            def against(theirs: int, met: int, seed: int, step: int = step) -> Any:
+                sets = self.opponents[theirs]
                 return contest(
-                    judge, self.prompts, self.answers[step], self.answers[theirs], test, block=block, seed=seed
+                    judge, self.prompts, self.answers[step], sets[met % len(sets)], test, block=block, seed=seed
                 )
 
-            start = against(0, drawn)
-            checks.append(Check(step, self.kl[step], best, start, start if best == 0 else against(best, drawn + 1)))
-            cost += checks[-1].judgments
+            start = against(0, len(checks), drawn)
+            other = start if best == 0 else against(best, sum(c.best_step == best for c in checks), drawn + 1)
+            check = Check(step, self.kl[step], best, start, other)
+            checks.append(check if together else apart(check))
+            cost += check.judgments
             ruling = rule(checks, best)
             best = ruling.best_step
             if ruling.stop:
