@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from watch_rule import Crowd, play, stopped_at
 
 from architectures import tiny_architectures, tiny_tokenizer
 from heedful.core.sequential import SequentialTest
@@ -133,39 +134,15 @@ def test_what_all_checks_say_together_is_no_reason_where_the_policy_came_back_or
     assert not rule([*silent, voted(16, 40, 100)], 5).stop  # kept by an older heedful: nothing to put together
 
 
-def played(gain: float, seed: int, *, checks: int = 10, prompts: int = 100, raters: int = 8) -> list[Check]:
-    """Checks of a policy that is better than the best by so many logits, with answers, prompts and tastes of chance."""
-    dice = np.random.default_rng(seed)
-    sets, tastes = dice.normal(0, 1, (4, prompts)), dice.normal(0, 0.3, raters)
-    made = []
-    for number in range(checks):
-        own, who = dice.normal(0, 1, prompts), dice.integers(raters, size=prompts)
-        chance = 1 / (1 + np.exp(-(own - sets[number % 4] + gain + tastes[who])))
-        won = (dice.random(prompts) < chance).astype(float)
-        votes = tuple((i, float(w), f"rater {r}") for i, (w, r) in enumerate(zip(won, who, strict=True)))
-        looked = SequentialTest().look(won, range(prompts), [rater for _, _, rater in votes])
-        found = Contest(looked.rate, Interval(1, 0.5, 1.5), looked.verdict, prompts, prompts, votes=votes)
-        made.append(Check(2 + number, 2.0, 5, found, found))
-    return made
-
-
 def test_together_seldom_stops_an_equal_policy_and_sees_a_slow_fall_that_single_checks_miss() -> None:
-    runs = 60
+    runs, crowd = 24, Crowd()
 
-    def stopped(gain: float, *, together: bool) -> int:
-        count = 0
-        for seed in range(runs):
-            made = played(gain, seed)
-            if not together:
-                made = [replace(c, against_best=replace(c.against_best, votes=())) for c in made]
-            calm = [c for c in made if c.against_best.verdict != "better"]
-            count += any(rule(calm[: n + 1], 5).stop for n in range(len(calm)))
-        return count
+    def stops(fall: float, *, together: bool) -> int:
+        made = [play([fall] * 6, seed, crowd) for seed in range(runs)]
+        return sum(stopped_at(checks, together=together) is not None for checks in made)
 
-    assert stopped(0.0, together=True) <= 6  # 2.5% are promised; 7 of 60 would come by chance once in 2,000
-    alone, both = stopped(-0.4, together=False), stopped(-0.4, together=True)
-    assert alone < 15
-    assert both > 2 * alone
+    assert stops(0.0, together=True) <= 4  # 2.5% are promised; 5 of 24 would come by chance once in 4,000
+    assert stops(0.5, together=True) > 2 * stops(0.5, together=False) + 3
 
 
 def test_a_check_comes_back_from_json() -> None:
