@@ -1,16 +1,23 @@
-"""What every test shares: one thread, no network, and the folder of real data."""
+"""What every test shares: one thread, no network, a quick folder for what it writes, and the folder of real data."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    os.environ["TMPDIR"] = str(MEMORY)  # each commit and each manifest waits for the disk elsewhere, milliseconds long
+    tempfile.tempdir = None  # pytest has asked for the other one already
 
 import pytest
 from hypothesis import settings
@@ -21,6 +28,10 @@ from chromium import browser as browser
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+ASKS = {"db", "transactional_db", "live_server", "database"}
+"""Fixtures of a test that reads or writes the database; `database` is one of its own, for processes. The rest asks for
+none, so that one proof is enough: on SQLite's run."""
 
 # Examples are timed on a machine that other work shares, so no deadline; in CI the same examples each time.
 settings.register_profile("heedful", deadline=None, derandomize=IN_CI)
@@ -51,12 +62,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is of the other kind of database."""
-    other = "on_sqlite" if os.environ.get("HEEDFUL_TEST_DATABASE") else "on_postgresql"
-    left = [item for item in items if item.get_closest_marker(other)]
+    """Leave out what is of the other kind of database, and on a server what asks for no database."""
+    server = bool(os.environ.get("HEEDFUL_TEST_DATABASE"))
+
+    def wanted(item: pytest.Item) -> bool:
+        if item.get_closest_marker("on_sqlite" if server else "on_postgresql"):
+            return False
+        return not server or bool(item.get_closest_marker("django_db") or ASKS & set(getattr(item, "fixturenames", ())))
+
+    left = [item for item in items if not wanted(item)]
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if not item.get_closest_marker(other)]
+        items[:] = [item for item in items if wanted(item)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays: garbage is looked for later, and not among that."""
+    gc.disable()
+    done = yield
+    gc.freeze()
+    gc.enable()
+    return done
 
 
 @pytest.fixture(scope="session")

@@ -190,6 +190,7 @@ def test_people_say_that_it_got_worse_and_it_stops(
     assert manifest["watch"]["gold"]["checks"][0]["panel"] == {"raters": 3, "trained": 0, "fresh_only": True}
 
 
+@pytest.mark.slow  # test_watch_meanwhile holds that it trains on, the test above that pages follow a live run
 def test_it_trains_on_while_people_judge_and_they_say_that_it_got_better(
     visit: Callable[..., Any], axe: Callable[..., None], start: Callable[..., Going], root: Path
 ) -> None:

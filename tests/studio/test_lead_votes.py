@@ -151,7 +151,14 @@ def test_every_page_of_who_could_decide_an_item_is_the_same_bytes_whatever_rater
 
 
 @pytest.mark.parametrize(
-    ("role", "which"), [("admin", 1), ("adjudicator", 0), ("manager", 0), ("hats", 0), ("owner", 0)]
+    ("role", "which"),
+    [
+        ("admin", 1),
+        ("adjudicator", 0),
+        ("hats", 0),
+        pytest.param("manager", 0, marks=pytest.mark.slow),  # one of the two hats
+        pytest.param("owner", 0, marks=pytest.mark.slow),  # an admin everywhere
+    ],
 )
 def test_so_it_is_for_every_other_role_and_for_an_item_that_another_decided(of: World, role: str, which: int) -> None:
     """All but the pages of sums, which need no second look."""

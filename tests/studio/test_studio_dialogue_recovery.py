@@ -70,6 +70,7 @@ def wait(true: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.on_sqlite  # it waits for a lease to end; test_feedback_dialogue_asking holds the same on both databases
 def test_a_turn_outlives_the_server_that_asked(tmp_path: Path, database: str, fake: Endpoint) -> None:
     fake.mode = "half hanging"
     program = Path(dialogue_store.__file__)

@@ -40,11 +40,6 @@ class Votes:
         mean = sum(votes) / len(votes)
         return Votes(len(votes), mean, sum((vote - mean) ** 2 for vote in votes))
 
-    @staticmethod
-    def of_share(share: float, count: int) -> Votes:
-        """From a share of votes for a, as a file has it: read as votes of 1 and 0, or as the one vote that it is."""
-        return Votes(count, share, count * share * (1 - share) if count > 1 else 0.0)
-
 
 @dataclass(frozen=True)
 class ScoredPair:

@@ -98,19 +98,6 @@ def unreachable(error: Exception, where: str) -> HeedfulError:
 
 
 @contextmanager
-def store_at(url: str) -> Iterator[str]:
-    """`opened`, for a store that is there and fit for use.
-
-    Raises:
-        HeedfulError: it is not.
-    """
-    require_file(url)
-    with opened(url) as alias:
-        require_current(alias)
-        yield alias
-
-
-@contextmanager
 def steady(alias: str = "default") -> Iterator[None]:
     """A block that reads one state of the database throughout, while others go on writing. It must not write.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from heedful.data.records import Conversation, Demonstration, Preference, prompt_key
-from heedful.evaluation.probes.contrast import KINDS, Base, Contrast, pair
+from heedful.evaluation.probes.contrast import Base, Contrast, pair
 from heedful.evaluation.probes.people import said_of_oneself, women_for_men
 from heedful.evaluation.probes.rules import RULES
 from heedful.evaluation.probes.sums import arithmetic
@@ -97,8 +97,3 @@ def rewritten(base: Base, complete: Complete, kinds: Sequence[str], *, limit: in
         if new.strip() and new.strip() != text.strip()
     ]
     return found, len(asked) - len(found)
-
-
-def known_kinds() -> tuple[str, ...]:
-    """Every kind that natural text can be probed for, by rule or by a rewriter."""
-    return tuple(kind for kind in KINDS if kind not in ("refusal_safe", "refusal_harmful"))

@@ -20,8 +20,6 @@ from heedful.feedback.ai.quoting import MATERIAL, quoted, said
 from heedful.feedback.ai.spending import Spent
 from heedful.files import sha256_json
 
-THRESHOLD = 0.7
-"""ROUGE-L of words at which a prompt repeats another; Self-Instruct's."""
 SYSTEM = f"You write requests that people might send to an assistant. {MATERIAL}"
 REQUEST = """{material}
 

@@ -7,10 +7,25 @@ import django.utils.timezone
 import heedful.feedback.models.identity
 from django.conf import settings
 from django.db import migrations, models
+from django.db.migrations.state import ProjectState
 
 
 class Migration(migrations.Migration):
     initial = True
+
+    def apply(self, project_state, schema_editor, collect_sql=False):
+        """Make each table at once, in the form that all the operations together give it.
+
+        One by one they take a new database some three seconds more: Django renders the models anew after each.
+        """
+        if collect_sql:
+            return super().apply(project_state, schema_editor, collect_sql)
+        before = {name: model.clone() for name, model in project_state.models.items()}
+        after = self.mutate_state(ProjectState(before, project_state.real_apps), preserve=False)
+        for operation in self.operations:
+            if isinstance(operation, migrations.CreateModel):  # the others say more of a table that one of these makes
+                operation.database_forwards(self.app_label, schema_editor, project_state, after)
+        return after
 
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),

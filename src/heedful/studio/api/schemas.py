@@ -36,7 +36,6 @@ Used = Annotated[str, Field(max_length=32_000), Storable]
 """Of an end user's: the patterns that take names out look through all of it."""
 Free = Annotated[dict[str, JsonValue], Storable]
 """A JSON object of the sender's own."""
-Tag = Annotated[str, Field(max_length=60), Storable]
 Id = Annotated[str, Field(max_length=36), Storable]
 Round = Annotated[int, Field(ge=1, le=1_000_000)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]

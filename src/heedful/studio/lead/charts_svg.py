@@ -11,12 +11,11 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Theme: TypeAlias = Literal["light", "dark"]
 THEMES: dict[str, dict[str, str]] = {
     "light": {"ink": "#4a5160", "grid": "#d9dde5", "mark": "#2f6f6a", "soft": "#2f6f6a", "aim": "#b3541e"},
     "dark": {"ink": "#b9c0cc", "grid": "#3a414d", "mark": "#6fc3ba", "soft": "#6fc3ba", "aim": "#f0a06a"},

@@ -22,7 +22,6 @@ PARTS = {
     "person": gettext_lazy("People"),
     "ai": gettext_lazy("AI judges"),
     "simulated": gettext_lazy("Simulated raters"),
-    "end_user": gettext_lazy("End users"),
     "people with machines": gettext_lazy("People with machines"),
 }
 WEIGHTS = {
