@@ -181,7 +181,7 @@ def of_judges(recipe: Recipe, judges: JudgesRecipe, prefix: str) -> dict[str, An
 
 
 def of_ai(ai: AIRecipe, block: str = "ai") -> dict[str, Any]:
-    """What of the AI judge, in its block of the recipe, decides what it says: not how its server is reached and paid."""
+    """What of the AI judge in a block of the recipe decides what it says: not how its server is reached and paid."""
     found: dict[str, Any] = {"judge": ai.judge if isinstance(ai.judge, str) else list(ai.judges)}
     if ai.asked:
         found |= {"way": ai.way, "orders": ai.orders}
@@ -358,8 +358,8 @@ FIRST = (
 )  # fmt: skip
 """What comes before the first round."""
 STAGES = (
-    Stage("field", "field:make_field", of_field, lambda r, n: {}, lambda r, n: r.field.taken),
-    Stage("written", "field:make_written", of_written, lambda r, n: {}, lambda r, n: r.learn.written),
+    Stage("field", "field:make_field", of_field, lambda r, n: {}, lambda r, n: r.field.taken, records=True),
+    Stage("written", "field:make_written", of_written, lambda r, n: {}, lambda r, n: r.learn.written, records=True),
     Stage("prompts", "data:make_prompts", of_prompts, from_prompts),
     Stage("sample", "sampling:make_sample", of_sample, from_sample),
     Stage("judge", "judging:make_judge", of_judge, from_judge, records=True),
