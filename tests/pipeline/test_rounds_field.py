@@ -13,8 +13,8 @@ from django.db import connection
 
 from feedback_factories import batch, item, rater
 from feedback_factories import programme as new_programme
-from heedful.data.records import Message, Preference
 from heedful.cli.main import main
+from heedful.data.records import Message, Preference
 from heedful.errors import HeedfulError
 from heedful.feedback import field
 from heedful.feedback.erasure import erase_rater, journal_of

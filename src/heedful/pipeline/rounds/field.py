@@ -153,9 +153,8 @@ def list_judgments(work: Work, client: FeedbackClient, row: SnapshotRow | None, 
     said: list[Said] = []
     if row is not None:
         slug = str(work.step.recipe.store.programme)
-        for one in client.judgments(slug, snapshot=row.id, history=True, surplus=True):
-            if one.kind in tasks:
-                said.append(Said("", kind, one.rater, 0.0, one.id, one.guideline))
+        found = client.judgments(slug, snapshot=row.id, history=True, surplus=True)
+        said += [Said("", kind, one.rater, 0.0, one.id, one.guideline) for one in found if one.kind in tasks]
     write_rows(work.out / JUDGMENTS, (asdict(one) for one in said))
     return len(said)
 
