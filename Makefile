@@ -5,6 +5,7 @@
 #   make test-postgres       the store's tests on the server that HEEDFUL_TEST_DATABASE names (.ci/with-postgres)
 #   make test-all            every test, within 90 minutes
 #   make oracle             the losses against TRL 1.12, in an environment of its own (.oracle)
+#   make llama               AI judges against llama.cpp's server, compiled in an environment of its own (.llama)
 #   make soak                the studio under kills, under load and with a million rows
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make methods             nine methods side by side on the embedded world: three seeds, about an hour
@@ -36,7 +37,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
+.PHONY: help install dev quickstart test test-postgres test-all oracle llama soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -88,6 +89,15 @@ test-all: $(READY)
 oracle: $(READY) .oracle/.ready
 	HEEDFUL_ORACLE_PYTHON=.oracle/bin/python $(PYTEST) -n 0 -m oracle tests/core
 
+# llama.cpp is compiled: ten minutes and more of a processor core, once.
+.llama/.ready:
+	$(PYTHON) -m venv .llama
+	.llama/bin/python -m pip install --quiet 'llama-cpp-python[server]==0.3.36' gguf
+	@touch $@
+
+llama: $(READY) .llama/.ready
+	HEEDFUL_LLAMA_PYTHON=.llama/bin/python $(PYTEST) -n 0 tests/feedback/ai/test_ai_llama_cpp.py
+
 soak: $(READY)
 	$(PYTEST) -n 0 -m soak tests/studio tests/feedback
 
@@ -135,4 +145,4 @@ messages: $(READY)
 	.ci/messages
 
 clean:
-	rm -rf $(VENV) .oracle .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .oracle .llama .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from heedful.cli.main import main
 from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import BudgetSpentError
 from heedful.feedback.ai.ledger import Ledger
@@ -45,6 +46,12 @@ def shorter(given: dict[str, Any], before: int) -> Say | Act:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
+    with scripted(shorter) as running:
+        yield running
+
+
+@pytest.fixture
+def other() -> Iterator[ScriptedServer]:
     with scripted(shorter) as running:
         yield running
 
@@ -121,6 +128,87 @@ def test_a_model_judges_a_whole_round_in_both_orders_at_its_cost_once(folder: Pa
     assert go(folder)["made"] == ["1/judge", "1/check"]
     assert results(folder) == before
     assert server.paid == paid
+
+
+def test_a_check_has_judges_of_its_own_where_it_names_them(
+    folder: Path, server: ScriptedServer, other: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels by one model and checks by a panel asked otherwise; a report asks whoever checks, once."""
+    panel = [f"judge-1@{one.url}" for one in (other, server)]
+    own = asked_by(server)["ai"] | {"judge": panel, "orders": "one"}
+    check = {"above": 0.0, "ai": own}
+    write_recipe(folder, **asked_by(server), check=check)
+    assert go(folder)["made"][-1] == "1/decide"
+    judges = {
+        stage: {one.rater for one in read_said(folder / f"rounds/1/{stage}/judgments.jsonl")}
+        for stage in ("judge", "check")
+    }
+    assert judges == {"judge": {f"judge-1@{server.url}"}, "check": set(panel)}
+    settings = {stage: (read_manifest(folder / "rounds/1" / stage) or {})["record"]["settings"] for stage in judges}
+    assert settings["check"]["check.ai.judge"] == panel
+    assert settings["check"]["check.ai.orders"] == "one"
+    assert not [name for name in settings["check"] if name.startswith("ai.")]
+    assert settings["judge"]["ai.orders"] == "both"
+    paid = sum(other.paid.values())
+    flags = ["--prompts", "12", "--no-refusals", "--no-probes", "--json"]
+    assert main(["report", str(folder), *flags]) == 0
+    assert f"the AI judge {panel[0]} and {panel[1]}" in capsys.readouterr().out
+    assert sum(other.paid.values()) > paid
+    paid = sum(other.paid.values())
+    assert main(["report", str(folder), *flags]) == 0
+    capsys.readouterr()
+    assert sum(other.paid.values()) == paid
+    # Another judge of checks leaves the labels, and what was learnt from them, as they are.
+    write_recipe(folder, **asked_by(server), check={"above": 0.0, "ai": {**own, "judge": panel[:1]}})
+    why = {one.step.name: one.why for one in foreseen(folder) if not one.done}
+    assert list(why) == ["1/check", "1/decide"]
+    assert why["1/check"] == (f"check.ai.judge: {panel} before, {panel[:1]} now",)
+
+
+def test_the_smaller_of_two_budgets_holds_whoever_is_asked(folder: Path, server: ScriptedServer) -> None:
+    own = asked_by(server)["ai"]
+    recipe = asked_by(server, budget={"requests": 500})
+    write_recipe(folder, **recipe, check={"ai": {**own, "budget": {"requests": 5}}})
+    with pytest.raises(BudgetSpentError, match="5 requests"):
+        judge(folder)
+    assert len(server.asked) == 5
+
+
+def test_a_mistake_in_the_checks_own_judge_is_named_where_it_stands(tmp_path: Path) -> None:
+    folder = write_programme(tmp_path / "p", rounds=1)
+
+    def said(**check: Any) -> str:
+        write_recipe(folder, check=check)
+        with pytest.raises(HeedfulError) as found:
+            read_programme(folder)
+        return str(found.value)
+
+    found = said(ai={"orders": "one"})
+    rows = (folder / "heedful.yaml").read_text().splitlines()
+    assert f"heedful.yaml:{rows.index('    orders: one') + 1} (check.ai.orders)" in found
+    assert "Name a model: MODEL@URL or hf:FOLDER in check.ai.judge" in found
+    asked = {"judge": "m@http://127.0.0.1:1/v1", "orders": "one"}
+    found = said(ai={**asked, "budget": {"money": 3.0}})
+    assert "(check.ai.budget.money)" in found
+    assert "check.ai.budget.price_prompt" in found
+    idle = said(ai={"judge": asked["judge"]}, judge={"ai": 0.0, "people": 1.0})
+    assert "(check.ai.judge): check.judge.ai gives this judge no share" in idle
+
+
+def test_a_recipe_of_before_has_the_keys_that_it_had(folder: Path, server: ScriptedServer) -> None:
+    """Checks that people paid for with their time are not made again for a block that nobody has written."""
+    write_recipe(folder, **asked_by(server))
+    settings = {
+        one.stage.name: one.stage.settings(one.recipe, 1)
+        for one in steps(read_programme(folder), 1)
+        if one.stage.name in ("judge", "check")
+    }
+    named = {stage: sorted(name for name in own if "ai." in name) for stage, own in settings.items()}
+    assert named["check"] == named["judge"]
+    assert named["judge"] == [
+        "ai.asking.max_tokens", "ai.asking.seed", "ai.asking.temperature", "ai.asking.ties", "ai.asking.top_logprobs",
+        "ai.judge", "ai.orders", "ai.way",
+    ]  # fmt: skip
 
 
 def test_a_round_that_is_killed_at_its_judge_goes_on_where_it_was(folder: Path, server: ScriptedServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,22 @@ from django.db import connection
 
 from feedback_factories import batch, item, rater
 from feedback_factories import programme as new_programme
+from heedful.cli.main import main
 from heedful.data.records import Message, Preference
 from heedful.errors import HeedfulError
 from heedful.feedback import field
-from heedful.feedback.models import Programme, Snapshot, TaskKind
+from heedful.feedback.erasure import erase_rater, journal_of
+from heedful.feedback.journal import entries
+from heedful.feedback.models import Judgment, Programme, Snapshot, TaskKind
 from heedful.feedback.recording import record
 from heedful.feedback.wire import FieldFeedback
 from heedful.files import read_manifest
+from heedful.pipeline.lineage import trace
+from heedful.pipeline.provenance.affected import made_from_rater, made_from_withdrawn
 from heedful.pipeline.rounds.field import require_single, within_share
-from heedful.pipeline.rounds.programme import foreseen
+from heedful.pipeline.rounds.programme import foreseen, status
 from heedful.pipeline.rounds.recipe import read_programme
-from heedful.pipeline.rounds.rows import read_rows
+from heedful.pipeline.rounds.rows import read_rows, read_said
 from heedful.pipeline.rounds.stages import steps
 from rounds_programme import go, write_programme, write_recipe
 
@@ -169,6 +175,69 @@ def test_what_raters_wrote_and_users_edited_refreshes_the_sft_model(of: Programm
     assert manifest["record"]["judgments"] | {"ai": 0} == {
         "human": 0, "ai": 0, "simulated": 0, "demonstration": 3, "end_user": 1,
     }  # fmt: skip
+    lineage = trace(folder / "rounds/1/sft")
+    assert lineage.by_kind == {"ai": 16, "demonstration": 3, "end_user": 1}
+    assert lineage.people == 1
+    erase_rater(who)
+    why = {one.step.name: one.why for one in foreseen(folder) if not one.done}
+    assert why["1/written"] == ("3 of its judgments were withdrawn",)
+
+
+def test_an_end_users_withdrawal_names_what_was_made_of_theirs_and_unlearning_makes_it_anew(
+    of: Programme, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal_of("default").unlink(missing_ok=True)
+    folder = write_programme(tmp_path / "p", rounds=1, store=store(of), field={"use": "pairs", "share": 0.9})
+    use(of, ["harbour lamp alpha velvet", "harbour lamp beta velvet"], "regeneration")
+    use(of, ["quartz ribbon delta copper"], "edit")
+    use(of, ["a thumb of no use here"], "thumb")
+    go(folder)
+    taken = read_said(folder / "rounds/1/field/judgments.jsonl")
+    assert {one.kind for one in taken} == {"end_user"}
+    stored = {str(one.pk): one.kind for one in Judgment.objects.all()}
+    assert sorted(stored[one.judgment] for one in taken) == ["edit", "pairwise", "pairwise"]
+    before = trace(folder / "rounds/1/policy")
+    assert before.by_kind["end_user"] == 3
+    assert made_from_withdrawn(folder) == ()
+    user = "user of harbour lamp alpha velvet"
+    assert field.withdraw(of, user, key=KEY).known
+    shutil.copy(journal_of("default"), folder / "erasures.jsonl")
+    named = {one.name: one for one in made_from_withdrawn(folder)}
+    snapshot = Snapshot.objects.get()
+    assert named["rounds/1/field"].judgments == 1
+    assert named["rounds/1/field"].snapshots == (f"{snapshot.pk} of {of.slug}",)
+    rest = ("prompts", "dataset", "reward", "policy", "check", "decide")
+    assert {f"rounds/1/{name}" for name in ("field", *rest)} <= set(named)
+    assert main(["lineage", str(folder), "--withdrawn"]) == 0
+    assert f"snapshot {snapshot.pk} of {of.slug}" in " ".join(capsys.readouterr().out.split())
+    (gone,) = [one.rater for one in taken if one.judgment in {*journalled(folder)}]
+    assert {one.name for one in made_from_rater(folder, gone)} == set(named)
+
+    why = {one.step.name: one.why for one in foreseen(folder) if not one.done}
+    assert why["1/field"] == ("1 of its judgments were withdrawn",)
+    found = go(folder)  # the record and the dataset lose it, what was decided stands and is named
+    assert found["made"] == ["1/field", "1/dataset"]
+    assert "alpha" not in (folder / "rounds/1/field/pairs.jsonl").read_text()
+    assert "alpha" not in (folder / "rounds/1/dataset/preferences.jsonl").read_text()
+    assert found["withdrawn"] == ["rounds/1/prompts", "rounds/1/reward"]
+    assert "rounds/1/policy" in {one.name for one in made_from_withdrawn(folder)}
+    (told,) = [one for one in trace(folder / "rounds/1/policy").withdrawn if one.name == "rounds/1/reward"]
+    assert told.raters == {gone: 1}
+    assert status(folder)["withdrawn"] == found["withdrawn"]
+
+    found = go(folder, unlearn=True)
+    assert found["withdrawn"] == []
+    assert {"1/prompts", "1/reward"} <= set(found["made"])
+    assert "1/sample" not in found["made"]  # the programme's own prompts are what they were
+    assert made_from_withdrawn(folder) == ()
+    texts = [path for path in (folder / "rounds").rglob("*.jsonl") if "alpha velvet" in path.read_text()]
+    assert texts == []
+    assert go(folder)["made"] == []
+
+
+def journalled(folder: Path) -> list[str]:
+    """Ids of the judgments that the journal in a programme's folder names."""
+    return [str(key) for kind, key in entries(folder / "erasures.jsonl") if kind == "judgment"]
 
 
 def test_a_round_without_use_says_so_and_goes_on(of: Programme, tmp_path: Path) -> None:

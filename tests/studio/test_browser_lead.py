@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from lead_world import World, judge, judged, world
 
 from agreement_store import FLIPPER, crowded, say
 from feedback_factories import account, batch, item
-from heedful.feedback import gold, sight, tokens
-from heedful.feedback.models import Adjudication, Batch, Judgment, Rater, RaterQuestion, Role
+from heedful.feedback import clock, field, gold, sight, tokens
+from heedful.feedback.models import Adjudication, Batch, FieldEvent, Item, Judgment, Rater, RaterQuestion, Role
 from heedful.feedback.programmes import add_member, publish_guideline
+from heedful.feedback.wire import FieldFeedback
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 ROWS = "\n".join(f'"What is {n} plus {n}?","{2 * n}, plainly.","Ask somebody.",run-{n},base' for n in range(1, 9))
@@ -218,6 +220,23 @@ HOSTILE = (
 )
 
 
+def used(of: World) -> Item:
+    """What end users did over some days, in hostile words too; gives the item of those."""
+    asked = [{"role": "user", "content": "Where is my parcel? Write to jo@example.com."}]
+    events = [
+        FieldFeedback(f"e-{n}", "thumb", f"user-{n % 4}", True, f"shop-{1 + n % 2}", asked, "It left us.", up=n % 3 > 0)
+        for n in range(12)
+    ]
+    bad = [{"role": "user", "content": HOSTILE}]
+    events.append(FieldFeedback("bad", "edit", HOSTILE, True, HOSTILE, bad, HOSTILE, edited="Better.", comment=HOSTILE))
+    events.append(FieldFeedback("no", "thumb", "user-9", False, HOSTILE, asked, "It left us.", up=True))
+    told = field.take_in(of.programme, events, key=b"k" * 32)
+    assert {one.status for one in told} == {"kept", "no_consent"}
+    for number, event in enumerate(FieldEvent.objects.filter(kind="thumb").order_by("pk")):
+        FieldEvent.objects.filter(pk=event.pk).update(created=clock.now() - timedelta(days=number % 5))
+    return FieldEvent.objects.get(kind="edit").judgment.item
+
+
 @pytest.fixture
 def busy() -> World:
     """A programme with something on every page, and hostile words wherever somebody's words are shown."""
@@ -262,7 +281,9 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(
             "charts/",
             "trust/",
             "audit/",
+            "field/",
         ),
+        f"items/{used(of).pk}/",
         *("settings/", "settings/groups/", "settings/pay/", "settings/tokens/", "settings/webhooks/"),
         *("settings/endpoints/", f"batches/{of.batch.pk}/", f"raters/{of.raters[0].pk}/"),
         *(f"items/{of.items[-1].pk}/", f"items/{of.items[0].pk}/"),  # with the votes, and with them folded away
@@ -297,6 +318,7 @@ def test_no_table_is_squeezed_on_a_telephone(busy: World, visit: Callable[..., A
     of.admin.language = language
     of.admin.save()
     tokens.create_token(of.programme, "pipeline", list(tokens.SCOPES), author=of.admin)
+    used(of)
     page = visit(of.admin, phone=True)
     places = (
         "members/",
@@ -308,6 +330,7 @@ def test_no_table_is_squeezed_on_a_telephone(busy: World, visit: Callable[..., A
         "trust/",
         "audit/",
         "items/",
+        "field/",
     )
     for path in (*places, f"items/{of.items[-1].pk}/"):
         page.goto(of.at(path))

@@ -83,8 +83,12 @@ class FeedbackClient(Protocol):
         since: datetime | None = None,
         history: bool = False,
         surplus: bool = False,
+        snapshot: str = "",
     ) -> Iterator[JudgmentRow]:
-        """Judgments in the order in which they were made; by default those for training that hold and count."""
+        """Judgments in the order in which they were made; by default those for training that hold and count.
+
+        With a snapshot those of it alone; `history` and `surplus` too, all of it that was not erased since.
+        """
 
     def preferences(
         self, programme: str, *, batches: Iterable[str] = (), rounds: Iterable[int] = (), snapshot: str = ""
@@ -214,10 +218,12 @@ class Paging(ABC):
         since: datetime | None = None,
         history: bool = False,
         surplus: bool = False,
+        snapshot: str = "",
     ) -> Iterator[JudgmentRow]:
         """See FeedbackClient."""
         wanted = {
             "batch": batch, "purpose": purpose, "kind": kind, "since": since, "history": history, "surplus": surplus,
+            "snapshot": snapshot,
         }  # fmt: skip
         after = ""
         while True:

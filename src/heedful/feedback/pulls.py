@@ -9,9 +9,9 @@ from datetime import datetime
 
 from heedful.errors import HeedfulError
 from heedful.feedback import models
-from heedful.feedback.models import Batch, Item, ItemState, Judgment, Programme, Purpose, TaskKind
+from heedful.feedback.models import Batch, Item, ItemState, Judgment, Programme, Purpose, SnapshotEntry, TaskKind
 from heedful.feedback.pseudonyms import Pseudonyms
-from heedful.feedback.services import batch_of, in_utc, milliseconds
+from heedful.feedback.services import batch_of, in_utc, milliseconds, snapshot_of
 from heedful.feedback.wire import Answer, ItemRow, JudgmentRow, Provenance
 from heedful.feedback.withdrawal import standing
 
@@ -64,6 +64,8 @@ class Wanted:
     history: bool = False
     """Rows that hold no longer, too, and withdrawals."""
     surplus: bool = False
+    snapshot: str = ""
+    """Those alone that a snapshot lists."""
 
     def __post_init__(self) -> None:
         for name, value, known in (("purpose", self.purpose, Purpose.values), ("kind", self.kind, TaskKind.values)):
@@ -91,11 +93,14 @@ def judgments_page(
 
     Raises:
         HeedfulError: the cursor is none of ours.
-        NotFoundError: there is no such batch.
+        NotFoundError: there is no such batch or snapshot.
     """
     rows = standing(Judgment.objects.filter(programme=programme, purpose=wanted.purpose))
     if wanted.purpose == Purpose.TRAIN:
         rows = rows.filter(item__purpose=Purpose.TRAIN)
+    if wanted.snapshot:
+        listed = SnapshotEntry.objects.filter(snapshot=snapshot_of(programme, wanted.snapshot))
+        rows = rows.filter(pk__in=listed.values("judgment"))
     if wanted.batch:
         rows = rows.filter(batch=batch_of(programme, wanted.batch))
     if wanted.kind:

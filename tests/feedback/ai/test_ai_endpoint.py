@@ -16,6 +16,7 @@ from heedful.feedback.ai.budget import Budget, Prices, Purse
 from heedful.feedback.ai.endpoint import EndpointAsker, Pace
 from heedful.feedback.ai.ledger import Charge, Ledger
 from heedful.feedback.ai.preflight import preflight
+from heedful.feedback.ai.reading import letter_logits
 from heedful.feedback.ai.wires import Fault, Server, read_answer
 from scripted_server import Act, Say, ScriptedServer, question, scripted
 
@@ -323,6 +324,78 @@ def test_what_a_server_does_not_take_is_found_out_once_and_left_away(tmp_path: P
         again = asker(server, tmp_path)
         assert preflight(again, top_logprobs=0, schema=True) == notes
         assert len(server.asked) == before + 1
+
+
+LLAMA_CPP = {
+    "lettered": b'{"id":"c","object":"chat.completion","created":1,"model":"judge-1","choices":[{"index":0,"message":'
+    b'{"content":"B","role":"assistant"},"logprobs":{"content":[{"token":"B","logprob":-0.984845,"bytes":null,'
+    b'"top_logprobs":[{"token":"B","logprob":-0.984845,"bytes":null},{"token":"A","logprob":-1.535822,"bytes":null},'
+    b'{"token":"C","logprob":-2.455574,"bytes":null},{"token":"","logprob":-6.320127,"bytes":null}]}],"refusal":null},'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":52,"completion_tokens":1,"total_tokens":53}}',
+    "no form": {
+        "message": "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': "
+        "\"Input should be 'text' or 'json_object'\", 'input': 'json_schema'}",
+        "type": "internal_server_error", "param": None, "code": None,
+    },
+    "no logprobs": {
+        "message": "logprobs is not supported for models created with logits_all=False",
+        "type": "internal_server_error", "param": None, "code": None,
+    },
+}  # fmt: skip
+"""What llama-cpp-python 0.3.36 answered, tests/feedback/ai/test_ai_llama_cpp.py."""
+
+
+def test_llama_cpps_own_ways_are_found_out(tmp_path: Path) -> None:
+    """It refuses with a 500, takes a schema in another form, and answers to any name."""
+
+    def llama(given: dict[str, Any], before: int) -> Say | Act:
+        form = given.get("response_format")
+        if form is not None and form["type"] == "json_schema":
+            return Act(status=500, error=LLAMA_CPP["no form"])
+        if form is not None:
+            assert set(form["schema"]["properties"]) == {"letter"}
+            return Say('{"letter": "A"}')
+        return Act(body=LLAMA_CPP["lettered"], headers={"Content-Type": "application/json"})
+
+    with scripted(llama, models=("judge-1", "another")) as server:
+        one = asker(server, tmp_path)
+        assert preflight(one, top_logprobs=0, schema=True) == []
+        assert len(server.asked) == 2  # what another attempt cannot mend is not tried again
+        assert preflight(one, top_logprobs=20, schema=False) == []
+        (reply,) = [r for _, r in one.ask(asks(1, top_logprobs=20))]
+        assert isinstance(reply, Reply)
+        found = letter_logits(reply, 3)
+        assert found["B"] - found["A"] == pytest.approx(1.535822 - 0.984845)
+    stream = [
+        b'data: {"id":"c","model":"judge-1","choices":[{"index":0,"delta":{"content":"B"},"finish_reason":null}]}\n\n',
+        b'data: {"id":"c","model":"judge-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
+        b"data: [DONE]\n\n",
+    ]
+    with scripted(lambda given, before: Act(events=stream)) as server:
+        (note,) = preflight(asker(server, tmp_path / "s", reach={"stream": True}), top_logprobs=0, schema=False)
+        assert "does not tell the tokens of a streamed answer" in note
+    refused = Act(status=500, error=LLAMA_CPP["no logprobs"])
+    with scripted(lambda given, before: refused) as server:
+        with pytest.raises(HeedfulError, match="no log-probabilities.*logits_all=False"):
+            needs(server, tmp_path / "none", logprobs=20)
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [("llama3.1:latest", False), ("models/llama3.1", False), ("llama3.1", False), ("qwen3", True), ("", False)],
+)
+def test_a_server_that_answers_to_any_name_is_told_of(tmp_path: Path, listed: str, told: bool) -> None:
+    class Lists(Server):
+        def models(self) -> list[str]:
+            return [listed] if listed else []
+
+    with scripted(lambda given, before: Say("A"), models=("llama3.1",)) as server:
+        one = EndpointAsker(Lists(server.url, "llama3.1", "k"), Ledger(tmp_path / "l.sqlite"), pace=PACE)
+        notes = preflight(one, top_logprobs=0, schema=False)
+        assert [("may be another model" in note, listed in note) for note in notes] == [(True, True)] * told
+        assert preflight(one, top_logprobs=0, schema=False) == notes  # and again, of the ledger
+        one.ledger.close()
 
 
 def test_the_key_goes_only_into_the_header(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_the_summary_is_plain_and_true(material: Material) -> None:
     assert sentences(material) == [
         "In three rounds 42 pairs of its answers were judged (126 judgments by simulated raters), and the policy "
         "learnt from them by PPO.",
-        "Round 2 did not win the check and went back to the policy before; rounds 1 and 3 kept theirs.",
+        "Round 2 did not pass the check and went back to the policy before; rounds 1 and 3 kept theirs.",
         "The watch over training alarmed one time (length).",
         "All of it took 14 min 00 s of computing.",
     ]
@@ -318,7 +318,7 @@ def test_a_policy_that_never_got_better(tmp_path: Path) -> None:
     )
     found = gathered(made, Asked())
     assert headline(found) == (
-        "The policy is still the one that the programme began with: one round ended, and no new policy won its check "
+        "The policy is still the one that the programme began with: one round ended, and no new policy passed its check "
         "(65.0% of pairs)."
     )
     assert isinstance(found.contest, Absent)

@@ -13,7 +13,7 @@ from heedful.errors import HeedfulError
 from heedful.feedback.ai.asks import Ask, Reply, ask_of
 from heedful.feedback.ai.budget import fingerprint
 from heedful.feedback.ai.endpoint import EndpointAsker
-from heedful.feedback.ai.wires import Fault
+from heedful.feedback.ai.wires import Fault, Server
 
 PROBE: Mapping[str, Any] = {
     "type": "object",
@@ -21,8 +21,10 @@ PROBE: Mapping[str, Any] = {
     "required": ["letter"],
     "additionalProperties": False,
 }
-FOUND_OUT = ("limit_name", "takes_schema", "takes_temperature", "takes_stream_options")
+FOUND_OUT = ("limit_name", "takes_schema", "schema_form", "takes_temperature", "takes_stream_options", "tells_tokens")
 """What a server is found to take, as `Server` names it."""
+ASKED_OF = ("max_completion_tokens", "stream_options", "temperature", "response_format", "schema", "logprob")
+"""Words for what a request asks. Some servers refuse with a 500 that names one: another attempt fares no better."""
 TOKENS = 32
 """Of the probe: room for its form; some servers refuse fewer."""
 
@@ -47,7 +49,7 @@ def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[
     known = ledger.fact(name)
     if known is None:
         held = _try(asker, top_logprobs, schema)
-        known = {"held": held} | {field: getattr(server, field) for field in FOUND_OUT}
+        known = {"held": held, "others": _others(server)} | {field: getattr(server, field) for field in FOUND_OUT}
         ledger.learn(name, known)
     for field in FOUND_OUT:
         setattr(server, field, known.get(field, getattr(server, field)))
@@ -62,11 +64,22 @@ def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[
         )
     if not server.takes_temperature:
         notes.append(f"{server.model} takes no temperature but its own.")
-    if server.stream and not server.takes_stream_options:
+    if not server.tells_tokens:
+        what = "a streamed answer" if server.stream else "an answer"
+        notes.append(f"{server.model} does not tell the tokens of {what}: each counts at the most it may take.")
+    if known.get("others"):
         notes.append(
-            f"{server.model} does not tell the tokens of a streamed answer: each counts at the most it may take."
+            f"{server.model} is not among the models that the server lists ({', '.join(known['others'])}), and it answers "
+            "all the same: it may be another model that judges."
         )
     return notes
+
+
+def _others(server: Server) -> list[str]:
+    """The first models that a server lists, where what was asked for is none of them."""
+    listed = server.models()
+    names = {part for one in listed for part in (one, one.split(":")[0], one.rsplit("/", 1)[-1])}
+    return [] if server.model in names else listed[:3]
 
 
 def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> bool:
@@ -81,10 +94,11 @@ def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> bool:
         if isinstance(got, Reply):
             if top_logprobs and not got.logprobs:
                 raise _no_logprobs(server.model, server.url, "it sent none")
+            server.tells_tokens = bool(got.usage.prompt_tokens or got.usage.completion_tokens)
             return form is None or _is_of(got.text)
         refusal = got.detail
         said = refusal.lower()
-        if got.reason != "bad request":
+        if got.reason != "bad request" and not _refuses_what_was_asked(got):
             raise HeedfulError(
                 f"the server does not answer: {got.detail}.", where=server.url, mend="Check the URL, and that it runs."
             )
@@ -95,7 +109,8 @@ def _try(asker: EndpointAsker, top_logprobs: int, schema: bool) -> bool:
         elif "temperature" in said and server.takes_temperature:
             server.takes_temperature = False
         elif form is not None and any(word in said for word in ("response_format", "json_schema", "schema")):
-            server.takes_schema = False
+            server.takes_schema = server.schema_form == "json_schema"  # the other way to say it is still to be tried
+            server.schema_form = "json_object"
         elif "logprob" in said:
             raise _no_logprobs(server.model, server.url, got.detail)
         else:
@@ -112,11 +127,18 @@ def _is_of(text: str) -> bool:
     return isinstance(value, dict) and set(value) == {"letter"} and isinstance(value["letter"], str)
 
 
+def _refuses_what_was_asked(got: Fault) -> bool:
+    """Whether what a server calls a fault of its own is one of the request."""
+    return got.reason == "server error" and any(word in got.detail.lower() for word in ASKED_OF)
+
+
 def _patiently(asker: EndpointAsker, ask: Ask) -> Reply | Fault:
     """The probe's answer; a server that stumbles is asked thrice."""
     got = _once(asker, ask)
     for attempt in range(1, min(3, asker.pace.attempts)):
         if not isinstance(got, Fault) or got.reason not in ("rate limit", "server error"):
+            break
+        if _refuses_what_was_asked(got):
             break
         asker.wait(max(asker.pace.backoff * 2 ** (attempt - 1), got.retry_after))
         got = _once(asker, ask)

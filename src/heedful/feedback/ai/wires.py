@@ -94,10 +94,14 @@ class Server:
         """What this server calls the longest answer; newer models of some take only max_completion_tokens."""
         self.takes_schema = True
         """Whether it takes a JSON schema; where not, the prompt alone asks for the form."""
+        self.schema_form = "json_schema"
+        """How it takes one: as OpenAI does, or json_object with the schema beside it, as llama-cpp-python does."""
         self.takes_temperature = True
         """Some reasoning models take no temperature but their own."""
         self.takes_stream_options = True
-        """Whether it can be told to end a stream with the tokens used; where not, an answer counts at its most."""
+        """Whether it can be told to end a stream with the tokens used."""
+        self.tells_tokens = True
+        """Whether its answers tell the tokens used; where not, each counts at its most."""
 
     def now(self) -> float:
         """Seconds of the clock that pauses are reckoned by."""
@@ -166,7 +170,7 @@ class Server:
         import openai
 
         try:
-            return sorted(str(one.id) for one in self._client.models.list())
+            return sorted(str(one.id) for one in self._client.models.list(timeout=min(self.timeout, 10.0)))
         except (openai.OpenAIError, AttributeError, TypeError, ValueError):
             return []
 
@@ -186,9 +190,11 @@ class Server:
                 given["stream_options"] = {"include_usage": True}
         if ask.top_logprobs:
             given |= {"logprobs": True, "top_logprobs": ask.top_logprobs}
-        if ask.schema is not None and self.takes_schema:
+        if ask.schema is not None and self.takes_schema and self.schema_form == "json_schema":
             schema = {"name": "answer", "strict": True, "schema": dict(ask.schema)}
             given["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif ask.schema is not None and self.takes_schema:
+            given["response_format"] = {"type": self.schema_form, "schema": dict(ask.schema)}
         return given
 
     def _broken(self, error: Exception) -> Fault:

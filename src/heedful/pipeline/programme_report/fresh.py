@@ -31,12 +31,13 @@ from heedful.evaluation.refusal_rates import (
     spread,
     world_set,
 )
-from heedful.files import sha256_json
+from heedful.files import sha256_file, sha256_json
 from heedful.pipeline.programme_report.cache import Cache
 from heedful.pipeline.programme_report.reading import Results
 from heedful.pipeline.programme_report.topics import clusters_of
 from heedful.pipeline.rounds.contents import content, digest
 from heedful.pipeline.rounds.rows import conversation, different, read_rows
+from heedful.pipeline.rounds.stages import of_ai, read_by_judges
 from heedful.pipeline.rounds.uses import place
 from heedful.training.progress import Display
 from heedful.training.settings import plain
@@ -216,13 +217,54 @@ class Maker:
             for row, share in zip(rows, shares, strict=True):
                 won[row] = float(share)
             return won, f"simulated raters, {judges.votes} for each pair"
+        ai = self.results.recipe.ai_of("check")
+        if judges.ai and ai.asked:
+            try:
+                return self._by_models(prompts, first, last, rows), f"the AI judge {' and '.join(ai.judges)}"
+            except HeedfulError as error:  # their answers are worth showing all the same
+                self.display.say(f"Nobody says which of the two policies is better: {error}")
+                return None, ""
         if judges.ai:
-            name = str(self.results.recipe.ai.judge)
+            name = str(ai.judge)
             gaps = self._gaps(name, prompts, first, last)
             for row in rows:
                 won[row] = 0.5 if abs(gaps[row]) <= 1e-9 else float(gaps[row] > 0)
             return won, f"the AI judge {name}"
         return None, ""
+
+    def _by_models(
+        self, prompts: Sequence[Conversation], first: Sequence[Answer], last: Sequence[Answer], rows: Sequence[int]
+    ) -> list[float]:
+        """How likely models that are asked find the last policy's answer better; 1/2 where none could be read.
+
+        Raises:
+            HeedfulError: they cannot be asked, or the programme's budget is spent.
+        """
+        results = self.results
+        ai = results.recipe.ai_of("check")
+        shown = [[as_messages(prompts[row]), last[row].text, first[row].text] for row in rows]
+        told = read_by_judges(results.recipe, "check")
+        files = {role: sha256_file(Path(results.path(name))) for role, name in told.items()}
+        key = {"version": VERSION, "pairs": sha256_json(shown), "judge": of_ai(ai), "files": files}
+
+        def make() -> list[float | None]:
+            from heedful.feedback.ai.material import Case
+            from heedful.pipeline.rounds.ai_judges import asked_of, label_of
+
+            cases = [Case(prompts[row], (last[row].text, first[row].text)) for row in rows]
+            panel, judged = asked_of(results.programme, results.recipe, "check", cases, self.display)
+            found: list[float | None] = []
+            for number in range(len(cases)):
+                said = [(one.way, judged.opinions[one.name].get(number)) for one in panel]
+                labels = [label_of(way, opinion) for way, opinion in said if opinion is not None]
+                own = [one for one in labels if one is not None]
+                found.append(sum(own) / len(own) if own else None)
+            return found
+
+        won = [0.5] * len(prompts)
+        for row, share in zip(rows, self.cache.kept("AI judges", key, make), strict=True):
+            won[row] = 0.5 if share is None else float(share)
+        return won
 
     def _gaps(
         self, judge: str, prompts: Sequence[Conversation], first: Sequence[Answer], last: Sequence[Answer]

@@ -10,6 +10,7 @@ from heedful.pipeline.lineage import Lineage
 from heedful.pipeline.programme_report.improved import absent
 from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS
+from heedful.pipeline.provenance.records import PEOPLE
 from heedful.pipeline.report_data import write
 from heedful.pipeline.report_html import Safe, element
 from heedful.pipeline.report_sections import data_table
@@ -17,7 +18,7 @@ from heedful.pipeline.report_svg import share_bar
 
 LEAST_ENERGY = 0.001
 """Watt-hours below which no figure is worth writing."""
-BY = {**KINDS, "gold": "the world's truth", "end_user": "end users"}
+BY = {**KINDS, "gold": "the world's truth", "end_user": "end users", "demonstration": "people who wrote"}
 
 
 # --- cost ---
@@ -167,9 +168,10 @@ def lineage(material: Material) -> Safe:
 
 def _terms(found: Lineage) -> Mapping[str, str]:
     judgments = ", ".join(f"{count:,} by {BY.get(kind, kind)}" for kind, count in found.by_kind.items())
-    people = {one.rater for one in found.raters if one.kind in ("human", "end_user")}
-    others = {one.rater for one in found.raters if one.kind not in ("human", "end_user")}
-    raters = [f"{len(people):,} people"] if people else []
+    users = {one.rater for one in found.raters if one.kind == "end_user"}
+    others = {one.rater for one in found.raters if one.kind not in (*PEOPLE, "end_user")}
+    raters = [f"{found.people:,} people"] if found.people else []
+    raters += [f"{len(users):,} end users"] if users else []
     raters += [f"{len(others)} simulated or AI raters: {', '.join(sorted(others)[:8])}"] if others else []
     rubrics = ", ".join(f"{one.programme} version {one.version} ({one.judgments:,})" for one in found.guidelines)
     judges = ", ".join(dict.fromkeys(one.name for one in found.judges))

@@ -24,7 +24,7 @@ def headline(material: Material) -> str:
         rates = ", ".join(write(one.rate.mean, "percent") for one in results.rounds)
         return (
             f"The policy is still the one that the programme began with: {counted(len(results.rounds), 'round')} "
-            f"ended, and no new policy won its check ({rates} of pairs)."
+            f"ended, and no new policy passed its check ({rates} of pairs)."
         )
     if material.headline is None:
         return "Its kept rounds won every pair of a check, so that no interval can be given."
@@ -72,9 +72,9 @@ def _outcomes(results: Results) -> str:
     kept = [str(one.number) for one in results.kept]
     back = [str(one.number) for one in results.rounds if not one.promoted]
     if not back:
-        return "Every round's policy won its check and was kept." if len(kept) > 1 else "Its policy was kept."
+        return "Every round's policy passed its check and was kept." if len(kept) > 1 else "Its policy was kept."
     said = (
-        f"Round{'s' if len(back) > 1 else ''} {listed(back)} did not win the check and went back to the policy before"
+        f"Round{'s' if len(back) > 1 else ''} {listed(back)} did not pass the check and went back to the policy before"
     )
     return f"{said}; {'round' if len(kept) == 1 else 'rounds'} {listed(kept)} kept theirs." if kept else f"{said}."
 

@@ -32,12 +32,14 @@ class Affected:
         judgments: how many of them it lists itself, or was made from before they were taken out of what it was made
             from; 0 where it rests on them by way of others.
         by_way_of: the artifacts, among those named here, that it was made from.
+        snapshots: of the store, that list them: each an id and its programme.
     """
 
     name: str
     kind: str
     judgments: int
     by_way_of: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
 
 
 def made_from_rater(under: Path, rater: str) -> tuple[Affected, ...]:
@@ -115,7 +117,8 @@ def _closed(found: Lineage, direct: dict[str, int]) -> Iterator[Affected]:
     for name in touched_in_turn(touched, users):
         own = named[name]
         by_way = tuple(dict.fromkeys(link.name for link in own.made_from if link.name in touched))
-        yield Affected(name, own.kind, direct.get(name, 0), by_way)
+        listed = tuple(f"{one.id} of {one.programme}" for one in found.snapshots if one.given_in == name)
+        yield Affected(name, own.kind, direct.get(name, 0), by_way, listed if name in direct else ())
 
 
 def touched_in_turn(touched: dict[str, None], users: dict[str, list[Artifact]]) -> list[str]:

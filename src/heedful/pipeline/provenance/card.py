@@ -168,6 +168,9 @@ def _judgments(found: Lineage) -> str:
         said.append(f"{_count(found.people, 'person', 'people')} judged.{more}")
     elif not kinds.get("human"):
         said.append("No people judged.")
+    users = len({one.rater for one in found.raters if one.kind == "end_user"})
+    if users:
+        said.append(f"{_count(users, 'end user', 'end users')} of an application thumbed, chose or edited its answers.")
     if found.guidelines:
         versions = [f"version {one.version} of {one.programme} ({one.judgments} judgments)" for one in found.guidelines]
         said.append(f"Guidelines followed: {', '.join(versions)}.")

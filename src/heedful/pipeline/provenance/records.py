@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 State = Literal["whole", "changed", "gone", "unproven"]
+PEOPLE = ("human", "demonstration")
+"""Kinds of judgments by people who judge; end users are another kind."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Judgment:
     id: str
     """Its id in the store; of one that stands in no store, the artifact and its line there."""
     kind: str
-    """human, ai or simulated (end_user too)."""
+    """human, ai or simulated; end_user; demonstration, of what a person wrote."""
     rater: str
     """A person's pseudonym, a model's or a simulated rater's name; empty where it is not said whose it is."""
     guideline: int
@@ -195,7 +197,7 @@ class Lineage:
     @property
     def people(self) -> int:
         """Different people among the raters. One who is in two exports under two pseudonyms counts twice."""
-        return len({one.rater for one in self.raters if one.kind == "human"})
+        return len({one.rater for one in self.raters if one.kind in PEOPLE})
 
     @property
     def guidelines(self) -> tuple[GuidelineCount, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.pipeline.provenance.affected import Affected
-from heedful.pipeline.provenance.records import Artifact, Lineage, Link
+from heedful.pipeline.provenance.records import PEOPLE, Artifact, Lineage, Link
 
 SHOWN = 8
 """Raters that are named; --json has them all."""
@@ -63,10 +63,10 @@ def counts(found: Lineage) -> list[tuple[str, str]]:
     kinds = found.by_kind
     rows.append(("judgments", ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"))
     if found.people:
-        named = [f"{one.rater[:8]} ({one.judgments})" for one in found.raters if one.kind == "human"]
+        named = [f"{one.rater[:8]} ({one.judgments})" for one in found.raters if one.kind in PEOPLE]
         more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
         rows.append(("people", f"{found.people}: {', '.join(named[:SHOWN])}{more}"))
-    others = {one.rater: f"{one.rater} ({one.judgments})" for one in found.raters if one.kind != "human"}
+    others = {one.rater: f"{one.rater} ({one.judgments})" for one in found.raters if one.kind not in PEOPLE}
     if others:
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         rows.append(("other raters", ", ".join(list(others.values())[:SHOWN]) + more))
@@ -152,5 +152,6 @@ def show_affected(found: Sequence[Affected], under: Path, rater: str | None) -> 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
     for one in found:
         why = f"{one.judgments} judgments" if one.judgments else f"by way of {', '.join(one.by_way_of)}"
-        table.add_row(Text(one.name, style="bold"), Text(one.kind, style="cyan"), Text(why))
+        listed = [f"snapshot {name}" for name in one.snapshots]
+        table.add_row(Text(one.name, style="bold"), Text(one.kind, style="cyan"), Text("; ".join([why, *listed])))
     console.print(table)

@@ -36,7 +36,7 @@ LOOKS = "ai.jsonl"
 NO_REPLY = ("timeout", "connection", "rate limit", "server error", "bad reply", "stopped")
 """Troubles of looks that another attempt may mend; all others are what the model said, or will always say."""
 JUDGING = {"judge": lambda recipe: recipe.judge, "check": lambda recipe: recipe.check.judge}
-"""The stages that have pairs judged, and by whom."""
+"""The stages that have pairs judged, and by whom; how AI judges of each are asked, `Recipe.ai_of` says."""
 
 
 # --- before anything is made ---
@@ -54,16 +54,20 @@ def ready_to_ask(programme: Programme, steps: Iterable[Step], display: Display) 
     for step in steps:
         recipe = step.recipe
         judges: JudgesRecipe | None = JUDGING[step.stage.name](recipe) if step.stage.name in JUDGING else None
-        if judges is None or not judges.ai or not recipe.ai.asked or (recipe.ai, read_by_judges(recipe)) in seen:
+        if judges is None or not judges.ai:
             continue
-        seen.append((recipe.ai, read_by_judges(recipe)))
-        with advice_for_recipes():
-            way = ways_of(programme, recipe)
-            for name in recipe.ai.judges:
-                _look_at(name, programme, recipe.ai)
-            servers = [name for name in recipe.ai.judges if not name.startswith(IN_PROCESS)]
+        stage = step.stage.name
+        ai, told = recipe.ai_of(stage), read_by_judges(recipe, stage)
+        if not ai.asked or (ai, told) in seen:
+            continue
+        seen.append((ai, told))
+        with advice_for_recipes(recipe.ai_block(stage)):
+            way = ways_of(programme, recipe, stage)
+            for name in ai.judges:
+                _look_at(name, programme, ai)
+            servers = [name for name in ai.judges if not name.startswith(IN_PROCESS)]
             if servers:
-                with opened_panel(programme, recipe, way, servers, display):
+                with opened_panel(programme, recipe, stage, way, servers, display):
                     pass
 
 
@@ -82,16 +86,17 @@ def _look_at(name: str, programme: Programme, ai: AIRecipe) -> None:
         )
 
 
-def ways_of(programme: Programme, recipe: Recipe) -> Way:
-    """How a recipe's models are asked.
+def ways_of(programme: Programme, recipe: Recipe, stage: str) -> Way:
+    """How a recipe's models are asked in a stage, judge or check.
 
     Raises:
         HeedfulError: its rubric, constitution or attributes cannot be read.
     """
-    files = {role: Path(programme.path(name)) for role, name in read_by_judges(recipe).items()}
+    ai = recipe.ai_of(stage)
+    files = {role: Path(programme.path(name)) for role, name in read_by_judges(recipe, stage).items()}
     rubric = read_guideline(files["rubric"]) if "rubric" in files else ""
     attributes = read_attributes(files["attributes"]) if "attributes" in files else ULTRAFEEDBACK
-    return way_of(_Placed(recipe.ai, str(files.get("constitution", recipe.ai.constitution))), rubric, attributes)
+    return way_of(_Placed(ai, str(files.get("constitution", ai.constitution))), rubric, attributes)
 
 
 class _Placed:
@@ -104,13 +109,13 @@ class _Placed:
 
 
 @contextmanager
-def advice_for_recipes() -> Iterator[None]:
-    """Errors whose advice names the recipe's keys, where a command's flags stood."""
+def advice_for_recipes(block: str) -> Iterator[None]:
+    """Errors whose advice names keys of a block of the recipe, where a command's flags stood."""
     try:
         yield
     except HeedfulError as error:
-        where = f"ai.{error.where}" if error.where.split(".")[0] in AI_KEYS else error.where
-        raise type(error)(error.what, where=where, mend=keys_for_flags(error.mend)) from error
+        where = f"{block}.{error.where}" if error.where.split(".")[0] in AI_KEYS else error.where
+        raise type(error)(error.what, where=where, mend=keys_for_flags(error.mend, block)) from error
 
 
 # --- asking ---
@@ -118,10 +123,10 @@ def advice_for_recipes() -> Iterator[None]:
 
 @contextmanager
 def opened_panel(
-    programme: Programme, recipe: Recipe, way: Way, names: Sequence[str], display: Display
+    programme: Programme, recipe: Recipe, stage: str, way: Way, names: Sequence[str], display: Display
 ) -> Iterator[list[Panelist]]:
-    """Models ready to judge, with the programme's ledger open."""
-    ai = recipe.ai
+    """Models ready to judge in a stage, judge or check, with the programme's ledger open."""
+    ai = recipe.ai_of(stage)
     book = Ledger(programme.folder / LEDGER)
     try:
         if book.lost:
@@ -129,7 +134,7 @@ def opened_panel(
                 f"An earlier run was killed with {book.lost} requests to AI judges under way. They may have been paid "
                 "for; they are asked again, and count against the budget."
             )
-        purse = Purse(Budget(ai.budget.requests, ai.budget.tokens, ai.budget.money), book.spent())
+        purse = Purse(budget_of(recipe), book.spent())
         panel = []
         for name in names:
             place = programme.path(name.removeprefix(IN_PROCESS)) if name.startswith(IN_PROCESS) else ""
@@ -140,28 +145,31 @@ def opened_panel(
         book.close()
 
 
-def said_by_models(work: Work, pairs: Sequence[Pair]) -> tuple[list[Said], dict[str, Any]]:
+def budget_of(recipe: Recipe) -> Budget:
+    """The most that AI judges of a programme may spend, whichever block names them: the smaller of two limits."""
+    blocks = (recipe.ai.budget, recipe.check.ai.budget)
+
+    def least(name: str) -> Any:
+        return min((one for one in (getattr(block, name) for block in blocks) if one is not None), default=None)
+
+    return Budget(least("requests"), least("tokens"), least("money"))
+
+
+def said_by_models(work: Work, pairs: Sequence[Pair], stage: str) -> tuple[list[Said], dict[str, Any]]:
     """What a recipe's models say of pairs, each model one rater, and entries of the manifest: `ai` and `cost`.
+
+    Args:
+        work: whose step's recipe names them.
+        pairs: what they are shown.
+        stage: judge or check, which may have judges of their own.
 
     Raises:
         BudgetSpentError: before all is judged; what was paid for is kept.
         HeedfulError: a model cannot be asked, gave no reply to more than `ai.missing` of the questions, or could be
             read on no pair.
     """
-    recipe = work.step.recipe
     cases = [Case(pair.prompt, (pair.a, pair.b)) for pair in pairs]
-    with advice_for_recipes():
-        way = ways_of(work.programme, recipe)
-        names = recipe.ai.judges
-        with (
-            opened_panel(work.programme, recipe, way, names, work.display) as panel,
-            work.display.task("AI judges", len(panel) * len(cases)) as bar,
-        ):
-            judged = judge_all(panel, cases, tell=lambda done, _: bar.update(done, {}), keep=lambda *_: None)
-        if judged.stopped is not None:
-            raise judged.stopped
-    for one in panel:
-        _refuse_gaps(one, judged, recipe.ai.missing)
+    panel, judged = asked_of(work.programme, work.step.recipe, stage, cases, work.display)
     rows = (
         _sorted({"pair": pairs[number].id, **row})
         for one in panel
@@ -173,9 +181,31 @@ def said_by_models(work: Work, pairs: Sequence[Pair]) -> tuple[list[Said], dict[
         Said(pairs[number].id, "ai", one.name, 2 * label - 1)
         for one in panel
         for number, opinion in sorted(judged.opinions[one.name].items())
-        if (label := _label(one.way, opinion)) is not None
+        if (label := label_of(one.way, opinion)) is not None
     ]
     return said, {"ai": [_described(one, judged) for one in panel], "cost": _cost(judged)}
+
+
+def asked_of(
+    programme: Programme, recipe: Recipe, stage: str, cases: Sequence[Case], display: Display
+) -> tuple[list[Panelist], Judged]:
+    """The models that judge in a stage, and what each says of some cases, paid for once.
+
+    Raises:
+        BudgetSpentError, HeedfulError: as `said_by_models`.
+    """
+    with advice_for_recipes(recipe.ai_block(stage)):
+        way, names = ways_of(programme, recipe, stage), recipe.ai_of(stage).judges
+        with (
+            opened_panel(programme, recipe, stage, way, names, display) as panel,
+            display.task("AI judges", len(panel) * len(cases)) as bar,
+        ):
+            judged = judge_all(panel, cases, tell=lambda done, _: bar.update(done, {}), keep=lambda *_: None)
+        if judged.stopped is not None:
+            raise judged.stopped
+    for one in panel:
+        _refuse_gaps(one, judged, recipe.ai_of(stage).missing, recipe.ai_block(stage))
+    return panel, judged
 
 
 def _sorted(row: dict[str, Any]) -> Any:
@@ -183,7 +213,7 @@ def _sorted(row: dict[str, Any]) -> Any:
     return json.loads(json.dumps(row, sort_keys=True))
 
 
-def _label(way: Way, opinion: Opinion) -> float | None:
+def label_of(way: Way, opinion: Opinion) -> float | None:
     return way.label(opinion) if isinstance(way, PrincipledWay) else opinion.probability
 
 
@@ -191,22 +221,22 @@ def _looks(judged: Judged, name: str) -> list[Look]:
     return [look for opinion in judged.opinions[name].values() for look in opinion.looks]
 
 
-def _refuse_gaps(one: Panelist, judged: Judged, allowed: float) -> None:
+def _refuse_gaps(one: Panelist, judged: Judged, allowed: float, block: str) -> None:
     looks = _looks(judged, one.name)
     gaps = [look for look in looks if look.trouble in NO_REPLY]
     if len(gaps) > allowed * len(looks):
         raise HeedfulError(
             f"the AI judge {one.name} gave no reply to {len(gaps)} of {len(looks)} questions "
             f"({gaps[0].trouble}: {gaps[0].detail}).",
-            where="ai.judge",
-            mend="Run the same command again: it asks for these alone. ai.missing allows a share of them.",
+            where=f"{block}.judge",
+            mend=f"Run the same command again: it asks for these alone. {block}.missing allows a share of them.",
         )
-    if not any(_label(one.way, opinion) is not None for opinion in judged.opinions[one.name].values()):
+    if not any(label_of(one.way, opinion) is not None for opinion in judged.opinions[one.name].values()):
         told = ", ".join(f"{count} {why}" for why, count in judged.troubles(one.name).items())
         raise HeedfulError(
             f"the AI judge {one.name} could be read on none of {len(judged.cases)} pairs ({told}).",
-            where="ai.judge",
-            mend="Choose another model or another ai.way.",
+            where=f"{block}.judge",
+            mend=f"Choose another model or another {block}.way.",
         )
 
 
@@ -218,7 +248,7 @@ def _described(one: Panelist, judged: Judged) -> dict[str, Any]:
         "judge": one.name,
         "templates": versions,
         "temperature": one.way.manner.temperature,
-        "judged": sum(_label(one.way, opinion) is not None for opinion in opinions.values()),
+        "judged": sum(label_of(one.way, opinion) is not None for opinion in opinions.values()),
         "troubles": judged.troubles(one.name),
     }
 

@@ -9,6 +9,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ from heedful.feedback.client import FeedbackClient
 from heedful.feedback.wire import SnapshotRow
 from heedful.files import write_json
 from heedful.pipeline.rounds.parts import Work
-from heedful.pipeline.rounds.rows import read_rows, write_prompts
+from heedful.pipeline.rounds.rows import Said, read_rows, write_prompts, write_rows
 from heedful.pipeline.rounds.store import open_store, readable
 from heedful.training.config.programme import Recipe
 
 PAIRS, THUMBS, DEMONSTRATIONS, ASKED = "pairs.jsonl", "thumbs.jsonl", "demonstrations.jsonl", "prompts.jsonl"
+JUDGMENTS = "judgments.jsonl"
+"""Whose they are, one a line: what follows from one is found by it when it is withdrawn."""
 KEY = ".snapshot-key.json"
-END_USER = "end_user"
+END_USER, DEMONSTRATION = "end_user", "demonstration"
+WRITTEN = ("demonstration", "edit")
+"""Kinds of tasks in which raters write."""
 
 
 def make_field(work: Work) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def make_field(work: Work) -> dict[str, Any]:
             pairs = read(work, client, row, "heedful", events, load_preferences)
         if row is not None and recipe.field.edits == "demonstrations":
             imitated = read(work, client, row, "sft", ("edit",), load_demonstrations)
+        listed = list_judgments(work, client, row, END_USER, _taken(recipe))
     write_records(work.out / THUMBS, thumbs)
     write_records(work.out / PAIRS, pairs)
     write_records(work.out / DEMONSTRATIONS, imitated)
@@ -58,7 +64,15 @@ def make_field(work: Work) -> dict[str, Any]:
     kinds = {event: counts[event] for event in ("thumb", "regeneration", "edit")}
     if not sum(kinds.values()):
         work.display.say(f"{work.step.name}: no end user has sent anything that this round takes.")
-    return {"judgments": {END_USER: sum(kinds.values())}, "figures": kinds, **_store(recipe, row)}
+    return {"judgments": {END_USER: listed}, "figures": kinds, **_store(recipe, row)}
+
+
+def _taken(recipe: Recipe) -> tuple[str, ...]:
+    """Kinds of the store's judgments that a recipe takes of end users."""
+    own = recipe.field
+    pairs = ("pairwise",) if own.use != "none" else ()
+    thumbs = ("thumb",) if own.use == "unpaired" else ()
+    return (*pairs, *thumbs, *(("edit",) if own.use != "none" or own.edits == "demonstrations" else ()))
 
 
 def make_written(work: Work) -> dict[str, Any]:
@@ -68,10 +82,11 @@ def make_written(work: Work) -> dict[str, Any]:
     with readable(recipe):
         row = snapshot(work, client, "written", "person")
         found = [] if row is None else read(work, client, row, "sft", (), load_demonstrations)
+        listed = list_judgments(work, client, row, DEMONSTRATION, WRITTEN)
     if not found:
         work.display.say(f"{work.step.name}: no rater has written anything yet.")
     write_records(work.out / DEMONSTRATIONS, found)
-    counts = {"demonstration": len(found)}
+    counts = {DEMONSTRATION: listed}
     return {"judgments": counts, "figures": {"demonstrations": len(found)}, **_store(recipe, row)}
 
 
@@ -126,6 +141,22 @@ def read(
     found = list(load(DataSpec(str(path))).records)
     path.unlink()
     return found
+
+
+def list_judgments(work: Work, client: FeedbackClient, row: SnapshotRow | None, kind: str, tasks: Sequence[str]) -> int:
+    """Write down which judgments of a snapshot a stage rests on, and whose they are; gives how many.
+
+    Args:
+        kind: what lineage calls them.
+        tasks: kinds of tasks; those of others are not read.
+    """
+    said: list[Said] = []
+    if row is not None:
+        slug = str(work.step.recipe.store.programme)
+        found = client.judgments(slug, snapshot=row.id, history=True, surplus=True)
+        said += [Said("", kind, one.rater, 0.0, one.id, one.guideline) for one in found if one.kind in tasks]
+    write_rows(work.out / JUDGMENTS, (asdict(one) for one in said))
+    return len(said)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

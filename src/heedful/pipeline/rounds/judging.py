@@ -52,6 +52,11 @@ class Question:
         return self.work.step.recipe
 
     @property
+    def stage(self) -> str:
+        """The stage that asks: judge or check."""
+        return "judge" if self.purpose == "train" else self.purpose
+
+    @property
     def seed(self) -> int:
         """Of the judges' draws: checks have raters' luck of their own."""
         return mix(self.recipe.seed, self.work.step.number, 50 + (self.purpose == "check"))
@@ -120,13 +125,14 @@ def by_ai(question: Question, pairs: Sequence[Pair]) -> Judged:
     Raises:
         HeedfulError: they cannot be asked, or did not answer; see `ai_judges.said_by_models`.
     """
-    if question.recipe.ai.asked:
+    ai = question.recipe.ai_of(question.stage)
+    if ai.asked:
         from heedful.pipeline.rounds.ai_judges import said_by_models
 
-        return Judged(*said_by_models(question.work, pairs))
+        return Judged(*said_by_models(question.work, pairs, question.stage))
     from heedful.pipeline.gold_checks import open_judge
 
-    name = str(question.recipe.ai.judge)
+    name = str(ai.judge)
     judge = open_judge(question.work.programme.path(name))
     a, b = ([Reply(getattr(pair, side), True, 0.0) for pair in pairs] for side in ("a", "b"))
     votes = judge([pair.prompt for pair in pairs], a, b)

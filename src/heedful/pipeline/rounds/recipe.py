@@ -83,20 +83,28 @@ def read_programme(folder: Path) -> Programme:
 
 def _built(mapping: Mapping[str, Any], source: Source) -> Recipe:
     made = draft(Recipe, mapping, source)
+    block = "check.ai"
     try:
+        build(made.values["check"].values["ai"], source)  # alone: its errors are those of `ai`, which stands elsewhere
+        block = "ai"
         return build(made, source)
     except HeedfulError as error:
         if not error.where or error.where.startswith(source.name):
             raise
-        key = f"ai.{error.where}" if error.where.split(".")[0] in AI_KEYS[:3] else error.where
+        key = error.where
+        if key.split(".")[0] in AI_KEYS[:3]:
+            key = f"{block}.{key}"
+        elif key.startswith("ai."):
+            key = f"{block}{key.removeprefix('ai')}"
         place = source.place(tuple(key.split(".")))
-        raise HeedfulError(error.what, where=f"{place} ({key})", mend=keys_for_flags(error.mend)) from error
+        mend = keys_for_flags(error.mend, block).replace("ai.judge", f"{block}.judge")
+        raise HeedfulError(error.what, where=f"{place} ({key})", mend=mend) from error
 
 
-def keys_for_flags(text: str) -> str:
-    """Advice that names flags of `heedful judge`, with the recipe's keys in their place."""
+def keys_for_flags(text: str, block: str = "ai") -> str:
+    """Advice that names flags of `heedful judge`, with the keys of a recipe's block in their place."""
     flags = re.compile(rf"--((?:{'|'.join(AI_KEYS)})\b[.a-z-]*)")
-    return flags.sub(lambda found: "ai." + found[1].replace("-", "_"), text)
+    return flags.sub(lambda found: f"{block}." + found[1].replace("-", "_"), text)
 
 
 def _underscored(mapping: Any) -> Any:

@@ -38,7 +38,7 @@ class Said:
 
     pair: str
     kind: str
-    """human, ai or simulated."""
+    """human, ai or simulated; end_user, and demonstration, of what a round takes from the store."""
     rater: str
     vote: float
     """1 for a, -1 for b, 0 a tie, and between by the strength that was stated."""

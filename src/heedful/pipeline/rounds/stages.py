@@ -175,25 +175,25 @@ def of_judges(recipe: Recipe, judges: JudgesRecipe, prefix: str) -> dict[str, An
     if judges.simulated:
         found |= {**world(recipe), f"{prefix}panel": judges.panel}
     if judges.ai:
-        found |= of_ai(recipe.ai)
+        stage = prefix.split(".")[0]
+        found |= of_ai(recipe.ai_of(stage), recipe.ai_block(stage))
     return found | {"seed": recipe.seed, f"{prefix}votes": judges.votes}
 
 
-def of_ai(ai: AIRecipe) -> dict[str, Any]:
-    """What of the AI judge decides what it says: not how its server is reached and paid."""
-    found: dict[str, Any] = {"ai.judge": ai.judge if isinstance(ai.judge, str) else list(ai.judges)}
-    if not ai.asked:
-        return found
-    found |= {"ai.way": ai.way, "ai.orders": ai.orders}
-    if ai.constitution is not None:
-        found |= {"ai.constitution": ai.constitution, "ai.tags": list(ai.tags), "ai.thoughts": ai.thoughts}
-    for name in ("temperature", "max_tokens", "top_logprobs", "ties", "seed"):
-        found[f"ai.asking.{name}"] = getattr(ai.asking, name)
-    if any("@" not in name and not name.startswith(IN_PROCESS) for name in ai.judges):
-        found["ai.endpoint.url"] = ai.endpoint.url
-    if any(name.startswith(IN_PROCESS) for name in ai.judges):
-        found |= {f"ai.loading.{name}": getattr(ai.loading, name) for name in ("template", "pad_token", "revision")}
-    return found
+def of_ai(ai: AIRecipe, block: str = "ai") -> dict[str, Any]:
+    """What of the AI judge in a block of the recipe decides what it says: not how its server is reached and paid."""
+    found: dict[str, Any] = {"judge": ai.judge if isinstance(ai.judge, str) else list(ai.judges)}
+    if ai.asked:
+        found |= {"way": ai.way, "orders": ai.orders}
+        if ai.constitution is not None:
+            found |= {"constitution": ai.constitution, "tags": list(ai.tags), "thoughts": ai.thoughts}
+        for name in ("temperature", "max_tokens", "top_logprobs", "ties", "seed"):
+            found[f"asking.{name}"] = getattr(ai.asking, name)
+        if any("@" not in name and not name.startswith(IN_PROCESS) for name in ai.judges):
+            found["endpoint.url"] = ai.endpoint.url
+        if any(name.startswith(IN_PROCESS) for name in ai.judges):
+            found |= {f"loading.{name}": getattr(ai.loading, name) for name in ("template", "pad_token", "revision")}
+    return {f"{block}.{name}": one for name, one in found.items()}
 
 
 def of_judge(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -252,23 +252,23 @@ def named_files(settings: dict[str, Any]) -> dict[str, Source]:
     return found
 
 
-def judges_of(recipe: Recipe, judges: JudgesRecipe) -> dict[str, Source]:
-    """What AI judges are made of and go by, as far as it may be a file or a folder."""
-    ai = recipe.ai
+def judges_of(recipe: Recipe, judges: JudgesRecipe, stage: str) -> dict[str, Source]:
+    """What AI judges of a stage are made of and go by, as far as it may be a file or a folder."""
+    ai = recipe.ai_of(stage)
     if not judges.ai:
         return {}
     if not ai.asked:
         return {"ai": Outside(str(ai.judge))}
     folders = [name.removeprefix(IN_PROCESS) for name in ai.judges if name.startswith(IN_PROCESS)]
     found: dict[str, Source] = {f"ai {folder}": Outside(folder) for folder in folders}
-    for role, name in read_by_judges(recipe).items():
+    for role, name in read_by_judges(recipe, stage).items():
         found[role] = Outside(name)
     return found
 
 
-def read_by_judges(recipe: Recipe) -> dict[str, str]:
+def read_by_judges(recipe: Recipe, stage: str) -> dict[str, str]:
     """The files that models who judge are told: a constitution, or a rubric; and the attributes that they score."""
-    ai, found = recipe.ai, {}
+    ai, found = recipe.ai_of(stage), {}
     if ai.constitution is not None:
         return {} if ai.constitution == "default" else {"constitution": ai.constitution}
     rubric = recipe.store.guideline if ai.asking.rubric is None else str(ai.asking.rubric)
@@ -298,7 +298,7 @@ def from_sample(recipe: Recipe, number: int) -> dict[str, Source]:
 
 
 def from_judge(recipe: Recipe, number: int) -> dict[str, Source]:
-    return {"sample": Made(number, "sample"), **judges_of(recipe, recipe.judge)}
+    return {"sample": Made(number, "sample"), **judges_of(recipe, recipe.judge, "judge")}
 
 
 def from_consensus(recipe: Recipe, number: int) -> dict[str, Source]:
@@ -341,7 +341,7 @@ def from_policy(recipe: Recipe, number: int) -> dict[str, Source]:
 
 def from_check(recipe: Recipe, number: int) -> dict[str, Source]:
     found: dict[str, Source] = {"prompts": Made(number, "prompts", ("check.jsonl",)), "policy": Made(number, "policy")}
-    return found | {"last": kept(recipe, number - 1), **judges_of(recipe, recipe.check.judge)}
+    return found | {"last": kept(recipe, number - 1), **judges_of(recipe, recipe.check.judge, "check")}
 
 
 def from_decide(recipe: Recipe, number: int) -> dict[str, Source]:
@@ -358,8 +358,8 @@ FIRST = (
 )  # fmt: skip
 """What comes before the first round."""
 STAGES = (
-    Stage("field", "field:make_field", of_field, lambda r, n: {}, lambda r, n: r.field.taken),
-    Stage("written", "field:make_written", of_written, lambda r, n: {}, lambda r, n: r.learn.written),
+    Stage("field", "field:make_field", of_field, lambda r, n: {}, lambda r, n: r.field.taken, records=True),
+    Stage("written", "field:make_written", of_written, lambda r, n: {}, lambda r, n: r.learn.written, records=True),
     Stage("prompts", "data:make_prompts", of_prompts, from_prompts),
     Stage("sample", "sampling:make_sample", of_sample, from_sample),
     Stage("judge", "judging:make_judge", of_judge, from_judge, records=True),

@@ -18,6 +18,8 @@ from heedful.training.config.programme import Recipe
 from heedful.training.progress import Display
 
 JUDGMENTS = "judgments.jsonl"
+STORED = ("human", "end_user", "demonstration")
+"""Kinds of judgments that stand in the store."""
 
 
 class Withdrawals:
@@ -34,7 +36,8 @@ class Withdrawals:
 
     def of(self, recipe: Recipe, place: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
         """How many of a result's judgments were withdrawn, by the pseudonym of the rater."""
-        if not manifest.get("judgments", {}).get("human") or not (place / JUDGMENTS).exists():
+        counts = manifest.get("judgments", {})
+        if not any(counts.get(kind) for kind in STORED) or not (place / JUDGMENTS).exists():
             return {}
         gone = self._withdrawn(recipe, str(manifest.get("store", {}).get("programme") or recipe.store.programme))
         said = read_said(place / JUDGMENTS) if gone else []

@@ -50,6 +50,7 @@ def judgments(
     since: datetime | None = None,
     history: bool = False,
     surplus: bool = False,
+    snapshot: uuid.UUID | None = None,
     cursor: Cursor = "",
     limit: Most = wire.PAGE,
 ) -> Any:
@@ -57,11 +58,17 @@ def judgments(
 
     To follow a programme, give the `resume` of the last pull as `since` of the next. It lies a minute back, so
     that none is missed that was being written: tell rows by their ids. `history` gives corrected and withdrawn
-    ones too, `surplus` those that came when their place was gone.
+    ones too, `surplus` those that came when their place was gone, `snapshot` those alone that it lists.
     """
     programme = programme_of(request, slug)
     wanted = pulls.Wanted(
-        batch=str(batch or ""), purpose=purpose, kind=kind or "", since=since, history=history, surplus=surplus
+        batch=str(batch or ""),
+        purpose=purpose,
+        kind=kind or "",
+        since=since,
+        history=history,
+        surplus=surplus,
+        snapshot=str(snapshot or ""),
     )
     resume = clock.now() - OVERLAP
     names = pulls.pseudonyms(request.auth.token_hash)  # type: ignore[attr-defined]

@@ -100,7 +100,7 @@ class JudgesRecipe:
     people: float = 0.0
     """Share for raters in the studio; the round waits for them."""
     ai: float = 0.0
-    """Share for the AI judge that `ai.judge` names."""
+    """Share for the AI judge that `ai.judge` names; of a check, `check.ai.judge` where that names one."""
     simulated: float = 0.0
     """Share for the embedded world's raters."""
     votes: int = 3
@@ -126,6 +126,9 @@ class CheckRecipe:
     pairs: int = 100
     """Most check prompts, one pair each."""
     judge: JudgesRecipe = JudgesRecipe()
+    ai: AIRecipe = AIRecipe()
+    """The AI judge of checks, a block of its own like `ai`: nothing of that one holds in it. Without a judge in it the
+    one of `ai` judges checks too."""
     bound: Literal["low", "mean"] = "low"
     """What of the win rate must be above `above`: the lower end of its 95% interval, or its mean."""
     above: float = 0.5
@@ -274,6 +277,8 @@ class Recipe:
         own = "world.use false needs one of your own."
         require(self.world.use or self.model is not None, f"no base model: {own}", "model")
         require(self.world.use or self.prompts.data is not None, f"no prompts: {own}", "prompts.data")
+        idle = self.check.ai.judge is not None and self.check.judge.ai == 0
+        require(not idle, "check.judge.ai gives this judge no share of the check.", "check.ai.judge")
         for place, judges in (("judge", self.judge), ("check.judge", self.check.judge)):
             self._check_judges(place, judges)
         dpo = self.learn.plus is None or self.learn.optimise != "dpo"
@@ -310,9 +315,18 @@ class Recipe:
         require(abs(total - 1) < 1e-9, f"the shares of people, ai and simulated add up to {total:g}, not 1.", place)
         simulated = judges.simulated == 0 or self.world.use
         require(simulated, "simulated raters know the embedded world alone; set world.use.", f"{place}.simulated")
-        require(judges.ai == 0 or bool(self.ai.judges), "ai.judge names no AI judge.", f"{place}.ai")
+        named = judges.ai == 0 or bool(self.ai_of(place.removesuffix(".judge")).judges)
+        require(named, "ai.judge names no AI judge.", f"{place}.ai")
         named = judges.people == 0 or self.store.programme is not None
         require(named, "store.programme names no programme of the studio.", f"{place}.people")
+
+    def ai_block(self, stage: str) -> str:
+        """The block that says how AI judges of a stage, judge or check, are asked: ai or check.ai."""
+        return "check.ai" if stage == "check" and self.check.ai.judge is not None else "ai"
+
+    def ai_of(self, stage: str) -> AIRecipe:
+        """The AI judge of a stage, judge or check."""
+        return self.check.ai if self.ai_block(stage) == "check.ai" else self.ai
 
     @property
     def method(self) -> Any:
