@@ -47,8 +47,24 @@ def made() -> Any:
     from heedful.studio.workers import end_with_parent
 
     end_with_parent()
+    application = get_wsgi_application()
+    _warm_up()
     workers = int(os.environ.get("HEEDFUL_STUDIO_WORKERS") or 1)
-    return Threaded(get_wsgi_application(), RATING.match, threads=threads_each(workers))
+    return Threaded(application, RATING.match, threads=threads_each(workers))
+
+
+def _warm_up() -> None:
+    """Read what the first request would read, so that a worker is slow before it serves and not after."""
+    from django.conf import settings
+    from django.template.loader import get_template
+    from django.urls import get_resolver
+    from django.utils import translation
+
+    get_resolver().url_patterns  # noqa: B018 (it imports every page)
+    for language, _ in settings.LANGUAGES:
+        with translation.override(language):
+            translation.gettext("")
+    get_template("studio/base.html")
 
 
 application = made()

@@ -52,7 +52,7 @@ def told(record: logging.LogRecord) -> dict[str, Any]:
         "message": _message(record),
         "process": os.getpid(),
     }
-    if own := request_id.get():
+    if own := request_id.get() or getattr(getattr(record, "request", None), "heedful_id", ""):
         found["request"] = own
     found |= getattr(record, "facts", {})
     if record.exc_info and record.exc_info[1] is not None:
@@ -85,6 +85,14 @@ def _exception(error: BaseException) -> dict[str, Any]:
     return found
 
 
+class ToldAlready(logging.Filter):
+    """Leaves out Django's own word on an outage: `heedful.studio.outage` has told of it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is kept."""
+        return getattr(record, "status_code", None) != 503
+
+
 class JsonFormatter(logging.Formatter):
     """One line of JSON a record."""
 
@@ -115,12 +123,14 @@ def settings(log_format: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"told_already": {"()": f"{ToldAlready.__module__}.{ToldAlready.__name__}"}},
         "formatters": {"own": {"()": f"{formatter.__module__}.{formatter.__name__}"}},
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "own"}},
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True},
+            "django.request": {"level": "ERROR", "filters": ["told_already"]},  # what a client did wrong is no news
             "axes": {"level": "CRITICAL"},  # it names who failed to log in, and from where
             "httpx": {"level": "WARNING"},
             "uvicorn": {"handlers": [], "propagate": True},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -46,9 +47,10 @@ def _probe(request: HttpRequest) -> HttpResponse:
 def watched(answer: Answer) -> Answer:
     """Give a request its id, count it, and tell of it in the log: page, status and time, nothing else."""
 
-    def watch(request: HttpRequest) -> HttpResponse:
+    def watch(request: Any) -> HttpResponse:
         proxied = getattr(settings, "HEEDFUL_PROXIED", False)
         own = logs.new_id(request.headers.get("X-Request-ID", "") if proxied else "")
+        request.heedful_id = own
         token = logs.request_id.set(own)
         began = time.perf_counter()
         metrics.IN_FLIGHT.inc()

@@ -74,7 +74,7 @@ def _run(config: StudioConfig, listening: socket.socket) -> None:
         timeout_worker_healthcheck=HUNG,
     )
     try:
-        if config.workers > 1:
+        if config.on_server:
             from heedful.studio.workers import Workers
 
             Workers(settings, [listening]).run()
@@ -86,8 +86,8 @@ def _run(config: StudioConfig, listening: socket.socket) -> None:
 
 @contextmanager
 def figures_folder(config: StudioConfig) -> Iterator[None]:
-    """Where several workers keep what they count, for as long as the studio runs; one keeps it in memory."""
-    if config.workers == 1:
+    """Where workers keep what they count, for as long as the studio runs; on SQLite the one process keeps it itself."""
+    if not config.on_server:
         yield
         return
     folder = tempfile.mkdtemp(prefix="heedful-figures-")
