@@ -6,6 +6,8 @@ import os
 import random
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,10 +43,13 @@ class Faults:
     """Seconds between two, at least and at most."""
     seed: int = 0
     done: list[float] = field(default_factory=list)
+    running: Studio | None = None
+    """The studio that it was done to; what it printed is there once it has ended."""
 
     @contextmanager
     def __call__(self, running: Studio) -> Iterator[None]:
         """For the time of a block."""
+        self.running = running
         dice, stop = random.Random(self.seed), threading.Event()
 
         def run() -> None:
@@ -71,13 +76,48 @@ def kill_a_worker(running: Studio, dice: random.Random) -> bool:
     return True
 
 
-def cut_the_power(server: Server, seconds: float) -> Callable[[Studio, random.Random], bool]:
-    """Stop a database server without warning, and start it again after so many seconds."""
+@dataclass
+class Cut:
+    """A database server that is stopped without warning, and started again."""
 
-    def act(running: Studio, dice: random.Random) -> bool:
-        server.stop()
-        time.sleep(seconds)
-        server.start()
+    server: Server
+    seconds: float
+    """How long it is gone."""
+    seen: list[tuple[int, str]] = field(default_factory=list)
+    """(status, text) of a page that somebody asked for while it was gone."""
+
+    def __call__(self, running: Studio, dice: random.Random) -> bool:
+        """Cut, look at a page as somebody who is logged in, and start again."""
+        self.server.stop()
+        time.sleep(self.seconds)
+        asked = urllib.request.Request(
+            running.base + "/", headers={"Cookie": "heedful=somebody", "Accept": "text/html"}
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                self.seen.append((answer.status, answer.read().decode()))
+        except urllib.error.HTTPError as answer:
+            self.seen.append((answer.code, answer.read().decode()))
+        finally:
+            self.server.start()
         return True
 
-    return act
+
+@dataclass
+class Full:
+    """A file system that is full for a while."""
+
+    server: Server
+    seconds: float
+
+    def __call__(self, running: Studio, dice: random.Random) -> bool:
+        """Fill it, wait, make room again."""
+        ballast = self.server.inside() / "ballast"
+        try:
+            with open(ballast, "wb", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            time.sleep(self.seconds)
+        finally:
+            ballast.unlink()
+        return True

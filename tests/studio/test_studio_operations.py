@@ -13,12 +13,12 @@ import pytest
 from django.db import IntegrityError, OperationalError, ProgrammingError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client, RequestFactory
+from test_studio_threads import ask
 
 from feedback_factories import account, programme, rater
 from heedful.studio import logs, metrics, outage, readiness
 from heedful.studio.setup import settings as studio_settings
 from heedful.studio.threads import FEWEST, THREADS, Threaded, threads_each
-from test_studio_threads import ask
 
 pytestmark = pytest.mark.django_db
 HERE = {"host": "127.0.0.1:8400"}
