@@ -279,6 +279,7 @@ class Report:
             f"{self.cost:.1f} ms of processor each, and {own:.1f} of its rater's; "
             f"{self.judgments} judgments, {self.counted} counted; {self.told_none} times no work; "
             f"load before {self.load:.1f} on {os.cpu_count()} cores"
+            + (f"; {self.resent} sent again, killed processes' time not counted" if self.resent else "")
         )
         more = [f"and {len(self.problems) - TOLD} more"] if len(self.problems) > TOLD else []
         return [*found, *(f"WRONG: {one}" for one in self.problems[:TOLD] + more)]

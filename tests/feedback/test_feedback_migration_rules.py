@@ -59,7 +59,7 @@ NEW = migrations.CreateModel("Fresh", [("id", models.BigAutoField(primary_key=Tr
         migrations.AddField("item", "note", models.CharField(max_length=16, db_default="")),
         migrations.AddField("item", "of", models.ForeignKey("feedback.batch", models.PROTECT, null=True,
                                                             db_constraint=False, db_index=False)),
-        migrations.AlterField("slot", "state", models.CharField(max_length=8, choices=[("new", "new")], default="free")),
+        migrations.AlterField("slot", "state", models.CharField(max_length=8, choices=[("a", "a")], default="free")),
         migrations.RunPython(_safe),
         migrations.SeparateDatabaseAndState(state_operations=[migrations.DeleteModel("Skip")]),
     ],

@@ -125,7 +125,7 @@ def test_workers_are_replaced_one_by_one_and_nobody_notices(served: Studio) -> N
     thread.start()
     try:
         served.process.send_signal(signal.SIGHUP)
-        until(lambda: not set(workers(served)) & set(old) and len(workers(served)) == 2, 120)
+        until(lambda: not set(workers(served)) & set(old) and len(workers(served)) == 2, 200)
     finally:
         stop.set()
         thread.join()

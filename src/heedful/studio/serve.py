@@ -16,8 +16,8 @@ from heedful.studio.config import LOOPBACK, StudioConfig
 
 GRACE = 10
 """Seconds that requests under way have to end when the studio is stopped."""
-HUNG = 30
-"""Seconds without a sign of life after which a worker is ended and replaced."""
+HUNG = 60
+"""Seconds without a sign of life after which a worker is replaced; also how long one may take to start."""
 STATIC = "static"
 """The folder of hashed and packed static files, in the studio's own."""
 Say = Callable[[str], None]

@@ -48,16 +48,19 @@ class Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace who has ended; give up where a new worker ends with an error of its own."""
+        if self.should_exit.is_set():
+            return
         before = list(self.processes)
         for process in before:
             self._begun.setdefault(process.pid or 0, time.monotonic())
         super().keep_subprocess_alive()
-        for old, new in zip(before, self.processes, strict=False):
-            if old.exitcode is None:
+        stopped = self.should_exit.is_set()  # uvicorn stops where a worker says itself that it cannot start
+        for old, new in zip(before, self.processes, strict=True):
+            if old.exitcode is None or (old is new and not stopped):  # alive, or dead since that look: the next one's
                 continue
             age = time.monotonic() - self._begun.pop(old.pid or 0, 0.0)
             metrics.dead(old.pid or 0)
-            if old is new or (old.exitcode > 0 and age < YOUNG):
+            if stopped or (old.exitcode > 0 and age < YOUNG):
                 log.error("worker %d could not start (exit code %d)", old.pid or 0, old.exitcode)
                 self.failed = True
                 self.should_exit.set()
