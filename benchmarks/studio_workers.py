@@ -3,9 +3,9 @@
     .ci/with-postgres sh -c 'python benchmarks/studio_workers.py --server "$HEEDFUL_TEST_DATABASE"'
 
 Each trial is one of `studio_load.py`'s, on a fresh folder and an empty database: raters do what the page's script does.
-Once they hardly read, so that the studio is kept busy: how much it serves. Once they read for some seconds: how long they
-wait. Raters, database and studio share the machine, whose cores and load are printed: on two cores more workers cannot
-serve more, only cost more, and the figures say how much.
+Once they hardly read, so that the studio is kept busy: how much it serves. Once they read for some seconds: how long
+they wait. Raters, database and studio share the machine, whose cores and load are printed: on two cores more workers
+cannot serve more, only cost more, and the figures say how much.
 """
 
 from __future__ import annotations
