@@ -66,14 +66,25 @@ class Faults:
             thread.join()
 
 
+SERVING = 4
+"""Threads of a worker that has answered something: its own, two that watch, and one that answered."""
+
+
 def kill_a_worker(running: Studio, dice: random.Random) -> bool:
-    """kill -9 to any of the workers; whether one was there."""
-    found = workers(running)
-    if not found:
+    """kill -9 to one of the workers that serve, where others do too; whether one was killed."""
+    found = [pid for pid in workers(running) if _threads(pid) >= SERVING]
+    if len(found) < 2:
         return False
     with suppress(ProcessLookupError):
         os.kill(dice.choice(found), 9)
     return True
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except OSError:
+        return 0
 
 
 @dataclass
