@@ -24,7 +24,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ TOLD = 20
 """Problems that are printed; more are counted."""
 PAUSE = 0.3
 """Seconds before somebody without work asks again."""
+PATIENCE = 90.0
+"""Seconds for which a rater sends the same again where servers are killed."""
 PATIENT = 3
 """How often somebody is told that all is done before they leave."""
 
@@ -53,6 +57,9 @@ class Trial:
     problems: list[str] = field(default_factory=list)
     waits: dict[str, list[float]] = field(default_factory=dict)
     requests: int = 0
+    faults: bool = False
+    """Servers are killed meanwhile: what is not answered, or answered with 5xx, is sent again, as the page does."""
+    resent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wrong(self, what: str) -> None:
@@ -82,7 +89,24 @@ class Rater:
         self.tab.cookies = self.browser.cookies
 
     def post(self, path: str, body: dict[str, Any] | None = None, *, wanted: tuple[int, ...] = (200,)) -> Answer:
-        return self.told(self.browser.call("POST", self.page + path, body), path, wanted)
+        if self.trial.faults and path.endswith(("draft/", "skip/")):
+            wanted = (*wanted, 409)  # it was kept, and the answer was lost: the second time it is a conflict
+        return self.told(self.call(self.browser, path, body), path, wanted)
+
+    def call(self, browser: Session, path: str, body: dict[str, Any] | None = None) -> Answer:
+        """Send; in a trial with faults, again and again until there is an answer for good."""
+        until = time.time() + PATIENCE
+        while True:
+            try:
+                answer = browser.call("POST", self.page + path, body)
+                if not self.trial.faults or answer.status < 500 or time.time() > until:
+                    return answer
+            except (OSError, HTTPException):
+                if not self.trial.faults or time.time() > until:
+                    raise
+            with self.trial.lock:
+                self.trial.resent += 1
+            time.sleep(self.random.uniform(0.1, 0.5))
 
     def told(self, answer: Answer, path: str, wanted: tuple[int, ...] = (200,)) -> Answer:
         with self.trial.lock:
@@ -191,8 +215,8 @@ class Rater:
 
     def both(self, path: str, first: dict[str, Any], second: dict[str, Any]) -> list[Answer]:
         with ThreadPoolExecutor(1) as pool:
-            other = pool.submit(self.tab.call, "POST", self.page + path, second)
-            own = self.browser.call("POST", self.page + path, first)
+            other = pool.submit(self.call, self.tab, path, second)
+            own = self.call(self.browser, path, first)
             return [own, other.result()]
 
 
@@ -229,6 +253,8 @@ class Report:
     load: float
     """Processes that were running on the machine before, in the mean of a minute."""
     told_none: int
+    resent: int = 0
+    """Requests that had to be sent again, in a trial with faults."""
 
     @property
     def cost(self) -> float:
@@ -253,6 +279,7 @@ class Report:
             f"{self.cost:.1f} ms of processor each, and {own:.1f} of its rater's; "
             f"{self.judgments} judgments, {self.counted} counted; {self.told_none} times no work; "
             f"load before {self.load:.1f} on {os.cpu_count()} cores"
+            + (f"; {self.resent} sent again, killed processes' time not counted" if self.resent else "")
         )
         more = [f"and {len(self.problems) - TOLD} more"] if len(self.problems) > TOLD else []
         return [*found, *(f"WRONG: {one}" for one in self.problems[:TOLD] + more)]
@@ -260,18 +287,31 @@ class Report:
 
 def drive(
     folder: Path, *, raters: int, items: int, quota: int, think: float = 0.0, seconds: float = 120.0,
-    workers: int = 1, database: str = "",
+    workers: int = 1, database: str = "", faults: Callable[[Studio], AbstractContextManager[None]] | None = None,
 ) -> Report:  # fmt: skip
-    """Run a trial on a fresh folder; on PostgreSQL the database must hold no studio of others."""
+    """Run a trial on a fresh folder; on PostgreSQL the database must hold no studio of others.
+
+    Args:
+        folder: of the studio.
+        raters: how many at once.
+        items: of the batch.
+        quota: judgments that an item gets.
+        think: mean seconds that a rater looks at an item.
+        seconds: end after this long, done or not.
+        workers: server processes.
+        database: address; by default the folder's own SQLite file.
+        faults: what goes wrong while the raters are at work; they send again what was not answered.
+    """
     with studio(folder, database, ("--workers", str(workers))) as running:
         made = store("prepare", folder, running.database, raters=raters, items=items, quota=quota)
-        trial = Trial(made["slug"], math.inf, think)
+        trial = Trial(made["slug"], math.inf, think, faults=faults is not None)
         people = [Rater(trial, running, number, one) for number, one in enumerate(made["raters"])]
         together([one.open for one in people], trial.wrong)
         load = os.getloadavg()[0]
         before, own, began = running.seconds(), time.process_time(), time.time()
         trial.until = began + seconds
-        together([one.work for one in people], trial.wrong)
+        with faults(running) if faults else nullcontext():
+            together([one.work for one in people], trial.wrong)
         taken, processor, raters_own = time.time() - began, running.seconds() - before, time.process_time() - own
         waits = {kind: list(found) for kind, found in trial.waits.items()}
         requests = trial.requests
@@ -291,6 +331,7 @@ def drive(
         raters=raters_own,
         load=load,
         told_none=len(trial.none),
+        resent=trial.resent,
     )
 
 

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 60.0
+START = 120.0
+"""Seconds that a studio may take until it answers: several workers start at once on a machine that others share."""
 IDLE = 3.0
 """Seconds after which a connection is not used again: the server closes one that is idle for five."""
 
@@ -114,7 +116,8 @@ def _read(lines: IO[str], said: deque[str]) -> None:
 
 
 def _wait(running: Studio) -> None:
-    for _ in range(300):
+    until = time.monotonic() + START
+    while time.monotonic() < until:
         with suppress(OSError, http.client.HTTPException):
             if Session(running.base).call("GET", "/health/").status == 200:
                 return

@@ -36,7 +36,7 @@ from heedful.cli.revise import ReviseConfig
 from heedful.cli.round import RoundConfig
 from heedful.cli.sample import SampleConfig
 from heedful.cli.serve import ServeConfig
-from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig
+from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig, UpdateConfig
 from heedful.cli.synthesise import METHODS, DegradeConfig
 from heedful.studio.config import StudioConfig
 from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
@@ -92,6 +92,7 @@ CONFIGS["plan"] = SFTConfig
 """Of the stage that it names first: `config_of`."""
 STUDIO: dict[str, type] = {
     "backup": BackupConfig,
+    "migrate": UpdateConfig,
     "migrate-db": MigrateConfig,
     "prioritise": PrioritiseConfig,
     "restore": RestoreConfig,

@@ -14,7 +14,7 @@ from heedful.cli.plan import NOTES as PLAN_NOTES
 from heedful.cli.synthesise import METHODS, USAGE
 
 UNDER: dict[str, tuple[str, ...]] = {
-    "studio": ("", "backup", "restore", "migrate-db", "prioritise"),
+    "studio": ("", "migrate", "backup", "restore", "migrate-db", "prioritise"),
     "synthesise": tuple(METHODS),
 }
 """Commands whose first word says what they do; nothing is the command by itself."""

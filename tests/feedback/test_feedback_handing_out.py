@@ -14,7 +14,7 @@ from django.db import connections
 
 from feedback_factories import programme, rater
 from heedful.errors import HeedfulError
-from heedful.feedback import assignment, content, handing_out, submission
+from heedful.feedback import assignment, background, content, handing_out, submission
 from heedful.feedback.models import AuditEvent, Batch, Item, Programme, Rater, Slot
 from heedful.feedback.replay import difference, replay
 from heedful.feedback.rules import Rules
@@ -189,7 +189,7 @@ def test_the_worker_looks_again_only_when_something_changed_and_ends_when_told()
     with (
         patch.object(handing_out, "look", side_effect=lambda *_: stop.set()) as once,
         patch.object(handing_out, "connection"),
-        patch.object(handing_out, "close_old_connections"),
+        patch.object(background, "close_old_connections"),
     ):
         handing_out.run_forever(stop, pause=0.0)
     assert once.call_count == 1

@@ -39,6 +39,22 @@ def get(url: str, tries: int = 50) -> str:
     raise AssertionError
 
 
+def check_hashed(base: str, page: str) -> None:
+    """The page's files, and those that a script imports, are under names with hashes, packed and for good."""
+    sheet = re.search(r"/static/studio/studio\.[0-9a-f]{12}\.css", page)
+    assert sheet, page
+    packed = urllib.request.Request(base + sheet[0], headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(packed) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert "immutable" in answer.headers["Cache-Control"]
+    imported = re.findall(r'from "\./([\w.]+)"', get(f"{base}/static/studio/js/rate.js"))
+    assert len(imported) > 5
+    manifest = json.loads(get(f"{base}/static/staticfiles.json"))["paths"]
+    script = get(f"{base}/static/{manifest['studio/js/rate.js']}")
+    hashed = re.findall(r'from "\./([\w.]+)"', script)
+    assert {f"studio/js/{name}" for name in hashed} == {manifest[f"studio/js/{name}"] for name in imported}
+
+
 def test_an_empty_folder_becomes_a_studio_and_stops_when_asked(tmp_path: Path) -> None:
     with studio(tmp_path) as (process, printed):
         base = re.search(r"The studio is at (\S+)/\n", printed)
@@ -48,6 +64,7 @@ def test_an_empty_folder_becomes_a_studio_and_stops_when_asked(tmp_path: Path) -
         assert '"status": "ok"' in get(f"{base[1]}/health/")
         assert "password1" in get(first[1])
         assert "text/css" in urllib.request.urlopen(f"{base[1]}/static/studio/studio.css").headers["Content-Type"]
+        check_hashed(base[1], get(f"{base[1]}/login/"))
         names = {path.name for path in tmp_path.iterdir()}
         assert {"feedback.db", "secret-key"} <= names
         for name in names:

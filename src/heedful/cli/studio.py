@@ -1,4 +1,4 @@
-"""`heedful studio`: serve it, move its database, back it up, restore it."""
+"""`heedful studio`: serve it, bring its database up to date, move it, back it up, restore it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,25 @@ from heedful.cli.command import parse, print_json
 from heedful.errors import HeedfulError, nearest
 from heedful.studio.config import StudioConfig
 
-NOTES = """heedful studio migrate-db --source ADDRESS --target ADDRESS moves a store between SQLite and PostgreSQL.
+NOTES = """heedful studio migrate brings the database up to date; --check only says what is left.
+
+heedful studio migrate-db --source ADDRESS --target ADDRESS moves a store between SQLite and PostgreSQL.
 
 heedful studio backup --out FILE and heedful studio restore --file FILE copy one, also while it is in use.
 
 heedful studio prioritise --programme SHOP puts items in the order that the programme's rule says."""
+
+
+@dataclass(frozen=True)
+class UpdateConfig:
+    """Bring the database up to date with this version. Several at once wait for each other: one does it."""
+
+    database: str | None = None
+    """Address of the database; by default DATABASE_URL, or feedback.db in the folder."""
+    folder: Path = Path()
+    """The studio's folder."""
+    check: bool = False
+    """Change nothing: list what is left, and whether the old version may run meanwhile; exit with 1 if any is."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,35 @@ def _configure(database: str | None, folder: Path) -> str:
     return address
 
 
+def _update(arguments: list[str]) -> int:
+    call = parse(UpdateConfig, "studio migrate", arguments)
+    given = call.settings
+    address = StudioConfig(folder=given.folder, database=given.database).address
+    from heedful.studio.setup import configure
+
+    configure(address, given.folder)  # the web face has tables too: failed logins
+    from django.db import DatabaseError
+
+    from heedful.feedback import databases, migrating, migration_rules
+
+    if given.check:
+        databases.require_file(address)
+    try:
+        found = migrating.pending() if given.check else migrating.migrate()
+    except DatabaseError as error:
+        raise databases.unreachable(error, "DATABASE_URL") from error
+    rows = [{"app": app, "name": name, "stops": migration_rules.troubles_of(app, name)} for app, name in found]
+    if call.json:
+        print_json({"check": given.check, "migrations": rows})
+    else:
+        for row in rows:
+            why = f" (stop the old version first: {'; '.join(row['stops'])})" if row["stops"] else ""
+            print(f"{'Pending' if given.check else 'Applied'}: {row['app']} {row['name']}{why if given.check else ''}")
+        if not rows:
+            print("The database is up to date.")
+    return int(given.check and bool(rows))
+
+
 def _migrate(arguments: list[str]) -> int:
     call = parse(MigrateConfig, "studio migrate-db", arguments)
     given = call.settings
@@ -165,6 +208,7 @@ def _prioritise(arguments: list[str]) -> int:
 
 
 OTHERS: dict[str, Callable[[list[str]], int]] = {
+    "migrate": _update,
     "migrate-db": _migrate,
     "backup": _backup,
     "restore": _restore,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from django.db import close_old_connections, connection
+from django.db import connection
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Length
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from heedful.core.crowd import length_difference
 from heedful.core.rater_aware import rater_aware
 from heedful.core.selection import CrowdInformation, candidates
-from heedful.feedback import events, export_select, slots
+from heedful.feedback import advisory, events, export_select, slots
+from heedful.feedback.background import attempt
 from heedful.feedback.export_consensus import Gathered, gather
 from heedful.feedback.models import Batch, BatchState, CurrentJudgment, ItemCompletion, Programme, Slot, SlotState
 from heedful.feedback.pulls import pseudonyms
@@ -217,13 +218,15 @@ def run_forever(stop: threading.Event, pause: float = PAUSE) -> None:
     A failure is logged, and it goes on. After work it rests `REST` times as long as that took.
     """
     seen: dict[Any, Any] = {}
+
+    def act() -> None:
+        with advisory.held(advisory.HANDING_OUT, wait=False) as ours:  # of several studios on one database, one
+            if ours:
+                look(seen, stop.is_set)
+
     while not stop.is_set():
-        close_old_connections()
         began = time.monotonic()
-        try:
-            look(seen, stop.is_set)
-        except Exception:
-            log.exception("the worker that orders items failed; it goes on")
+        attempt("handing-out", act, log)
         stop.wait(max(pause, REST * (time.monotonic() - began)))
     connection.close()
 

@@ -16,6 +16,14 @@ BUSY_SECONDS = 30
 SQLITE_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "recursive_triggers": 1}
 """What every connection asserts; synchronous 2 is FULL. Without recursive triggers INSERT OR REPLACE would pass by
 those that refuse to delete."""
+CONNECTION = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""How soon a PostgreSQL server that is gone without a word is noticed: in the address, each may be said otherwise."""
 APPS = ("django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions", "heedful.feedback")
 
 
@@ -62,7 +70,7 @@ def database(url: str) -> dict[str, Any]:
                 "PostgreSQL needs the package psycopg.", mend="Install it: pip install 'heedful[postgres]'."
             )
         query = dict(parse_qsl(parts.query))
-        options = {**query, "options": f"{query.get('options', '')} -c synchronous_commit=on".strip()}
+        options = {**CONNECTION, **query, "options": f"{query.get('options', '')} -c synchronous_commit=on".strip()}
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": name,

@@ -19,11 +19,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
-from django.db import close_old_connections, connection, transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from heedful.errors import HeedfulError
 from heedful.feedback import addresses, clock, events
+from heedful.feedback.background import attempt
 from heedful.feedback.models import Account, Delivery, Programme, Webhook
 from heedful.feedback.rules import rules_of
 
@@ -199,10 +200,6 @@ def wait(attempts: int) -> timedelta:
 def run_forever(stop: threading.Event) -> None:
     """The server's worker: sends what is due until told to stop. A failure is logged, and it goes on."""
     while not stop.is_set():
-        close_old_connections()
-        try:
-            deliver_due()
-        except Exception:
-            log.exception("the webhooks' worker failed; it goes on")
+        attempt("webhooks", deliver_due, log)
         stop.wait(PAUSE)
     connection.close()

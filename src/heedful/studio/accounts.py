@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from heedful.feedback import programmes
 from heedful.feedback.models import Account, GroupAnswer, Rater, Role
 from heedful.feedback.rules import rules_of
 from heedful.feedback.tokens import hash_of
+from heedful.studio import outage
 from heedful.studio.access import anyone, held_roles, requires, signed_in, wants_json
 from heedful.studio.consent import ConsentForm, keep_consent
 from heedful.studio.context import programmes_of
@@ -283,8 +285,11 @@ def missing(request: HttpRequest, exception: Exception | None = None) -> HttpRes
 
 
 def broken(request: HttpRequest) -> HttpResponse:
-    """500: says nothing of the cause, which is in the server's log."""
+    """500: says nothing of the cause, which is in the server's log. 503 where the database does not serve."""
+    if outage.is_one(sys.exc_info()[1]):
+        return outage.page(request)
     message = _("Something failed here, and is in the server's log. Nothing you sent before is lost.")
     if wants_json(request):
         return JsonResponse({"error": message}, status=500)
-    return render(request, "studio/error.html", {"title": _("A fault of ours"), "message": message}, status=500)
+    about = {"title": _("A fault of ours"), "message": message, "reference": outage.own_id()}
+    return render(request, "studio/error.html", about, status=500)

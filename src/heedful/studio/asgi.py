@@ -1,7 +1,8 @@
 """The studio as an ASGI application, for `heedful studio` and for any server that takes one.
 
 Read from the environment: HEEDFUL_STUDIO_FOLDER, HEEDFUL_STUDIO_DATABASE (or DATABASE_URL), HEEDFUL_STUDIO_RUNS,
-HEEDFUL_STUDIO_PUBLIC_URL, HEEDFUL_STUDIO_HOSTS (separated by commas), HEEDFUL_STUDIO_LAN.
+HEEDFUL_STUDIO_PUBLIC_URL, HEEDFUL_STUDIO_HOSTS (separated by commas), HEEDFUL_STUDIO_LAN, HEEDFUL_STUDIO_WORKERS (how
+many processes share the database), HEEDFUL_STUDIO_STATIC (collected static files), HEEDFUL_STUDIO_LOG (text or json).
 """
 
 from __future__ import annotations
@@ -27,14 +28,43 @@ def made() -> Any:
         public_url=os.environ.get("HEEDFUL_STUDIO_PUBLIC_URL", ""),
         lan=bool(os.environ.get("HEEDFUL_STUDIO_LAN")),
     )
+    static = os.environ.get("HEEDFUL_STUDIO_STATIC")
     hosts = [host for host in os.environ.get("HEEDFUL_STUDIO_HOSTS", "").split(",") if host]
     over = {"ALLOWED_HOSTS": hosts} if hosts else {}
-    configure(config.address, config.folder, public_url=config.public_url, lan=config.lan, runs=config.runs, **over)
+    configure(
+        config.address,
+        config.folder,
+        public_url=config.public_url,
+        lan=config.lan,
+        runs=config.runs,
+        static=Path(static) if static else None,
+        log_format=os.environ.get("HEEDFUL_STUDIO_LOG") or "text",
+        **over,
+    )
     from django.core.wsgi import get_wsgi_application
 
-    from heedful.studio.threads import Threaded
+    from heedful.studio.threads import Threaded, threads_each
+    from heedful.studio.workers import end_with_parent
 
-    return Threaded(get_wsgi_application(), RATING.match)
+    end_with_parent()
+    application = get_wsgi_application()
+    _warm_up()
+    workers = int(os.environ.get("HEEDFUL_STUDIO_WORKERS") or 1)
+    return Threaded(application, RATING.match, threads=threads_each(workers))
+
+
+def _warm_up() -> None:
+    """Read what the first request would read, so that a worker is slow before it serves and not after."""
+    from django.conf import settings
+    from django.template.loader import get_template
+    from django.urls import get_resolver
+    from django.utils import translation
+
+    get_resolver().url_patterns  # noqa: B018 (it imports every page)
+    for language, _ in settings.LANGUAGES:
+        with translation.override(language):
+            translation.gettext("")
+    get_template("studio/base.html")
 
 
 application = made()

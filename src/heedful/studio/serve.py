@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import struct
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from heedful.errors import HeedfulError
-from heedful.studio.config import StudioConfig
+from heedful.studio.config import LOOPBACK, StudioConfig
 
-LOOPBACK = "127.0.0.1"
+GRACE = 10
+"""Seconds that requests under way have to end when the studio is stopped."""
+HUNG = 60
+"""Seconds without a sign of life after which a worker is replaced; also how long one may take to start."""
+STATIC = "static"
+"""The folder of hashed and packed static files, in the studio's own."""
 Say = Callable[[str], None]
 
 
@@ -25,57 +33,89 @@ def serve(config: StudioConfig, say: Say = print) -> None:
     Raises:
         HeedfulError: the folder or the database cannot be used, or the port is taken.
     """
-    import uvicorn
-
     os.umask(0o077)  # the database holds what people wrote and who they are: nobody else on this machine reads it
     listening = listen(config)
     port = listening.getsockname()[1]
     hosts = [LOOPBACK, "localhost", *(addresses() if config.lan else ())]
-    prepare(config, hosts)
-    from heedful.studio.own_programme import begin_own
+    with figures_folder(config):
+        prepare(config, hosts)
+        from heedful.studio.own_programme import begin_own
 
-    own = config.public_url.rstrip("/") or f"http://{LOOPBACK}:{port}"
-    links = demo_links() if config.demo else []
-    begun = begin_own(config)
-    if begun:
-        say(begun)
-    for line in welcome(config, own, port, hosts, links):
-        say(line)
-    stop = threading.Event()
-    for name, work in (("webhooks", _deliver), ("handing-out", _hand_out)):
-        threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
-    pass_on(config, hosts)
+        own = config.public_url.rstrip("/") or f"http://{LOOPBACK}:{port}"
+        links = demo_links() if config.demo else []
+        begun = begin_own(config)
+        if begun:
+            say(begun)
+        for line in welcome(config, own, port, hosts, links):
+            say(line)
+        pass_on(config, hosts)
+        with background():
+            _run(config, listening)
+
+
+def _run(config: StudioConfig, listening: socket.socket) -> None:
+    """Answer requests until told to stop.
+
+    Raises:
+        HeedfulError: the workers do not start.
+    """
+    import uvicorn
+
     settings = uvicorn.Config(
         "heedful.studio.asgi:application",
         workers=config.workers,
-        log_level="warning",
+        log_config=None,  # Django's setting LOGGING says how, in each process
+        log_level=None,
+        access_log=False,
         server_header=False,
         proxy_headers=bool(config.public_url),
-        forwarded_allow_ips=LOOPBACK,
-        timeout_graceful_shutdown=10,
+        forwarded_allow_ips=list(config.trusted_proxies),
+        timeout_graceful_shutdown=GRACE,
+        timeout_worker_healthcheck=HUNG,
     )
     try:
-        if config.workers > 1:
-            from uvicorn.supervisors import Multiprocess
+        if config.on_server:
+            from heedful.studio.workers import Workers
 
-            Multiprocess(settings, sockets=[listening]).run()
+            Workers(settings, [listening]).run()
         else:
             uvicorn.Server(settings).run(sockets=[listening])
     finally:
-        stop.set()
         listening.close()
 
 
-def _deliver(stop: threading.Event) -> None:
-    from heedful.feedback.webhooks import run_forever
+@contextmanager
+def figures_folder(config: StudioConfig) -> Iterator[None]:
+    """Where workers keep what they count, for as long as the studio runs; on SQLite the one process keeps it itself."""
+    if not config.on_server:
+        yield
+        return
+    folder = tempfile.mkdtemp(prefix="heedful-figures-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
-    run_forever(stop)
 
+@contextmanager
+def background() -> Iterator[None]:
+    """What is done beside requests, in this process alone, however many workers there are."""
+    from heedful.feedback import handing_out, webhooks
 
-def _hand_out(stop: threading.Event) -> None:
-    from heedful.feedback.handing_out import run_forever
-
-    run_forever(stop)
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=work, args=(stop,), name=name, daemon=True)
+        for name, work in (("webhooks", webhooks.run_forever), ("handing-out", handing_out.run_forever))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=GRACE / 2)
 
 
 def listen(config: StudioConfig) -> socket.socket:
@@ -84,15 +124,16 @@ def listen(config: StudioConfig) -> socket.socket:
     Raises:
         HeedfulError: the port is taken, or may not be used.
     """
-    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    host = "0.0.0.0" if config.lan else config.host
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        held.bind(("0.0.0.0" if config.lan else LOOPBACK, config.port))
+        held.bind((host, config.port))
     except OSError as error:
         held.close()
         raise HeedfulError(
             f"port {config.port} cannot be used: {error.strerror}.",
-            where="port",
+            where="port" if host in (LOOPBACK, "0.0.0.0") else "host",
             mend="Another studio may be running. Choose another: --port 8401.",
         ) from error
     held.set_inheritable(True)
@@ -121,19 +162,14 @@ def prepare(config: StudioConfig, hosts: Sequence[str]) -> None:
         public_url=config.public_url,
         lan=config.lan,
         runs=config.runs,
+        static=config.folder / STATIC,
+        log_format=config.log_format,
         **({} if config.public_url else {"ALLOWED_HOSTS": list(hosts)}),
     )
-    from django.core.management import call_command
-    from django.db import OperationalError
+    from heedful.studio.static import collect
 
-    try:
-        call_command("migrate", verbosity=0, interactive=False)
-    except OperationalError as error:
-        raise HeedfulError(
-            f"the database cannot be reached: {str(error).strip().splitlines()[0]}.",
-            where="DATABASE_URL",
-            mend="Start the server, or correct the address.",
-        ) from error
+    collect()
+    bring_up_to_date(config)
     from heedful.feedback.erasure import apply_tombstones
 
     apply_tombstones()
@@ -141,6 +177,35 @@ def prepare(config: StudioConfig, hosts: Sequence[str]) -> None:
         from heedful.studio.demo import fill
 
         fill()
+
+
+def bring_up_to_date(config: StudioConfig) -> None:
+    """Migrate, or, with --no-migrate, see that nothing is left to do.
+
+    Raises:
+        HeedfulError: the database cannot be reached, or is not up to date and shall not be brought there.
+    """
+    from django.db import OperationalError
+
+    from heedful.feedback import migrating
+
+    try:
+        if config.migrate:
+            migrating.migrate()
+            return
+        left = migrating.pending()
+    except OperationalError as error:
+        raise HeedfulError(
+            f"the database cannot be reached: {str(error).strip().splitlines()[0]}.",
+            where="DATABASE_URL",
+            mend="Start the server, or correct the address.",
+        ) from error
+    if left:
+        raise HeedfulError(
+            f"{len(left)} migrations are not applied, and --no-migrate applies none.",
+            where=".".join(left[0]),
+            mend="Run heedful studio migrate first.",
+        )
 
 
 def demo_links() -> list[tuple[str, str]]:
@@ -158,6 +223,9 @@ def pass_on(config: StudioConfig, hosts: Sequence[str]) -> None:
     os.environ["HEEDFUL_STUDIO_PUBLIC_URL"] = config.public_url
     os.environ["HEEDFUL_STUDIO_HOSTS"] = "" if config.public_url else ",".join(hosts)
     os.environ["HEEDFUL_STUDIO_LAN"] = "1" if config.lan else ""
+    os.environ["HEEDFUL_STUDIO_WORKERS"] = str(config.workers)
+    os.environ["HEEDFUL_STUDIO_STATIC"] = str((config.folder / STATIC).resolve())
+    os.environ["HEEDFUL_STUDIO_LOG"] = config.log_format
 
 
 def welcome(
@@ -168,7 +236,8 @@ def welcome(
 
     lines = [f"The studio is at {own}/"]
     if config.public_url:
-        lines += [f"The proxy in front of it asks http://{LOOPBACK}:{port}; see docs/studio.md for what it has to say."]
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        lines += [f"The proxy in front of it asks http://{host}:{port}; see docs/studio.md for what it has to say."]
     first = first_admin_link()
     if first:
         lines += ["", "Nobody has an account yet. This link makes the first, the admin's; it works once:", own + first]

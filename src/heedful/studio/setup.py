@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from heedful.errors import HeedfulError
 from heedful.feedback import setup as store
+from heedful.studio import logs
 
 HERE = Path(__file__).resolve().parent
 SECRET, FIELD_KEY = "secret-key", "field-key"
@@ -26,8 +27,10 @@ APPS = (
     "heedful.studio",
 )
 MIDDLEWARE = (
+    "heedful.studio.operations.probes",
+    "heedful.studio.operations.watched",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "heedful.studio.static.Static",
     "csp.middleware.CSPMiddleware",
     "heedful.studio.middleware.headers",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -61,6 +64,8 @@ def configure(
     public_url: str = "",
     lan: bool = False,
     runs: Path | None = None,
+    static: Path | None = None,
+    log_format: str = "text",
     **over: Any,
 ) -> None:
     """Configure Django for the web face on a database.
@@ -71,13 +76,16 @@ def configure(
         public_url: https address of a proxy in front.
         lan: plain HTTP on a local network.
         runs: below which training runs lie; by default the folder.
+        static: where collected static files lie; by default they are served as they are in the packages.
+        log_format: text or json.
         over: settings that win over the studio's own.
     """
     if "SECRET_KEY" not in over:
         over["SECRET_KEY"] = secret_key(folder or Path())
     if runs is not None:
         over["HEEDFUL_RUNS"] = str(runs.resolve())
-    store.setup(url, settings(folder, public_url, lan) | over)
+    found = settings(folder, public_url, lan) | _static(static) | {"LOGGING": logs.settings(log_format)}
+    store.setup(url, found | over)
 
 
 def secret_key(folder: Path) -> str:
@@ -181,24 +189,19 @@ def settings(folder: Path | None, public_url: str, lan: bool) -> dict[str, Any]:
         "AXES_DISABLE_ACCESS_LOG": True,
         "DATA_UPLOAD_MAX_MEMORY_SIZE": 8 * 2**20,
         "STATIC_URL": "/static/",
-        "WHITENOISE_USE_FINDERS": True,
         "WHITENOISE_MAX_AGE": 300,
+        "WHITENOISE_ALLOW_ALL_ORIGINS": False,
         "LANGUAGE_CODE": "en",
         "LANGUAGES": LANGUAGES,
         "LOCALE_PATHS": [HERE / "locale"],
         "USE_I18N": True,
-        "LOGGING": {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "handlers": {"console": {"class": "logging.StreamHandler"}},
-            "root": {"handlers": ["console"], "level": "WARNING"},
-        },
     }
     if folder is not None:
         found["HEEDFUL_FOLDER"] = str(folder.resolve())
     if public_url:
         host = urlsplit(public_url).hostname
         found |= {
+            "HEEDFUL_PROXIED": True,
             "ALLOWED_HOSTS": [host, "127.0.0.1", "localhost"],
             "CSRF_TRUSTED_ORIGINS": [public_url.rstrip("/")],
             "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
@@ -209,3 +212,14 @@ def settings(folder: Path | None, public_url: str, lan: bool) -> dict[str, Any]:
     if lan:  # a browser drops the opener policy of a page that is not encrypted, and says so at every load
         found["SECURE_CROSS_ORIGIN_OPENER_POLICY"] = None
     return found
+
+
+def _static(folder: Path | None) -> dict[str, Any]:
+    """Settings of static files: collected in a folder under hashed names, or as they are."""
+    if folder is None:
+        return {"WHITENOISE_USE_FINDERS": True}
+    stored = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "heedful.studio.static.Hashed"},
+    }
+    return {"STATIC_ROOT": str(folder.resolve()), "STORAGES": stored, "WHITENOISE_USE_FINDERS": False}

@@ -21,7 +21,9 @@ Send = Callable[[Message], Awaitable[None]]
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 THREADS = 32
-"""Requests at the same time, in one process."""
+"""Requests at the same time, in all processes: each thread keeps a connection, and PostgreSQL has a hundred of them."""
+FEWEST = 8
+"""Requests at the same time in one process, however many there are."""
 SHORT = 2
 """Short requests at the same time. More would not be done sooner: they fight over the interpreter, and over SQLite's
 one writer, and the last of them waits ten times as long. Two, so that one computes while the other waits for the disk.
@@ -36,8 +38,15 @@ FIELD, LARGEST_FIELD = re.compile(r"/api/programmes/[^/]+/feedback(/withdraw)?")
 UPLOAD, LARGEST_UPLOAD = re.compile(r"/p/[^/]+/wizard/file/"), 33 * 2**20
 """Where a file is dropped, and the bytes of a request there: the wizard's 32 MiB, and its form."""
 REFUSED = [(b"content-type", b"application/json"), (b"connection", b"close")]
+ALIVE, LIVE = "/healthz", b'{"status": "ok"}'
+LIVE_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 TOO_LARGE = b'{"error": "the request is too large.", "detail": "the request is too large."}'
 PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+
+def threads_each(workers: int) -> int:
+    """How many threads, short requests' apart, each of so many processes has."""
+    return max(FEWEST, THREADS // workers)
 
 
 def largest(path: str) -> int:
@@ -59,6 +68,7 @@ class Threaded:
         short: whether the requests of a path are short.
         largest: how many bytes a request to a path may have; one with more is answered with 413, and the rest of it
             is not read.
+        threads: that answer requests which are not short.
     """
 
     def __init__(
@@ -66,12 +76,13 @@ class Threaded:
         wsgi: Wsgi,
         short: Callable[[str], object] = lambda path: False,
         largest: Callable[[str], int] = largest,
+        threads: int = THREADS,
     ) -> None:
         self.wsgi = wsgi
         self.short = short
         self.largest = largest
         self.pools = (
-            ThreadPoolExecutor(THREADS, thread_name_prefix="request"),
+            ThreadPoolExecutor(threads, thread_name_prefix="request"),
             ThreadPoolExecutor(SHORT, thread_name_prefix="short"),
         )
 
@@ -81,6 +92,10 @@ class Threaded:
             return
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} connections are not served")
+        if scope["path"] == ALIVE:  # of the process alone, so it waits for no thread
+            await send({"type": "http.response.start", "status": 200, "headers": LIVE_HEADERS})
+            await send({"type": "http.response.body", "body": LIVE})
+            return
         most = self.largest(scope["path"])
         with SpooledTemporaryFile(max_size=IN_MEMORY) as body:
             while True:
