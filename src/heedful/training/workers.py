@@ -175,6 +175,15 @@ class Workers:
                     module.reshard()
 
 
+def by_place(parts: Sequence[tuple[Sequence[int], Tensor | None]], count: int) -> Tensor:
+    """[..., count]: one tensor out of the workers' columns [..., n], each with its n places."""
+    known = [(places, own) for places, own in parts if own is not None]
+    whole = known[0][1].new_empty(*known[0][1].shape[:-1], count)
+    for places, own in known:
+        whole[..., list(places)] = own
+    return whole
+
+
 def is_parted(parameter: Tensor) -> bool:
     """Whether each worker has a part of a weight only."""
     return hasattr(parameter, "placements")

@@ -104,7 +104,7 @@ def check_workers(stage: str, config: StageConfig) -> None:
         HeedfulError: naming the setting.
     """
     team, launch = current(), config.launch
-    if team.count > 1 and (stage != "sft" or launch.shard):
+    if launch.shard:
         raise HeedfulError(f"{stage} does not run on several workers.", where="launch", mend="Start one process.")
     if launch.workers not in (1, team.count):
         raise HeedfulError(
