@@ -23,6 +23,7 @@ from heedful.training.folders import (
     KEPT,
     METRICS,
     SAMPLES,
+    WANDB,
     WATCH,
     checkpoints,
     drop_checkpoints,
@@ -150,7 +151,7 @@ def clear(out: Path) -> None:
     """Remove what a run that came to nothing left: settings, logs, half-made results. Nothing else is touched."""
     for name in (CONFIG, INPUTS, METRICS, SAMPLES, EVENTS, ALARMS):
         (out / name).unlink(missing_ok=True)
-    for name in (FOLDER, KEPT, WATCH, "tensorboard", "tokenizer", RESULT):
+    for name in (FOLDER, KEPT, WATCH, "tensorboard", WANDB, "tokenizer", RESULT):
         shutil.rmtree(out / name, ignore_errors=True)
 
 

@@ -31,6 +31,7 @@ from heedful.training.state import (
     event_from_json,
     event_to_json,
 )
+from heedful.training.trackers import open_trackers
 from heedful.training.workers import Workers, current
 
 Intervene: TypeAlias = Callable[[Step], Sequence[Event]]
@@ -89,8 +90,8 @@ class _Journal:
 class _Logs:
     """Figures and samples of each step on disk; what a killed run logged after the step it goes on from is dropped."""
 
-    def __init__(self, out: Path, step: int, settings: RunConfig) -> None:
-        self.out, self.step, self.settings = out, step, settings
+    def __init__(self, out: Path, step: int, settings: RunConfig, title: str) -> None:
+        self.out, self.step, self.settings, self.title = out, step, settings, title
         out.mkdir(parents=True, exist_ok=True)
         for name in (METRICS, SAMPLES):
             rewind(out / name, step)
@@ -101,14 +102,19 @@ class _Logs:
             stack.enter_context(open(self.out / name, "a", encoding="utf-8"))  # noqa: SIM115  (the stack closes it)
             for name in (METRICS, SAMPLES)
         )
-        self.writer = _tensorboard(stack, self.out, self.settings, self.step)
+        self.trackers = open_trackers(self.out, self.step, self.settings, self.title)
+        stack.push(self._close)
 
     def write(self, step: int, figures: Mapping[str, float], samples: Sequence[dict[str, Any]]) -> None:
         """Log one step."""
         _log(self.metrics, [{"step": step, **figures}])
         _log(self.samples, [{"step": step, **sample} for sample in samples])
-        for name, value in figures.items() if self.writer else ():
-            self.writer.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker.write(step, figures)
+
+    def _close(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        for tracker in self.trackers:
+            tracker.close(failed=kind is not None)
 
 
 def run(
@@ -135,7 +141,7 @@ def run(
     """
     watch = watch or Watch()
     team = current()
-    logs = _Logs(out, state.step, settings) if team.leads else None
+    logs = _Logs(out, state.step, settings, title) if team.leads else None
     journal = team.led(lambda: _Journal(out / EVENTS))
     for event in journal.known.get(state.step, ()):  # one may have come after the checkpoint, in the step that began
         carry_out(event, state, out)
@@ -226,13 +232,3 @@ def _diverged(problem: Diverged, out: Path, step: int) -> HeedfulError:
         where=str(out),
         mend=f"{kept} Lower optimiser.learning_rate and use another --out, or look at {METRICS} for where it began.",
     )
-
-
-def _tensorboard(stack: ExitStack, out: Path, settings: RunConfig, step: int) -> Any:
-    if not settings.tensorboard:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
-    stack.callback(writer.close)
-    return writer

@@ -43,6 +43,7 @@ from heedful.training.config.stage import StageConfig
 from heedful.training.folders import METRICS
 from heedful.training.progress import Display
 from heedful.training.state import TrainState
+from heedful.training.trackers import check_wandb
 from heedful.training.workers import current
 
 RecordT = TypeVar("RecordT", Prompt, Demonstration, Preference, Ranking, Labelled)
@@ -69,6 +70,7 @@ def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Ope
     display = (display or Display()) if team.leads else Display(Console(quiet=True))
     cpu.prepare()
     check_workers(stage, config)
+    check_wandb(config.run.wandb)
     out = Path(config.out)
     made_here, foreign = not out.exists(), out.is_dir() and not (out / ".lock").exists()
     try:
