@@ -23,6 +23,7 @@ from heedful.training.folders import (
     KEPT,
     METRICS,
     SAMPLES,
+    WANDB,
     WATCH,
     checkpoints,
     drop_checkpoints,
@@ -32,9 +33,9 @@ from heedful.training.settings import to_yaml
 CONFIG = "heedful.yaml"
 INPUTS = "inputs.json"
 RESULT = ".result"
-FREE = ("out", "run", "memory", "loading.device", "reference.cache")
-"""Settings that a resumed run may change without becoming another run (memory changes no loss, but may change
-the last bit of a sum)."""
+FREE = ("out", "run", "memory", "launch", "loading.device", "reference.cache")
+"""Settings that a resumed run may change without becoming another run (memory and workers change no loss, but may
+change the last bit of a sum)."""
 
 
 def code_version() -> str:
@@ -150,7 +151,7 @@ def clear(out: Path) -> None:
     """Remove what a run that came to nothing left: settings, logs, half-made results. Nothing else is touched."""
     for name in (CONFIG, INPUTS, METRICS, SAMPLES, EVENTS, ALARMS):
         (out / name).unlink(missing_ok=True)
-    for name in (FOLDER, KEPT, WATCH, "tensorboard", "tokenizer", RESULT):
+    for name in (FOLDER, KEPT, WATCH, "tensorboard", WANDB, "tokenizer", RESULT):
         shutil.rmtree(out / name, ignore_errors=True)
 
 

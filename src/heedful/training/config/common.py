@@ -160,6 +160,9 @@ class RunConfig:
     """Steps between evaluations on the held-out records; 0 evaluates at the end only."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl."""
+    wandb: str | None = None
+    """Project of Weights & Biases (PROJECT or ENTITY/PROJECT; heedful[wandb]) that gets the run's settings and figures,
+    no prompts and no answers. WANDB_MODE=offline keeps them in the run's folder."""
     max_loss: float = 1e4
     """A loss above this, or one that is not a number, stops the run at its last good checkpoint."""
 
