@@ -5,6 +5,7 @@
 #   make test-postgres       the store's tests on the server that HEEDFUL_TEST_DATABASE names (.ci/with-postgres)
 #   make test-all            every test, within 90 minutes
 #   make oracle             the losses against TRL 1.12, in an environment of its own (.oracle)
+#   make test-ray            the tests on a Ray cluster of several processes, in an environment of its own (.ray)
 #   make soak                the studio under kills, under load and with a million rows
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make methods             nine methods side by side on the embedded world: three seeds, about an hour
@@ -36,7 +37,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
+.PHONY: help install dev quickstart test test-postgres test-all test-ray oracle soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -88,6 +89,17 @@ test-all: $(READY)
 oracle: $(READY) .oracle/.ready
 	HEEDFUL_ORACLE_PYTHON=.oracle/bin/python $(PYTEST) -n 0 -m oracle tests/core
 
+# Ray, and what it brings, stay out of heedful's own environment.
+.ray/.ready-$(KEY): $(READY)
+	$(PYTHON) -m venv .ray
+	.ray/bin/python -m pip install --quiet '$(TORCH)'
+	.ray/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.ray/bin/python -m pip install --quiet --editable '.[ray]' --group dev
+	@rm -f .ray/.ready-* && touch $@
+
+test-ray: .ray/.ready-$(KEY)
+	OMP_NUM_THREADS=1 .ray/bin/python -m pytest -n 0 -m ray tests
+
 soak: $(READY)
 	$(PYTEST) -n 0 -m soak tests/studio tests/feedback
 
@@ -135,4 +147,4 @@ messages: $(READY)
 	.ci/messages
 
 clean:
-	rm -rf $(VENV) .oracle .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .oracle .ray .pytest_cache .ruff_cache .mypy_cache .hypothesis
