@@ -12,8 +12,6 @@ from heedful.core.scaling import (
     decoding,
     gather_buffers,
     gathered,
-    held_shared,
-    held_whole,
     scatter_buffers,
     seconds,
     shares,
@@ -43,23 +41,14 @@ def test_a_sum_goes_round_twice_and_a_gathering_once() -> None:
     assert all_reduced(800, 1) == gathered(800, 1) == 0
 
 
-def test_a_replica_of_mixed_precision_holds_fourteen_bytes_a_weight_beside_gradients() -> None:
-    assert held_whole(MODEL, low=True) == 14_000
-    assert held_whole(MODEL, low=False) == 12_000
-    adapters = Weights(total=1000, trained=10, block=100, root=200)
-    assert held_whole(adapters, low=False) == 4080
+def test_a_share_is_the_root_and_an_nth_of_the_layers() -> None:
+    assert MODEL.own(8) == 200 + 100
+    assert MODEL.own(1) == 1000
 
 
-def test_a_share_holds_twelve_bytes_a_weight_over_the_devices() -> None:
-    assert held_shared(MODEL, 8) == 1500
-    adapters = Weights(total=1000, trained=10, block=100, root=200)
-    assert held_shared(adapters, 2, frozen=2) == (120 + 1980) / 2
-
-
-def test_two_layers_and_the_root_are_whole_at_a_time() -> None:
-    assert gather_buffers(MODEL, 2) == 800
-    assert scatter_buffers(MODEL, 2) == 1200
-    assert scatter_buffers(Weights(1000, 10, 100, 200), 2) == 12
+def test_two_layers_are_whole_at_a_time() -> None:
+    assert gather_buffers(MODEL, 2) == 400
+    assert scatter_buffers(MODEL, 2) == 600
 
 
 def test_every_sampled_token_reads_all_weights() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from heedful.errors import HeedfulError
 from heedful.models.rehearsal import update
+from heedful.pipeline import plan_cluster as plan_cluster_module
 from heedful.pipeline.plan_cluster import SHARE, ClusterPlanner, plan_cluster
 from heedful.pipeline.plan_troupe import Actor, Troupe
 from heedful.training.config.cluster import GIB, ClusterConfig
@@ -29,9 +32,17 @@ def sft(model: Path, **over: Any) -> SFTConfig:
     return from_mapping(SFTConfig, given | over, "a test")
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    return write_shape(tmp_path / "model", "Llama-3.2-1B", **SMALL, num_hidden_layers=7)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shape(tmp_path_factory.mktemp("plans") / "model", "Llama-3.2-1B", **SMALL, num_hidden_layers=7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rehearsed_once() -> Iterator[None]:
+    """Passes of equal settings are rehearsed once for all tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_cluster_module, "Troupe", functools.cache(Troupe))
+        yield
 
 
 def size_of(made: Any, what: str) -> int:
@@ -82,7 +93,7 @@ def test_products_are_counted_as_six_times_weights_and_tokens(small: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_share_is_what_fully_shard_leaves_of_a_model(small: Path) -> None:
+def test_a_share_is_what_fully_shard_leaves_of_its_layers_with_all_the_rest(small: Path) -> None:
     made = plan_cluster("sft", sft(small), ClusterConfig(gpus="8x80GB", layout="sharded"))
     script = f"""
 import torch, torch.distributed as dist
@@ -96,8 +107,7 @@ with torch.device("meta"):
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained({str(small)!r}), dtype=torch.float32)
 for layer in model.model.layers:
     fully_shard(layer, mesh=mesh)
-fully_shard(model, mesh=mesh)
-print(sum(p.to_local().nbytes for p in model.parameters()))
+print(sum(getattr(p, "to_local", lambda p=p: p)().nbytes for p in model.parameters()))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     local = int(done.stdout.split()[-1])
@@ -120,19 +130,18 @@ def test_what_fits_keeps_within_its_share_and_nothing_else_is_said_to(small: Pat
     assert roomy.fits
     assert roomy.layout == "replicas"
     assert roomy.total <= SHARE * roomy.memory
-    tight = plan_cluster("sft", sft(small), ClusterConfig(gpus="2x1GB"))
+    tight = plan_cluster("sft", sft(small), ClusterConfig(gpus="1x1GB"))
     assert not tight.fits
-    assert tight.mends == ()
 
 
 @pytest.mark.slow
 def test_flags_that_are_offered_make_it_fit(tmp_path: Path) -> None:
     model = write_shape(tmp_path / "model", "Llama-3.2-1B")
     config = sft(model, records={"max_length": 512})
-    made = plan_cluster("sft", config, ClusterConfig(gpus="2x20GB", layout="replicas"))
+    made = plan_cluster("sft", config, ClusterConfig(gpus="2x24GB", layout="replicas"))
     assert not made.fits
     assert "--cluster.layout sharded" in made.mends
-    again = plan_cluster("sft", config, ClusterConfig(gpus="2x20GB", layout="sharded"))
+    again = plan_cluster("sft", config, ClusterConfig(gpus="2x24GB", layout="sharded"))
     assert again.fits
 
 
@@ -159,8 +168,22 @@ def test_adapters_send_only_what_learns(small: Path) -> None:
 def test_shares_fetch_layers_in_every_micro_batch_and_send_gradients(small: Path) -> None:
     config = sft(small, batch_size=32, memory={"micro_batch_tokens": 128})
     made = plan_cluster("sft", config, ClusterConfig(gpus="8xH100", layout="sharded"))
-    size, micro = made.parameters["policy"], 2
-    assert made.traffic == pytest.approx(micro * (2 * 2 + 4) * size * 7 / 8)
+    root = 2048 * 64 + 64  # tied embeddings and the last norm
+    layers, micro = made.parameters["policy"] - root, 2
+    assert made.traffic == pytest.approx(micro * (2 * 2 + 4) * layers * 7 / 8 + 2 * 4 * root * 7 / 8)
+
+
+def test_shares_are_laid_together_at_the_end_and_that_has_to_fit_too(small: Path) -> None:
+    made = plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="sharded"))
+    assert made.at("saving") == pytest.approx(4 * made.parameters["policy"])
+    assert plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="replicas")).at("saving") == 0
+
+
+def test_adapters_do_not_go_with_shares(small: Path) -> None:
+    config = sft(small, loading={"lora_rank": 4})
+    with pytest.raises(HeedfulError, match="do not go with"):
+        plan_cluster("sft", config, ClusterConfig(gpus="8xH100", layout="sharded"))
+    assert plan_cluster("sft", config, ClusterConfig(gpus="8xH100")).layout == "replicas"
 
 
 def online(cls: Any, model: Path, **over: Any) -> Any:
@@ -169,21 +192,18 @@ def online(cls: Any, model: Path, **over: Any) -> Any:
     return from_mapping(cls, given | {"rollout": rollout} | over, "a test")
 
 
-def test_a_step_of_ppo_has_its_phases_and_servers_take_sampling_away(small: Path) -> None:
+def test_a_step_of_ppo_has_its_phases(small: Path) -> None:
     config = online(PPOConfig, small)
-    together = plan_cluster("ppo", config, ClusterConfig(gpus="8xH100"))
-    apart = plan_cluster("ppo", config, ClusterConfig(gpus="8xH100", servers=4, tensor_parallel=2))
-    assert together.phases is not None
-    assert [one.what for one in together.phases] == [
+    made = plan_cluster("ppo", config, ClusterConfig(gpus="8xH100"))
+    assert made.phases is not None
+    assert [one.what for one in made.phases] == [
         "sampling", "scores", "critic's values", "reference's log-probabilities",
         "update of the policy", "update of the critic", "optimiser",
     ]  # fmt: skip
-    assert together.at("rollouts") > 0
-    assert apart.at("rollouts") == 0
-    assert (apart.workers, apart.servers) == (4, 4)
-    assert together.seconds == pytest.approx(sum(one.seconds for one in together.phases))
-    assert together.per_day == pytest.approx(16 * 86_400 / together.seconds)
-    assert json.loads(json.dumps(together.describe()))["fits"] is True
+    assert made.at("rollouts") > 0
+    assert made.seconds == pytest.approx(sum(one.seconds for one in made.phases))
+    assert made.per_day == pytest.approx(16 * 86_400 / made.seconds)
+    assert json.loads(json.dumps(made.describe()))["fits"] is True
 
 
 def test_what_is_not_known_of_a_gpu_is_said_and_memory_is_planned(small: Path) -> None:
@@ -200,8 +220,6 @@ def test_what_is_not_known_of_a_gpu_is_said_and_memory_is_planned(small: Path) -
         ({"gpus": "H200"}, "how many"),
         ({"gpus": "8xH20"}, "Did you mean 'H200'"),
         ({"gpus": "0xH200"}, "how many"),
-        ({"gpus": "8xH200", "servers": 8}, "none trains"),
-        ({"gpus": "8xH200", "servers": 4}, "no whole servers"),
         ({"gpus": "8xH200", "efficiency": 1.5}, "efficiency"),
     ],
 )
@@ -229,7 +247,7 @@ def test_samples_of_a_group_share_the_reading_of_their_prompt(small: Path) -> No
     [
         ("Qwen2.5-0.5B", "1xRTX4090", {}),
         ("Llama-3.1-8B", "8xH200", {}),
-        ("Llama-3.1-70B", "64xH200", {"gradient_checkpointing": True}),
+        ("Qwen2.5-32B", "64xB200", {"gradient_checkpointing": True}),
     ],
 )
 def test_real_shapes_fit_by_a_rehearsal_of_all_their_layers(

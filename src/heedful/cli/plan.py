@@ -106,8 +106,7 @@ def _print_cluster(made: ClusterPlan) -> None:
     table.add_row("at most at a time", f"always + {made.worst}", gibibytes(made.total), style="bold")
     table.add_row("of each GPU", f"{SHARE:.0%} is taken", gibibytes(made.memory))
     console = Console()
-    servers = f", {made.servers} of them vLLM servers" if made.servers else ""
-    console.print(Text(f"{made.stage} on {made.gpus}, {made.layout}{servers}", style="bold"))
+    console.print(Text(f"{made.stage} on {made.gpus}, {made.layout}", style="bold"))
     sizes = ", ".join(f"{name} {size / 1e9:.3f}B" for name, size in made.parameters.items())
     console.print(Text(f"weights: {sizes}"), soft_wrap=True)
     console.print(table)

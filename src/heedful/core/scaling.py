@@ -84,8 +84,8 @@ class Weights:
     Attributes:
         total: all of them.
         trained: those that learn.
-        block: those of the largest layer, which is gathered at a time.
-        root: those outside the layers (embeddings, head), which stay gathered through a pass.
+        block: those of the largest decoder layer, which is gathered at a time.
+        root: those outside the layers (embeddings, last norm, head), which every device holds whole.
     """
 
     total: float
@@ -93,29 +93,24 @@ class Weights:
     block: float
     root: float
 
+    @property
+    def layers(self) -> float:
+        """Those of the layers, which are parted."""
+        return self.total - self.root
 
-def held_whole(weights: Weights, low: bool) -> float:
-    """Bytes of a replica that trains: float32 weights, their two moments, and a working copy in bfloat16."""
-    frozen = weights.total - weights.trained
-    return FULL * (weights.total + 2 * weights.trained) + (HALF * (weights.trained + frozen) if low else 0)
-
-
-def held_shared(weights: Weights, count: int, frozen: float = FULL) -> float:
-    """Bytes of one of N shares (FSDP2): float32 weights and two moments of what trains, and `frozen` bytes for each
-    number that does not; the working copy exists only while a layer is gathered."""
-    return (3 * FULL * weights.trained + frozen * (weights.total - weights.trained)) / count
+    def own(self, count: int) -> float:
+        """Those that one of N devices holds."""
+        return self.root + self.layers / count
 
 
 def gather_buffers(weights: Weights, width: int) -> float:
-    """Bytes of what is gathered at a time: the root, the layer that computes, and the next one, fetched meanwhile."""
-    return width * (weights.root + 2 * weights.block)
+    """Bytes of what is gathered at a time: the layer that computes, and the next one, fetched meanwhile."""
+    return width * 2 * weights.block
 
 
 def scatter_buffers(weights: Weights, width: int) -> float:
-    """Bytes of gradients on their way to their shares: a layer's as it is made, and in float32 as it is summed; the
-    root's are summed last, when no layer's are left. 0 where nothing of the layers trains but adapters."""
-    share = weights.trained / weights.total
-    return (width + FULL) * share * max(weights.block, weights.root)
+    """Bytes of a layer's gradients on their way to their shares: as they are made, and as float32 to be summed."""
+    return (width + FULL) * weights.block
 
 
 def decoding(weights: float, cache: float, flops: float, operations: float, steps: int) -> Work:

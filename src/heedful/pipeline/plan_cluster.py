@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heedful.core import scaling
-from heedful.core.scaling import FULL, HALF, Device, Work
+from heedful.core.scaling import FULL, HALF, Device, Weights, Work
+from heedful.errors import HeedfulError
 from heedful.models.rehearsal import Passes
 from heedful.pipeline.plan import KEPT, PASSING, Need, When, gibibytes
-from heedful.pipeline.plan_models import BASE_SHARE
-from heedful.pipeline.plan_troupe import Actor, Troupe, layers_of
+from heedful.pipeline.plan_troupe import Actor, Troupe
 from heedful.rollout.engine import GPU_SHARE, row_bytes
 from heedful.training.config.cluster import GIB, ClusterConfig
 from heedful.training.config.common import LARGEST_MICRO_BATCH
@@ -32,6 +32,8 @@ CONTEXT = int(1.5 * GIB)
 
 SCORING_TOKENS = 16_384
 """Tokens of a scoring pass on a GPU (`heedful.models.scalar.scoring_tokens`)."""
+
+MOMENTS: tuple[When, ...] = (*PASSING, "saving")
 
 ADAM_BYTES = 7 * FULL
 """Bytes that an optimiser step reads and writes of each weight: it, its gradient and moments; it and they again."""
@@ -73,8 +75,7 @@ class ClusterPlan:
     stage: str
     gpus: str
     layout: str
-    workers: int
-    servers: int
+    count: int
     micro_batch_tokens: int
     rows: int
     width: int
@@ -95,7 +96,7 @@ class ClusterPlan:
     @property
     def worst(self) -> When:
         """The moment that takes the most beside what is always held."""
-        return max(PASSING, key=self.at)
+        return max(MOMENTS, key=self.at)
 
     @property
     def total(self) -> int:
@@ -127,11 +128,11 @@ class ClusterPlan:
         """What 1,000 items cost, in the currency of the price."""
         if self.price is None or not self.seconds:
             return None
-        return 1000 * self.price * (self.workers + self.servers) * self.seconds / 3600 / self.items
+        return 1000 * self.price * self.count * self.seconds / 3600 / self.items
 
     def describe(self) -> dict[str, Any]:
         """The plan as plain JSON."""
-        plain = ("stage", "gpus", "layout", "workers", "servers", "micro_batch_tokens", "parameters", "memory")
+        plain = ("stage", "gpus", "layout", "count", "micro_batch_tokens", "parameters", "memory")
         phases = None if self.phases is None else [vars(one) | {"seconds": one.seconds} for one in self.phases]
         told: dict[str, Any] = {name: getattr(self, name) for name in plain}
         return told | {
@@ -157,9 +158,18 @@ def plan_cluster(stage: str, config: StageConfig, cluster: ClusterConfig) -> Clu
     Raises:
         HeedfulError: a model's configuration cannot be read.
     """
-    troupe, undecided = Troupe(config), cluster.layout == "auto"
-    made = ClusterPlanner(stage, troupe, replace(cluster, layout="replicas") if undecided else cluster).plan()
-    if not made.fits and undecided and cluster.workers > 1:
+    adapters = config.loading.lora_rank > 0
+    if adapters and cluster.layout == "sharded":
+        raise HeedfulError(
+            "adapters, whose base is frozen, do not go with launch.shard.",
+            where="cluster.layout",
+            mend="Leave one of the two out.",
+        )
+    troupe, undecided = Troupe(config), cluster.layout == "auto" and not adapters
+    made = ClusterPlanner(
+        stage, troupe, replace(cluster, layout="replicas") if cluster.layout == "auto" else cluster
+    ).plan()
+    if not made.fits and undecided and cluster.count > 1:
         made = ClusterPlanner(stage, troupe, replace(cluster, layout="sharded")).plan()
     return made if made.fits else replace(made, mends=tuple(_mends(stage, troupe, cluster, made)))
 
@@ -167,36 +177,35 @@ def plan_cluster(stage: str, config: StageConfig, cluster: ClusterConfig) -> Clu
 def _mends(stage: str, troupe: Troupe, cluster: ClusterConfig, made: ClusterPlan) -> list[str]:
     """Flags each of which makes a plan fit; several together where none does alone."""
     config: Any = troupe.config  # each kind of settings has its own memory block, with the same fields
-    number, kind = cluster.count, (cluster.gpus or "").lower().partition("x")[2]
+    number, kind = cluster.count, (cluster.gpus or "").partition("x")[2]
+    settled: Any = "sharded" if made.layout == "sharded" else "replicas"
+    troupes: dict[int, Troupe] = {id(config): troupe}
     again = replace(config, memory=replace(config.memory, gradient_checkpointing=True))
-    adapters = replace(config, loading=replace(config.loading, lora_rank=16, base_dtype="bfloat16", precision="auto"))
-    troupes = {id(config): troupe}
-    tries: list[tuple[str, StageConfig, ClusterConfig]] = []
-    if made.layout == "replicas" and cluster.workers > 1:
+    tries: list[tuple[str, Any, ClusterConfig]] = []
+    if made.layout == "replicas" and cluster.count > 1 and not config.loading.lora_rank:
         tries.append(("--cluster.layout sharded", config, replace(cluster, layout="sharded")))
-    checkpointing, lora = "--memory.gradient-checkpointing", "--loading.lora-rank 16 --loading.base-dtype bfloat16"
+    checkpointing = "--memory.gradient-checkpointing"
     if not config.memory.gradient_checkpointing:
-        tries.append((checkpointing, again, cluster))
-    if not config.loading.lora_rank:
-        tries.append((lora, adapters, cluster))
-        both = replace(adapters, memory=again.memory)
-        tries.append((f"{lora} {checkpointing}", both, cluster))
-    if isinstance(config, OnlineConfig) and not cluster.servers:
-        group = cluster.tensor_parallel
-        if number > group:
-            tries.append((f"--cluster.servers {group}", config, replace(cluster, servers=group)))
-            tries.append((f"--cluster.servers {group} {checkpointing}", again, replace(cluster, servers=group)))
+        tries.append((checkpointing, again, replace(cluster, layout=settled)))
+    for base in ("bfloat16", "nf4"):
+        flags = f"--loading.lora-rank 16 --loading.base-dtype {base}"
+        loading = replace(config.loading, lora_rank=16, base_dtype=base, precision="auto")
+        if config.loading.base_dtype != base:
+            small = replace(config, loading=loading)
+            both = replace(small, memory=again.memory)
+            where = replace(cluster, layout="replicas")
+            tries += [(flags, small, where), (f"{flags} {checkpointing}", both, where)]
     for times in (2, 4, 8):
-        more = replace(cluster, gpus=f"{number * times}x{kind}", layout="sharded")
-        tries.append((f"--gpus {number * times}x{kind}", config, more))
-        tries.append((f"--gpus {number * times}x{kind} {checkpointing}", again, more))
+        if not config.loading.lora_rank:
+            more = replace(cluster, gpus=f"{number * times}x{kind}", layout="sharded")
+            tries.append((f"--gpus {number * times}x{kind}", config, more))
+            tries.append((f"--gpus {number * times}x{kind} {checkpointing}", again, more))
     found: list[str] = []
     for flags, settings, where in tries:
         if any(flags.startswith(known) for known in found) or (found and flags.startswith("--gpus")):
             continue
-        layout = "sharded" if where.layout == "auto" and where.workers > 1 else where.layout
         players = troupes.setdefault(id(settings), Troupe(settings))
-        planner = ClusterPlanner(stage, players, replace(where, layout=layout))
+        planner = ClusterPlanner(stage, players, where)
         if not planner.hopeless and planner.plan().fits:
             found.append(flags)
     return found
@@ -212,7 +221,7 @@ class ClusterPlanner:
     def __init__(self, stage: str, troupe: Troupe, cluster: ClusterConfig) -> None:
         self.stage, self.troupe, self.cluster = stage, troupe, cluster
         self.config, self.cast, self.actors = troupe.config, troupe.cast, troupe.actors
-        self.count = cluster.workers
+        self.count = cluster.count
         self.sharded = cluster.layout == "sharded" and self.count > 1
         self.longest = self.config.records.max_length
         self.answers = 2 if isinstance(self.config, RewardConfig | DPOConfig | OnlineDPOConfig) else 1
@@ -268,7 +277,7 @@ class ClusterPlanner:
             tokens = smallest
         while True:
             rows, width = self.shape(tokens)
-            needs = [*self.held(), *self.updating(rows, width), *self.sampling(), *self.scoring()]
+            needs = [*self.held(), *self.updating(rows, width), *self.sampling(), *self.scoring(), *self.saving()]
             made = self._made(tokens, rows, width, needs)
             if made.at("always") + made.at("update") <= SHARE * self.memory or tokens <= smallest:
                 break
@@ -292,8 +301,7 @@ class ClusterPlanner:
             stage=self.stage,
             gpus=self.cluster.gpus or "",
             layout=self.cluster.layout if self.count > 1 else "one GPU",
-            workers=self.count,
-            servers=self.cluster.servers,
+            count=self.count,
             micro_batch_tokens=tokens,
             rows=rows,
             width=width,
@@ -316,7 +324,7 @@ class ClusterPlanner:
     @property
     def gradients(self) -> int:
         """Bytes: one number for every weight that learns, of a device's share."""
-        return sum(model.trained for model in self.cast.trained.values()) // (self.count if self.sharded else 1)
+        return int(sum(self._share(name) * model.trained for name, model in self.cast.trained.items()))
 
     @property
     def trained(self) -> dict[str, Actor]:
@@ -326,21 +334,29 @@ class ClusterPlanner:
     def held(self) -> list[Need]:
         """What a device always holds."""
         needs = [Need("context and communicators", CONTEXT, "always")]
-        share = self.count if self.sharded else 1
-        needs += [Need(f"weights: {name}", size // share, "always") for name, size in self.cast.weights.items() if size]
-        moments = 2 * sum(model.trained for model in self.cast.trained.values())
-        needs.append(Need("optimiser state", moments // share, "always"))
+        for name, size in self.cast.weights.items():
+            share = self._share(name) if name in self.trained else 1.0
+            needs += [Need(f"weights: {name}", int(size * share), "always")] if size else []
+        moments = sum(2 * self._share(name) * model.trained for name, model in self.cast.trained.items())
+        needs.append(Need("optimiser state", int(moments), "always"))
         copies = sum(model.weights // 2 for model in self.cast.trained.values() if model.low)
         if copies and not self.sharded:
             needs.append(Need("working copies in bfloat16", copies, "always"))
         return needs
 
+    def _share(self, name: str) -> float:
+        """Of a model that trains, how much a device holds: all, or what is not in layers and a share of these."""
+        weights = self.actors[name].weights
+        return weights.own(self.count) / weights.total if self.sharded else 1.0
+
+    @property
+    def parted(self) -> list[Weights]:
+        """The numbers of the models that are parted."""
+        return [actor.weights for actor in self.trained.values()] if self.sharded else []
+
     @property
     def width(self) -> int:
-        """Bytes of a gathered number: of the type that is computed in, or that a frozen base is stored in."""
-        loading = self.config.loading
-        if loading.lora_rank:
-            return max(1, int(FULL * BASE_SHARE[loading.base_dtype]))
+        """Bytes of a number as it is computed with, and gathered."""
         return HALF if self.troupe.precision == "bfloat16" else FULL
 
     def updating(self, rows: int, width: int) -> list[Need]:
@@ -357,8 +373,8 @@ class ClusterPlanner:
         ]
         if self.sharded:
             gathers = [
-                scaling.gather_buffers(one.weights, self.width) + scaling.scatter_buffers(one.weights, self.width)
-                for one in self.trained.values()
+                scaling.gather_buffers(one, self.width) + scaling.scatter_buffers(one, self.width)
+                for one in self.parted
             ]
             needs.append(Need("layers gathered, gradients scattered", int(max(gathers)), "update"))
         return _with_kept(needs)
@@ -369,35 +385,28 @@ class ClusterPlanner:
         learnt = min(width - 1, config.rollout.max_new_tokens) if isinstance(config, OnlineConfig) else width - 1
         return {name: self.troupe.update(name, rows, width, learnt) for name in self.trained}
 
-    @property
-    def sampled_rows(self) -> int:
-        """Rows that a device samples in a step; of a server's devices, those of the server."""
-        config = self.config
-        assert isinstance(config, OnlineConfig)
-        engines = self.cluster.servers // self.cluster.tensor_parallel if self.cluster.servers else self.count
-        return scaling.shares(config.batch, engines)
-
     def at_once(self) -> int:
-        """Rows that are sampled together: all of an engine's, or as many as its room has caches for."""
+        """Rows that are sampled together: all of a device's, or as many as its room has caches for."""
         config, policy = self.config, self.actors["policy"]
         assert isinstance(config, OnlineConfig)
         row = sum(row_bytes(policy.whole.model.config, self.longest, HALF))
-        if self.cluster.servers:
-            room = self.cluster.tensor_parallel * SHARE * self.memory - HALF * policy.weights.total
-        else:
-            room = GPU_SHARE * (self.memory - sum(need.bytes for need in self.held()) - self._sampling_copy())
+        room = GPU_SHARE * (self.memory - sum(need.bytes for need in self.held()) - self.laid_together())
         most = max(1, int(max(0.0, room) // row))
-        return min(self.sampled_rows, config.rollout.max_batch or most, most)
+        return min(scaling.shares(config.batch, self.count), config.rollout.max_batch or most, most)
 
-    def _sampling_copy(self) -> int:
-        """Bytes of the whole policy that a device samples from where it holds a share alone."""
-        policy = self.actors["policy"].weights
-        return int(self.width * (policy.total - policy.trained) + HALF * policy.trained) if self.sharded else 0
+    def laid_together(self) -> int:
+        """Bytes of the whole models that a device lays together to sample from, or to save, out of all shares."""
+        return int(FULL * sum(one.total for one in self.parted))
+
+    def saving(self) -> list[Need]:
+        """What the end of a run takes."""
+        whole = self.laid_together()
+        return [Need("all weights laid together, in float32, to be saved", whole, "saving")] if whole else []
 
     def sampling(self) -> list[Need]:
         """What sampling takes of a device that trains."""
         config = self.config
-        if not isinstance(config, OnlineConfig) or self.cluster.servers:
+        if not isinstance(config, OnlineConfig):
             return []
         rows, policy = self.at_once(), self.actors["policy"]
         cache, logits = row_bytes(policy.whole.model.config, self.longest, HALF)
@@ -410,7 +419,7 @@ class ClusterPlanner:
             Need(f"reading {prompts} x {room} tokens of prompts", read.work, "rollouts"),
         ]
         if self.sharded:
-            needs.append(Need("the whole policy, gathered to sample from", self._sampling_copy(), "rollouts"))
+            needs.append(Need("all weights laid together, in float32, to sample", self.laid_together(), "rollouts"))
         return _with_kept(needs)
 
     def scoring(self) -> list[Need]:
@@ -424,8 +433,7 @@ class ClusterPlanner:
             )
         ]
         if self.sharded:
-            gathered = scaling.gather_buffers(self.actors["judge"].weights, HALF)
-            needs.append(Need("layers of the judge, gathered", int(gathered), "scoring"))
+            needs.append(Need("all weights laid together, in float32, to read", self.laid_together(), "scoring"))
         return _with_kept(needs)
 
     # --- time ---
@@ -449,43 +457,28 @@ class ClusterPlanner:
         config, policy, device = self.config, self.actors["policy"], self.device
         assert isinstance(config, OnlineConfig)
         assert device is not None
-        rows, group = self.at_once(), self.cluster.tensor_parallel if self.cluster.servers else 1
-        waves = scaling.shares(self.sampled_rows, rows)
+        rows, answer = self.at_once(), config.rollout.max_new_tokens
+        waves = scaling.shares(scaling.shares(config.batch, self.count), rows)
         prompts = scaling.shares(rows, config.rollout.samples_per_prompt)
-        room, answer = max(1, self.longest - config.rollout.max_new_tokens), config.rollout.max_new_tokens
+        room = max(1, self.longest - answer)
         token, prefill = self.troupe.read("policy", 1, 1), self.troupe.read("policy", prompts, room)
         text = policy.whole.model.config.get_text_config()
         head = 2 * text.hidden_size * text.vocab_size
         cache = row_bytes(policy.whole.model.config, room + answer // 2, HALF)[0]
-        started = token.kernels if not self.cluster.servers else 0  # a server replays graphs of them
-        weights = self.width * policy.weights.total if config.loading.lora_rank else HALF * policy.weights.total
-        steps = scaling.decoding(
-            weights / group, rows * cache / group, rows * (token.flops + head) / group, started, answer
-        )
-        first = Work(prefill.flops / group, weights / group, 0 if self.cluster.servers else prefill.kernels)
+        weights = self.cast.weights["policy"] if config.loading.lora_rank else HALF * policy.weights.total
+        steps = scaling.decoding(weights, rows * cache, rows * (token.flops + head), token.kernels, answer)
+        first = Work(prefill.flops, weights, prefill.kernels)
         seconds = waves * (scaling.seconds(device, first) + scaling.seconds(device, steps))
-        sent = 0.0
-        if self.cluster.servers:  # what trains goes to every server; activations go round twice a layer and token
-            sent = HALF * policy.weights.total / self.count
-            layers = len(layers_of(policy.whole))
-            tokens = waves * (rows * answer + prompts * room)
-            hidden = 2 * layers * tokens * scaling.all_reduced(HALF * text.hidden_size, group)
-            wires = sent / device.network + hidden / device.link
-            return Phase("sampling, on the servers", seconds, wires, sent, overlapped=False)
-        if self.sharded:
-            sent = scaling.gathered(self._sampling_copy(), self.count)
-        wires = sent / scaling.wire(device, self.count)
-        return Phase("sampling", seconds, wires, sent, overlapped=False)
+        sent = sum(scaling.gathered(FULL * one.layers, self.count) for one in self.parted)
+        return Phase("sampling", seconds, sent / scaling.wire(device, self.count), sent, overlapped=False)
 
     def _reading_phase(self, what: str, name: str, rows: int) -> Phase:
         """Forward passes without gradient of all of a device's rows."""
         assert self.device is not None
         at_once = max(1, min(rows, SCORING_TOKENS // self.longest))
-        passes = scaling.shares(rows, at_once)
         one, actor = self.troupe.read(name, at_once, self.longest), self.actors[name]
         work = Work(one.flops, HALF * actor.weights.total, one.kernels) * (rows / at_once)
-        sent = passes * scaling.gathered(HALF * actor.weights.total, self.count) if self.sharded else 0.0
-        return Phase(what, scaling.seconds(self.device, work), sent / scaling.wire(self.device, self.count), sent)
+        return Phase(what, scaling.seconds(self.device, work))
 
     def _learning(self, rows: int, width: int, times: int) -> list[Phase]:
         """Forward and backward passes of `times` optimiser steps, and what they send."""
@@ -496,12 +489,12 @@ class ClusterPlanner:
             actor = self.actors[name]
             fill = self.own * self.answers / (micro * rows)
             work = Work(one.flops * fill, 3 * HALF * actor.weights.total, one.kernels) * (micro * times)
-            size = FULL * actor.weights.trained
-            if self.sharded:
-                passes = scaling.gathered(2 * self.width * actor.weights.total + size, self.count)
-                sent = passes * micro * times
+            own, count = actor.weights, self.count
+            if self.sharded:  # layers twice gathered and once scattered in each pass; what is whole summed at the end
+                passes = scaling.gathered((2 * self.width + FULL) * own.layers, count)
+                sent = (passes * micro + scaling.all_reduced(FULL * own.root, count)) * times
             else:
-                sent = scaling.all_reduced(size, self.count) * times
+                sent = scaling.all_reduced(FULL * own.trained, count) * times
             wires = sent / scaling.wire(self.device, self.count)
             seconds = scaling.seconds(self.device, work)
             found.append(Phase(f"update of the {name}", seconds, wires, sent, overlapped=self.sharded))
@@ -509,9 +502,8 @@ class ClusterPlanner:
 
     def _optimiser(self, times: int) -> Phase:
         assert self.device is not None
-        trained = sum(actor.weights.trained for actor in self.trained.values())
-        share = self.count if self.sharded else 1
-        work = Work(bytes=ADAM_BYTES * trained / share) * times
+        trained = sum(self._share(name) * actor.weights.trained for name, actor in self.trained.items())
+        work = Work(bytes=ADAM_BYTES * trained) * times
         return Phase("optimiser", scaling.seconds(self.device, work))
 
 

@@ -48,7 +48,8 @@ class ClusterConfig:
     gpus: str | None = None
     """How many of which: 8xH200, 64xH100, or by their memory alone, 8x80GB. None: this machine."""
     layout: Literal["auto", "replicas", "sharded"] = "auto"
-    """replicas: each GPU holds the whole models; sharded: a share of them (FSDP2). auto: replicas where they fit."""
+    """replicas: each GPU holds the whole models; sharded: a share of the layers that train (--launch.shard). auto:
+    replicas where they fit."""
     tflops: float | None = None
     """Dense bfloat16 TFLOPS of a GPU, where its name does not say or says otherwise."""
     bandwidth: float | None = None
@@ -59,10 +60,6 @@ class ClusterConfig:
     """GB/s, one way, from a GPU to other hosts: 50 is a 400 Gbit/s card for each."""
     per_host: int = 8
     """GPUs of a host."""
-    servers: int = 0
-    """Of the GPUs, how many only sample, behind vLLM servers; the others train."""
-    tensor_parallel: int = 8
-    """GPUs that share one vLLM server's weights."""
     efficiency: float = 0.4
     """Share of the TFLOPS that training's matrix products reach. An assumption: 0.3 to 0.5 are reported."""
     launch: float = 8.0
@@ -72,33 +69,19 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         where = "cluster."
-        at_least(1, where, per_host=self.per_host, tensor_parallel=self.tensor_parallel)
-        at_least(0, where, servers=self.servers, launch=self.launch, price=self.price or 0.0)
+        at_least(1, where, per_host=self.per_host)
+        at_least(0, where, launch=self.launch, price=self.price or 0.0)
         require(0 < self.efficiency <= 1, f"efficiency is {self.efficiency}; it must lie in 0 to 1.", where[:-1])
         for name in ("tflops", "bandwidth", "link", "network"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} is {value}; it must be above 0.", f"{where}{name}")
-        if self.gpus is None:
-            return
-        count = self.count
-        require(
-            self.servers < count, f"of {count} GPUs {self.servers} only sample, and none trains.", "cluster.servers"
-        )
-        require(
-            self.servers % self.tensor_parallel == 0,
-            f"{self.servers} GPUs make no whole servers of {self.tensor_parallel}.",
-            "cluster.servers",
-        )
+        if self.gpus is not None:
+            self._named  # noqa: B018  (an error in the name comes now)
 
     @property
     def count(self) -> int:
-        """All GPUs."""
+        """How many GPUs."""
         return self._named[0]
-
-    @property
-    def workers(self) -> int:
-        """GPUs that train."""
-        return self.count - self.servers
 
     @property
     def gpu(self) -> Gpu:
