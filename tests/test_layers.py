@@ -18,7 +18,7 @@ LINES = (
     ("training", "evaluation", "monitoring"),
     ("pipeline", "studio"),
     ("cli",),
-    ("api",),
+    ("api", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LINES) for name in names}
 

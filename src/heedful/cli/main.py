@@ -205,7 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = explained(error)
         if known is None or os.environ.get("HEEDFUL_DEBUG") == "1":
             raise
-        _print_error(known)
+        if _worth_saying(known):
+            _print_error(known)
         return known.exit_code
 
 
@@ -234,6 +235,12 @@ def explained(error: Exception) -> HeedfulError | None:
             "or train adapters with --loading.lora-rank.",
         )
     return None
+
+
+def _worth_saying(error: HeedfulError) -> bool:
+    """Whether this process is to print an error; of several workers that meet the same one, one does."""
+    joining = sys.modules.get("heedful.training.joining")
+    return joining is None or bool(joining.first_to_say(error))
 
 
 def load(command: Command) -> Callable[[list[str]], int]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from heedful.cli.command import parse, print_json, print_result, stdout_for_results
+from heedful.cli.launching import start_workers, starts_workers, workers_of
 from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
@@ -48,8 +49,12 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
     def command(arguments: list[str]) -> int:
         call = parse(STAGES[name], name, arguments, notes=NOTES)
-        with stdout_for_results():
+        if starts_workers(call.settings.launch):
+            return start_workers(call.settings.launch, [name, *arguments])
+        with stdout_for_results(), workers_of(call.settings) as leads:
             manifest = run_stage(name, call.settings)
+        if not leads:
+            return 0
         out = call.settings.out
         if call.json:
             print_json({"out": out, **manifest})

@@ -10,6 +10,8 @@ from heedful.errors import HeedfulError
 from heedful.models.adapters import LoRA
 from heedful.training.config.common import LoadingConfig, Precision
 from heedful.training.config.stage import StageConfig
+from heedful.training.joining import device_of_worker
+from heedful.training.workers import current
 
 
 def lora_of(config: StageConfig) -> LoRA | None:
@@ -40,11 +42,13 @@ def resolve_precision(precision: Precision, device: torch.device | str) -> Liter
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is the first CUDA device where there is one, else the CPU.
+    """`auto` is the first CUDA device where there is one, else the CPU; of several workers each has its own.
 
     Raises:
-        HeedfulError: CUDA is asked for and there is none.
+        HeedfulError: CUDA is asked for and there is none; as `heedful.training.joining.device_of_worker`.
     """
+    if current().count > 1:
+        return device_of_worker(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():

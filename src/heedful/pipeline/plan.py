@@ -28,6 +28,7 @@ from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
 from heedful.training.config.stage import StageConfig
+from heedful.training.joining import local_count
 
 SHARE = 0.8
 """Of the memory that is available, how much a stage may take."""
@@ -165,10 +166,11 @@ class Planner:
 
     @cached_property
     def available(self) -> int | None:
-        """Bytes that the device has left."""
+        """Bytes that the device has left; of a CPU's memory, this worker's share."""
         if self.device.startswith("cuda"):
             return int(torch.cuda.mem_get_info(torch.device(self.device))[0])
-        return available_memory()
+        left = available_memory()
+        return None if left is None else left // local_count()
 
     @property
     def held(self) -> tuple[Need, ...]:

@@ -32,9 +32,9 @@ from heedful.training.settings import to_yaml
 CONFIG = "heedful.yaml"
 INPUTS = "inputs.json"
 RESULT = ".result"
-FREE = ("out", "run", "memory", "loading.device", "reference.cache")
-"""Settings that a resumed run may change without becoming another run (memory changes no loss, but may change
-the last bit of a sum)."""
+FREE = ("out", "run", "memory", "launch", "loading.device", "reference.cache")
+"""Settings that a resumed run may change without becoming another run (memory and workers change no loss, but may
+change the last bit of a sum)."""
 
 
 def code_version() -> str:

@@ -22,6 +22,7 @@ from heedful.files import artifact, read_manifest
 from heedful.models.policy import Policy, new_policy
 from heedful.models.storage import open_tokenizer
 from heedful.training.settings import load_yaml_config
+from heedful.training.workers import current
 
 SPECIALS = {"pad_token": "<|pad|>", "bos_token": "<|begin|>", "eos_token": "<|end|>"}
 
@@ -106,9 +107,14 @@ def open_scratch(path: str, texts: Iterable[str], out: Path, *, seed: int, devic
         tokenizer = open_tokenizer(scratch.tokenizer, None)
         tokenizer = prepare_tokenizer(tokenizer, template="auto", pad_token=None)
     else:
-        if not read_manifest(kept):
-            made = train_tokenizer(texts, scratch.vocabulary, scratch.template)
-            with artifact(kept, {"kind": "tokenizer"}) as folder:
-                made.save_pretrained(folder)
+        current().led(lambda: _keep_tokenizer(kept, texts, scratch))
         tokenizer = open_tokenizer(str(kept), None)
     return new_policy(scratch.architecture, tokenizer, seed=seed, init_std=scratch.init_std, device=device)
+
+
+def _keep_tokenizer(kept: Path, texts: Iterable[str], scratch: Scratch) -> None:
+    """Train a tokenizer into a folder, unless one stands there."""
+    if not read_manifest(kept):
+        made = train_tokenizer(texts, scratch.vocabulary, scratch.template)
+        with artifact(kept, {"kind": "tokenizer"}) as folder:
+            made.save_pretrained(folder)

@@ -48,10 +48,11 @@ class NativeEngine:
         samples_per_prompt: int = 1,
         max_batch: int | None = None,
         readout: Readout | None = None,
+        first: int = 0,
     ) -> Rollout:
         """Sample `samples_per_prompt` completions (K) of each prompt.
 
-        Row `p * K + k` is sample k of prompt p. Its random numbers depend on `params.seed`, that row
+        Row `(first + p) * K + k` is sample k of prompt p. Its random numbers depend on `params.seed`, that row
         number and the step alone, so `max_batch` and what else is in the batch do not choose them (the
         model's own rounding does depend on the batch's shape, in the last bits).
 
@@ -61,6 +62,7 @@ class NativeEngine:
             samples_per_prompt: K, at least 1. A prompt is read by the model once for all its samples.
             max_batch: rows sampled at once; None takes as many as the memory budget holds.
             readout: read off the states that tokens are sampled from, such as a value head on the policy's trunk.
+            first: how many prompts of the whole stand before these, where they are a part of one.
 
         Returns:
             The rollout on the policy's device, a `ReadRollout` where there is a readout. Log-probabilities are those
@@ -76,7 +78,7 @@ class NativeEngine:
         check_model(self.policy, longest)
 
         def sampled(limit: int) -> Rollout:
-            chunks, policy = _chunks(prompts, samples_per_prompt, limit), self.policy
+            chunks, policy = _chunks(prompts, samples_per_prompt, limit, first), self.policy
             with evaluating(policy.model), policy.autocast(), eagerly(), packed_weights(policy.running()):
                 parts = [_run(self.policy, chunk, params, readout) for chunk in chunks]
             rollout, readouts = _assemble(prompts, samples_per_prompt, chunks, parts, self.policy.pad)
@@ -153,7 +155,7 @@ def decode(policy: Policy, rollout: Rollout) -> list[str]:
     return tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def _chunks(prompts: Sequence[Sequence[int]], samples: int, limit: int) -> list[Chunk]:
+def _chunks(prompts: Sequence[Sequence[int]], samples: int, limit: int, first: int = 0) -> list[Chunk]:
     """Rows in chunks of at most `limit`, prompts of like length together, a prompt's samples together.
 
     Only when one prompt has more samples than the limit is it read more than once.
@@ -168,7 +170,8 @@ def _chunks(prompts: Sequence[Sequence[int]], samples: int, limit: int) -> list[
         part = rows[start : start + size]
         mine = list(dict.fromkeys(row // samples for row in part))
         place = {p: i for i, p in enumerate(mine)}
-        chunks.append(Chunk([prompts[p] for p in mine], [place[row // samples] for row in part], part))
+        numbers = [first * samples + row for row in part]
+        chunks.append(Chunk([prompts[p] for p in mine], [place[row // samples] for row in part], numbers))
     return chunks
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from heedful.errors import HeedfulError
 from heedful.files import artifact, read_manifest
 from heedful.training.folders import FOLDER, KEPT, checkpoints
+from heedful.training.sharded_checkpoint import SCALARS, holds_parts, load_parts, save_parts, write_scalars
 from heedful.training.state import TrainState
+from heedful.training.workers import current, like
 
 
 def _trained_weights(state: TrainState) -> dict[str, Tensor]:
@@ -29,8 +31,27 @@ def _trained_weights(state: TrainState) -> dict[str, Tensor]:
 
 
 def save_checkpoint(out: Path, state: TrainState, keep: int) -> Path:
-    """Write `out/checkpoints/step-N` whole or not at all, then drop all but the newest `keep`."""
+    """Write `out/checkpoints/step-N` whole or not at all, then drop all but the newest `keep`.
+
+    Of several workers the leader writes: all hold the same. Where weights are sharded, each writes its part
+    (`heedful.training.sharded_checkpoint`).
+    """
     folder = out / FOLDER / f"step-{state.step:08d}"
+    team = current()
+    if team.sharded:
+        save_parts(folder, state, _trained_weights(state))
+    else:
+        team.led(lambda: _save_whole(folder, state))
+    team.led(lambda: _drop_old(out, keep))
+    return folder
+
+
+def _drop_old(out: Path, keep: int) -> None:
+    for old in checkpoints(out)[: -max(1, keep)]:
+        shutil.rmtree(old)
+
+
+def _save_whole(folder: Path, state: TrainState) -> None:
     with artifact(folder, {"kind": "checkpoint", "step": state.step}) as temporary:
         weights = {name: value.detach().contiguous() for name, value in _trained_weights(state).items()}
         save_file(weights, temporary / "weights.safetensors")
@@ -40,11 +61,7 @@ def save_checkpoint(out: Path, state: TrainState, keep: int) -> Path:
             for key, value in optimiser.tensors()
         }
         save_file(moments, temporary / "optimisers.safetensors")
-        with open(temporary / "state.json", "w", encoding="utf-8") as file:
-            json.dump({"step": state.step, "seed": state.seed, "scalars": state.scalars}, file)
-    for old in checkpoints(out)[: -max(1, keep)]:
-        shutil.rmtree(old)
-    return folder
+        write_scalars(temporary, state)
 
 
 def _kept(out: Path, step: int) -> Path:
@@ -97,20 +114,24 @@ def restore_weights(out: Path, state: TrainState, step: int) -> None:
 def _put(saved: dict[str, Tensor], state: TrainState) -> None:
     with torch.no_grad():
         for name, parameter in _trained_weights(state).items():
-            parameter.copy_(saved[name])
+            parameter.copy_(like(parameter, saved[name]))
 
 
 def load_checkpoint(out: Path, state: TrainState) -> bool:
-    """Put the newest checkpoint into `state`; False where there is none."""
-    found = checkpoints(out)
+    """Put the newest checkpoint into `state`; False where there is none. However many workers wrote it."""
+    found = current().led(lambda: checkpoints(out)[-1:])
     if not found:
         return False
-    _put(load_file(found[-1] / "weights.safetensors"), state)
-    moments = load_file(found[-1] / "optimisers.safetensors")
-    for name, optimiser in state.optimisers.items():
-        prefix = f"{name}/"
-        optimiser.load({key[len(prefix) :]: value for key, value in moments.items() if key.startswith(prefix)})
-    stored = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    folder = found[0]
+    if holds_parts(folder):
+        load_parts(folder, state, _trained_weights(state))
+    else:
+        _put(load_file(folder / "weights.safetensors"), state)
+        moments = load_file(folder / "optimisers.safetensors")
+        for name, optimiser in state.optimisers.items():
+            prefix = f"{name}/"
+            optimiser.load({key[len(prefix) :]: value for key, value in moments.items() if key.startswith(prefix)})
+    stored = json.loads((folder / SCALARS).read_text(encoding="utf-8"))
     state.step = stored["step"]
     state.scalars = stored["scalars"]
     return True

@@ -14,9 +14,10 @@ from heedful.core.advantages import gae, shape_rewards, whiten
 from heedful.core.kl import estimate
 from heedful.data.packing import micro_batches, prompt_micro_batches
 from heedful.models.policy import Policy
-from heedful.rollout.types import Rollout
+from heedful.rollout.types import Rollout, RolloutT
 from heedful.training.config.online import BaseKLConfig, OnlineConfig
 from heedful.training.state import TrainState
+from heedful.training.workers import current
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,40 @@ def logprobs_of(policy: Policy, rollout: Rollout, temperature: float, budget: in
 
 def run_logprobs(state: TrainState, policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
     """[B, T]: `logprobs_of` a run's rollout, in micro-batches that the device has memory for."""
-    work = partial(logprobs_of, policy, rollout, config.rollout.temperature)
-    return state.within_memory(config.memory, rollout.tokens.shape[1], work)
+
+    def read(part: Rollout) -> tuple[Tensor]:
+        work = partial(logprobs_of, policy, part, config.rollout.temperature)
+        return (state.within_memory(config.memory, part.tokens.shape[1], work),)
+
+    return shared_out(rollout, read)[0]
+
+
+def shared_out(rollout: RolloutT, read: Callable[[RolloutT], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """[B, T] each: what is read of a rollout's rows, without gradient; each worker reads some prompts' rows.
+
+    Args:
+        read: of [b] rows, one number for each token: [b, T] each.
+    """
+    team = current()
+    if team.count == 1:
+        return read(rollout)
+    prompts = team.block(int(rollout.prompt_index.max()) + 1)
+    rows = [row for row, prompt in enumerate(rollout.prompt_index.tolist()) if prompt in prompts]
+    with team.whole():
+        own = tuple(found.cpu() for found in read(pick_rows(rollout, rows))) if rows else ()
+    whole: list[Tensor] = []
+    for where, columns in team.gathered((rows, own)):
+        if not whole:
+            whole = [torch.zeros(rollout.tokens.shape) for _ in columns]
+        for table, column in zip(whole, columns, strict=bool(where)):
+            table[where] = column
+    return tuple(table.to(rollout.tokens.device) for table in whole)
+
+
+def pick_rows(rollout: RolloutT, rows: Sequence[int]) -> RolloutT:
+    """Some rows of a rollout, of its own kind and width."""
+    index = torch.as_tensor(rows, device=rollout.tokens.device)
+    return type(rollout)(**{name: value[index] for name, value in vars(rollout).items()})
 
 
 def old_logprobs(state: TrainState, policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:

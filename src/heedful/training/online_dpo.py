@@ -23,13 +23,14 @@ from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.experience import describe, run_logprobs
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.pairs import Pair, behind_other_prompts
-from heedful.training.preference import Objective, PreferenceData, forget_ratio, gather
+from heedful.training.preference import Objective, PreferenceData, forget_ratio, gather, sizes_of
 from heedful.training.preference_losses import Mixture
 from heedful.training.reference import MovingReference
 from heedful.training.rollouts import PARTNER_PURPOSE, OnlineModels, Questions, fix_scale, sample
 from heedful.training.shared_prompt import is_exact
 from heedful.training.state import Step, TrainState, mix
 from heedful.training.updates import minibatches, step_optimisers
+from heedful.training.workers import by_place, current
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,10 @@ def preference_data(
         return PreferenceData(records, known=known)
     moved = behind_other_prompts(records, questions.tokens, mix(state.seed, PARTNER_PURPOSE, state.step), longest)
     tokens = state.tokens(config.memory)
-    under = known_logprobs(models.reference, moved, tokens, config.rollout.temperature)
-    return PreferenceData(records, moved, known, under)
+    team = current()
+    mine = team.dealt(sizes_of(moved))
+    own = known_logprobs(models.reference, [moved[row] for row in mine], tokens, config.rollout.temperature)
+    return PreferenceData(records, moved, known, by_place(team.gathered((mine, own if mine else None)), len(moved)))
 
 
 def examples(rollout: Rollout) -> list[Example]:
@@ -172,7 +175,8 @@ def learn(
     """
     policy, budget = models.policy, state.tokens(config.memory)
     if "share_prompt" not in state.scalars:
-        worth = config.memory.share_prompt == "auto" and is_exact(policy, data.records, budget)
+        worth = config.memory.share_prompt == "auto" and not current().shards
+        worth = worth and is_exact(policy, data.records, budget)
         state.scalars["share_prompt"] = worth
     share, temperature = state.scalars["share_prompt"], config.rollout.temperature
     objective = Objective(models.mixture, budget, share=share, temperature=temperature)
@@ -193,4 +197,4 @@ def learn(
             seen.append(told | step_optimisers(state) | {"learning_rate": rate})
     names = dict.fromkeys(name for told in seen for name in told)
     figures = {name: float(np.mean([told[name] for told in seen if name in told])) for name in names}
-    return figures | {"logprob_mismatch": mismatch}
+    return figures | {"logprob_mismatch": current().most(mismatch)}

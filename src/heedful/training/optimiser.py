@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from heedful.training.config.common import OptimiserConfig
+from heedful.training.workers import current, is_parted, like
 
 
 class Diverged(Exception):  # noqa: N818  (an outcome of training, not a mistake in the program)
@@ -55,13 +57,17 @@ class Optimiser:
                 if parameter.requires_grad and id(parameter) not in seen:
                     seen.add(id(parameter))
                     self.parameters[f"{name}.{key}"] = parameter
-        matrices = [p for p in self.parameters.values() if p.ndim >= 2]
-        others = [p for p in self.parameters.values() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}]
-        if others:
-            groups.append({"params": others, "weight_decay": 0.0})
+        groups: list[dict[str, Any]] = []
+        for parted in (False, True):  # the fused step takes weights of one kind at a time
+            own = [p for p in self.parameters.values() if is_parted(p) == parted]
+            for decay, some in (
+                (config.weight_decay, [p for p in own if p.ndim >= 2]),
+                (0.0, [p for p in own if p.ndim < 2]),
+            ):
+                if some:
+                    groups.append({"params": some, "weight_decay": decay})
         self.adam = torch.optim.AdamW(
-            groups,
+            groups or [{"params": []}],
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.epsilon,
@@ -71,20 +77,17 @@ class Optimiser:
     def step(self, index: int) -> float:
         """Take one step at the rate of step `index`, clear the gradients, and return their norm before clipping.
 
+        Gradients are summed over the workers first.
+
         Raises:
             Diverged: the norm is not finite; the weights are as they were.
         """
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        gradients, norm = self._gradients()
         if not math.isfinite(norm):
             self.adam.zero_grad(set_to_none=True)
             raise Diverged(f"the gradient norm is {norm}")
         if self.config.clip_norm > 0 and norm > self.config.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(
-                self.parameters.values(),
-                self.config.clip_norm,
-                torch.tensor(norm, device=gradients[0].device),
-            )
+            _clip(gradients, self.config.clip_norm, norm)
         rate = learning_rate(index, self.total, self.config)
         for group in self.adam.param_groups:
             group["lr"] = rate
@@ -95,10 +98,22 @@ class Optimiser:
 
     def rest(self) -> float:
         """Clear the gradients and return their norm; weights and moments stay as they are."""
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        _, norm = self._gradients()
         self.adam.zero_grad(set_to_none=True)
         return norm
+
+    def _gradients(self) -> tuple[list[Tensor], float]:
+        """The gradients, summed over the workers, and their norm."""
+        team = current()
+        team.sum_gradients(self.parameters.values())
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if not any(map(is_parted, gradients)):
+            return gradients, float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        parts: Any = [g for g in gradients if is_parted(g)]
+        squares = [float(torch.nn.utils.get_total_norm([g.to_local() for g in parts])) ** 2]
+        whole = [g for g in gradients if not is_parted(g)]
+        rest = float(torch.nn.utils.get_total_norm(whole)) ** 2 if whole else 0.0
+        return gradients, math.sqrt(sum(sum(one) for one in team.gathered(squares)) + rest)
 
     def tensors(self) -> Iterable[tuple[str, Tensor]]:
         """Name and tensor of everything that AdamW remembers."""
@@ -114,4 +129,13 @@ class Optimiser:
             found.setdefault(name, {})[what] = value
         for name, state in found.items():
             parameter = self.parameters[name]
-            self.adam.state[parameter] = {what: value.to(parameter.device) for what, value in state.items()}
+            self.adam.state[parameter] = {
+                what: like(parameter, value) if value.ndim else value.to(parameter.device)
+                for what, value in state.items()
+            }
+
+
+def _clip(gradients: list[Tensor], longest: float, norm: float) -> None:
+    """Shorten gradients of a norm to `longest`: of parted ones, the part that is here."""
+    own: list[Any] = [g.to_local() if is_parted(g) else g for g in gradients]  # type: ignore[attr-defined]
+    torch._foreach_mul_(own, torch.clamp(longest / (torch.tensor(norm, device=own[0].device) + 1e-6), max=1.0))

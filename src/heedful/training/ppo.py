@@ -20,16 +20,25 @@ from heedful.data.records import Prompt
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.policy import Policy
 from heedful.models.rewards import Reward
-from heedful.rollout.types import Readout, ReadRollout
+from heedful.rollout.types import Readout, ReadRollout, Rollout
 from heedful.training.batching import Example, records_between
 from heedful.training.config.common import OptimiserConfig
 from heedful.training.config.online import PPOConfig
-from heedful.training.experience import CriticExperience, Reading, describe, in_micro_batches, judge, logprobs_of
+from heedful.training.experience import (
+    CriticExperience,
+    Reading,
+    describe,
+    in_micro_batches,
+    judge,
+    logprobs_of,
+    shared_out,
+)
 from heedful.training.optimiser import Optimiser
 from heedful.training.rollouts import PTX_PURPOSE, Batch, Questions, fix_scale, sample
 from heedful.training.sft import imitate
 from heedful.training.state import Step, TrainState, mix
-from heedful.training.updates import Objective, Terms, accumulate, epochs, steer, step_optimisers
+from heedful.training.updates import Objective, Terms, accumulate, epochs, own_reading, steer, step_optimisers
+from heedful.training.workers import current
 
 ActorCritic = SeparateActorCritic | SharedActorCritic
 
@@ -92,8 +101,7 @@ def ppo(
     while state.step < config.steps:
         state.begin_step()
         batch = sample(state, models, questions, config.rollout, config.score)
-        look = partial(assess, models, batch, state.scalars["kl_coefficient"], config)
-        experience, figures = state.within_memory(config.memory, batch.rollout.tokens.shape[1], look)
+        experience, figures = assess(state, models, batch, config)
         figures |= update(state, models.actor_critic, experience, config, kept)
         figures |= batch.figures()
         steer(state, config.kl, figures["kl"], len(batch))
@@ -102,12 +110,9 @@ def ppo(
 
 
 @torch.no_grad()
-def assess(
-    models: PPOModels, batch: Batch, kl_coefficient: float, config: PPOConfig, budget: int
-) -> tuple[CriticExperience, dict[str, float]]:
-    """Log-probabilities of policy and reference, values, advantages; and the figures that describe the batch."""
+def read_all(models: PPOModels, config: PPOConfig, rollout: Rollout, budget: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, T] each: log-probabilities of policy and reference, and values, of a rollout's tokens."""
     temperature = config.rollout.temperature
-    rollout, mask = batch.rollout, batch.rollout.mask
     parts = Reading.whole(rollout, budget).parts
     models.policy.model.eval()
     models.actor_critic.value_module.eval()
@@ -124,7 +129,21 @@ def assess(
         values = in_micro_batches(
             rollout, parts, lambda part: (models.actor_critic.values(part.tokens, part.attention, part.mask),)
         )[0]
-    reference = logprobs_of(models.reference, rollout, temperature, budget)
+    return logprobs, logprobs_of(models.reference, rollout, temperature, budget), values
+
+
+@torch.no_grad()
+def assess(
+    state: TrainState, models: PPOModels, batch: Batch, config: PPOConfig
+) -> tuple[CriticExperience, dict[str, float]]:
+    """Log-probabilities of policy and reference, values, advantages; and the figures that describe the batch."""
+    rollout, mask = batch.rollout, batch.rollout.mask
+    kl_coefficient = state.scalars["kl_coefficient"]
+
+    def read(part: Rollout) -> tuple[Tensor, ...]:
+        return state.within_memory(config.memory, part.tokens.shape[1], partial(read_all, models, config, part))
+
+    logprobs, reference, values = shared_out(rollout, read)
     experience = judge(
         rollout,
         batch.scores,
@@ -191,15 +210,16 @@ def update(
 
     def minibatch(part: CriticExperience) -> dict[str, float]:
         def gather(tokens: int) -> dict[str, float]:
-            parts = Reading.whole(part.rollout, tokens).parts
+            parts = own_reading(policy, part.rollout, tokens, grouped=False).parts
             figures = accumulate(part, parts, objective.longest, terms)
             if kept and moves:
                 figures["ptx_loss"] = keep(state, policy, kept, config, tokens)
             return figures
 
-        return state.within_memory(config.memory, part.rollout.tokens.shape[1], gather) | step_optimisers(state)
+        gathered = state.within_memory(config.memory, part.rollout.tokens.shape[1], gather)
+        return current().summed(gathered) | step_optimisers(state)
 
-    return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
+    return epochs(state, experience, config, minibatch) | {"logprob_mismatch": current().most(mismatch)}
 
 
 def keep(state: TrainState, policy: Policy, kept: Sequence[Example], config: PPOConfig, tokens: int) -> float:

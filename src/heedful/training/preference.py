@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +24,9 @@ from heedful.training.preference_losses import Judged, Measured, Mixture
 from heedful.training.reference import MovingReference
 from heedful.training.sft import sft_state
 from heedful.training.state import Step, TrainState
+from heedful.training.workers import by_place, current
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,15 +88,10 @@ class Objective:
         margin = torch.tensor([getattr(record, "margin", 0.0) for record in records], device=device)
         return Judged(logprob, lengths(records).to(device), reference, probability, margin if self.margins else None)
 
-    def measured(self, data: PreferenceData, numbers: list[int], policy: Policy, state: TrainState) -> Measured:
-        """What the loss asks for beside the answers: measured over the whole batch, without gradient."""
-        kl = ratio = None
-        if self.mixture.asks("kl"):
-            moved = known_logprobs(policy, chosen(data.moved, numbers), self.budget, self.temperature)
-            kl = (moved - self._reference(data.moved, data.known_moved, numbers)).mean().to(policy.device)
-        if self.mixture.asks("shift"):
-            ratio = torch.tensor(state.scalars.get("ratio", 0.0), device=policy.device)
-        return Measured(kl, ratio)
+    def drift(self, data: PreferenceData, numbers: list[int], policy: Policy) -> Tensor:
+        """[S, n] on the CPU, without gradient: log pi/ref of some records' answers behind other prompts."""
+        moved = known_logprobs(policy, chosen(data.moved, numbers), self.budget, self.temperature)
+        return moved - self._reference(data.moved, data.known_moved, numbers)
 
     def _reference(self, records: JudgedAnswers, known: Tensor | None, numbers: list[int]) -> Tensor:
         if self.moving is not None:
@@ -158,6 +158,10 @@ def dpo(
         yield Step(state.step, told)
 
 
+Attempt: TypeAlias = Callable[[Callable[[int], T]], T]
+"""Does some work that is given the most tokens to read at a time, again with fewer where memory runs out."""
+
+
 def gather(
     state: TrainState,
     policy: Policy,
@@ -168,12 +172,8 @@ def gather(
     watch: Callable[[list[int], Tensor], None] | None = None,
 ) -> dict[str, float]:
     """`descend`, in micro-batches that the device has memory for."""
-    longest = max(len(record.answers) * record.longest for record in chosen(data.records, numbers))
-
-    def work(tokens: int) -> dict[str, float]:
-        return descend(state, policy, objective.at(tokens), data, numbers, watch)
-
-    return state.within_memory(memory, longest, work)
+    longest = max(sizes_of(chosen(data.records, numbers)))
+    return descend(state, policy, objective, data, numbers, watch, partial(state.within_memory, memory, longest))
 
 
 def descend(
@@ -183,67 +183,141 @@ def descend(
     data: PreferenceData,
     numbers: list[int],
     watch: Callable[[list[int], Tensor], None] | None = None,
+    attempt: Attempt[Any] | None = None,
 ) -> dict[str, float]:
     """Add the gradient of the loss of one optimiser step, over some records by number; returns its figures.
 
     The weighted mean runs over all of them, however they are cut into micro-batches. A loss that must see them all at
-    once is taken in two passes: its gradient by every log-probability, then micro-batches that carry it on.
+    once is taken in two passes: its gradient by every log-probability, then micro-batches that carry it on. Of several
+    workers each adds the gradient of its share; the figures are of all.
 
     Args:
-        watch: is shown the log-probabilities [S, n] of n records at a time, without gradient.
+        watch: is shown the log-probabilities [S, n] of n of this worker's records at a time, without gradient.
+        attempt: what sees to memory; None reads `objective.budget` tokens at a time.
     """
-    measured = objective.measured(data, numbers, policy, state)
-    weight = weight_of(chosen(data.records, numbers))
-    weights = float(weight.sum())
-    groups = pair_micro_batches(chosen(data.records, numbers), objective.budget)
-    loss, seen, shares = 0.0, [], []
-    if objective.mixture.whole_batch and len(groups) > 1:
-        loss, whole = _in_two_passes(policy, objective, data, numbers, groups, measured)
-        seen.append(whole)
+    team = current()
+    attempt = attempt or (lambda work: work(objective.budget))
+    mine = [numbers[place] for place in team.dealt(sizes_of(chosen(data.records, numbers)))]
+    measured = measure(state, policy, objective, data, numbers, attempt)
+    if objective.mixture.whole_batch and team.count > 1:  # no second try: what comes between is of all workers
+        loss, whole = _in_two_passes(policy, objective, data, mine, measured)
+        told: list[tuple[float, list[Seen], list[Tensor]]] = [(loss, [whole], [])]
         if watch is not None:
-            watch(numbers, whole.logprob)
-        groups = []
-    for rows in groups:
-        group = [numbers[row] for row in rows]
-        share = weight[rows].to(policy.device)
-        if objective.wpo:
-            logprob, likely = weighed_logprobs(policy, chosen(data.records, group), share=objective.share)
-            share = share * likely
-            shares.append(likely)
-        else:
-            logprob = objective.logprobs(policy, chosen(data.records, group))
-        if watch is not None:
-            watch(group, logprob.detach())
-        judged = objective.judged(data, group, logprob)
-        micro_loss = (objective.mixture(judged, measured) * share).sum() / weights
-        micro_loss.backward()
-        loss += float(micro_loss.detach())
-        seen.append(Seen.of(judged))
-    everything = join(seen)
+            watch([number for some in team.gathered(mine) for number in some], whole.logprob)
+    else:
+
+        def work(tokens: int) -> tuple[float, list[Seen], list[Tensor]]:
+            return _add_gradients(policy, objective.at(tokens), data, numbers, mine, measured, watch)
+
+        told = team.gathered(attempt(work))
+    everything = join([part for _, seen, _ in told for part in seen])
     _remember(state, objective.mixture, everything)
+    loss, shares = sum(one for one, _, _ in told), [share for _, _, some in told for share in some]
     return {"loss": loss, **figures(everything, objective.mixture.beta), **_told(measured, shares)}
 
 
-def _in_two_passes(
+def sizes_of(records: JudgedAnswers) -> list[int]:
+    """Tokens that each record takes, padding counted."""
+    return [len(record.answers) * record.longest for record in records]
+
+
+def measure(
+    state: TrainState,
     policy: Policy,
     objective: Objective,
     data: PreferenceData,
     numbers: list[int],
-    groups: list[list[int]],
+    attempt: Attempt[Tensor],
+) -> Measured:
+    """What the loss asks for beside the answers: measured over the whole batch, without gradient."""
+    kl = ratio = None
+    if objective.mixture.asks("kl"):
+        team = current()
+        places = team.dealt(sizes_of(chosen(data.moved, numbers)))
+        some = [numbers[place] for place in places]
+        with team.whole():
+            own = attempt(lambda tokens: objective.at(tokens).drift(data, some, policy)) if some else None
+        kl = by_place(team.gathered((places, own)), len(numbers)).mean().to(policy.device)
+    if objective.mixture.asks("shift"):
+        ratio = torch.tensor(state.scalars.get("ratio", 0.0), device=policy.device)
+    return Measured(kl, ratio)
+
+
+def _add_gradients(
+    policy: Policy,
+    objective: Objective,
+    data: PreferenceData,
+    numbers: list[int],
+    mine: list[int],
     measured: Measured,
+    watch: Callable[[list[int], Tensor], None] | None,
+) -> tuple[float, list[Seen], list[Tensor]]:
+    """Add the gradient of some records' share of the loss; returns that share, what was seen, and WPO's weights.
+
+    Args:
+        numbers: of all records of the step.
+        mine: of those that this worker reads.
+    """
+    weights = float(weight_of(chosen(data.records, numbers)).sum())
+    weight = weight_of(chosen(data.records, mine))
+    groups = pair_micro_batches(chosen(data.records, mine), objective.budget)
+    loss, seen, shares = 0.0, [], []
+    if objective.mixture.whole_batch and len(groups) > 1:
+        loss, whole = _in_two_passes(policy, objective, data, mine, measured)
+        if watch is not None:
+            watch(mine, whole.logprob)
+        return loss, [whole], []
+    parts = [[mine[row] for row in rows] for rows in groups]
+    counted = dict(zip(mine, weight, strict=True))
+    for group, counts in current().in_step(parts, spare=numbers[:1]):
+        share = torch.stack([counted.get(number, weight_of([data.records[number]])[0]) for number in group])
+        share = share.to(policy.device)
+        if objective.wpo:
+            logprob, likely = weighed_logprobs(policy, chosen(data.records, group), share=objective.share)
+            share = share * likely
+        else:
+            logprob = objective.logprobs(policy, chosen(data.records, group))
+        judged = objective.judged(data, list(group), logprob)
+        micro_loss = (objective.mixture(judged, measured) * share).sum() / weights
+        (counts * micro_loss).backward()
+        if not counts:
+            continue
+        if watch is not None:
+            watch(list(group), logprob.detach())
+        if objective.wpo:
+            shares.append(likely)
+        loss += float(micro_loss.detach())
+        seen.append(Seen.of(judged))
+    return loss, seen, shares
+
+
+def _in_two_passes(
+    policy: Policy, objective: Objective, data: PreferenceData, mine: list[int], measured: Measured
 ) -> tuple[float, Seen]:
-    """The gradient of a loss of the whole batch, one micro-batch at a time; returns the loss and what was seen."""
-    records = chosen(data.records, numbers)
-    logprob = torch.empty(len(records[0].answers), len(records), device=policy.device)
-    with torch.random.fork_rng(devices=random_devices(policy.device)), torch.no_grad():
+    """The gradient of a loss of the whole batch, one micro-batch at a time; returns the loss and what was seen.
+
+    Args:
+        mine: the records that this worker reads; the loss is of all workers' together.
+    """
+    team = current()
+    records = chosen(data.records, mine)
+    groups = pair_micro_batches(records, objective.budget)
+    sides = len(data.records[0].answers)
+    own = torch.empty(sides, len(records), device=policy.device)
+    with torch.random.fork_rng(devices=random_devices(policy.device)), torch.no_grad(), team.whole():
         for rows in groups:
-            logprob[:, rows] = objective.logprobs(policy, chosen(records, rows))
-    logprob.requires_grad_()
+            own[:, rows] = objective.logprobs(policy, chosen(records, rows))
+    told = team.gathered((mine, own.cpu() if team.count > 1 else own))
+    numbers = [number for some, _ in told for number in some]
+    logprob = torch.cat([part.to(policy.device) for _, part in told], 1).requires_grad_()
     judged = objective.judged(data, numbers, logprob)
     loss = objective.mixture(judged, measured).mean()  # the weights of the records are equal: `check_records`
     (pull,) = torch.autograd.grad(loss, logprob)
-    for rows in groups:  # with the dropout of the first pass
-        (pull[:, rows] * objective.logprobs(policy, chosen(records, rows))).sum().backward()
+    first = sum(len(some) for some, _ in told[: team.rank])
+    pull = pull[:, first : first + len(mine)]
+    for part, counts in team.in_step(groups, spare=[]):  # with the dropout of the first pass
+        some, slope = (records, pull[:, list(part)]) if counts else (data.records[:1], pull.new_zeros(sides, 1))
+        (slope * objective.logprobs(policy, chosen(some, part or [0]))).sum().backward()
     return float(loss.detach()), Seen.of(judged)
 
 
@@ -278,14 +352,35 @@ def evaluate_dpo(policy: Policy, objective: Objective, data: PreferenceData, sta
     """Loss, implicit-reward accuracy and margin on held-out records."""
     if not data.records:
         return {}
+    team = current()
     numbers = list(range(len(data.records)))
-    logprob, weight = _weighed(policy, objective, data.records)
-    judged = objective.judged(data, numbers, logprob)
-    measured = objective.measured(data, numbers, policy, state)
+    mine = team.dealt(sizes_of(data.records))
+    measured = measure(state, policy, objective, data, numbers, lambda work: work(objective.budget))
+    with team.whole():
+        logprob, weight = _weighed(policy, objective, chosen(data.records, mine))
+        own = objective.judged(data, mine, logprob) if mine else None
+    told = team.gathered((own, weight))
+    judged = _joined([part for part, _ in told if part is not None])
+    weight = torch.cat([part for _, part in told])
     cpu = Measured(*(None if value is None else value.cpu() for value in (measured.kl, measured.ratio)))
     found = figures(Seen.of(judged), objective.mixture.beta)
-    told = {"held_out_loss": float((objective.mixture(judged, cpu) * weight).sum() / weight_of(data.records).sum())}
-    return told | {f"held_out_{name}": found[name] for name in ("accuracy", "margin") if name in found}
+    told_loss = float((objective.mixture(judged, cpu) * weight).sum() / weight_of(data.records).sum())
+    return {"held_out_loss": told_loss} | {f"held_out_{n}": found[n] for n in ("accuracy", "margin") if n in found}
+
+
+def _joined(parts: Sequence[Judged]) -> Judged:
+    """All workers' records as one."""
+    if len(parts) == 1:
+        return parts[0]
+    reference = [part.reference for part in parts if part.reference is not None]
+    margin = [part.margin for part in parts if part.margin is not None]
+    return Judged(
+        torch.cat([part.logprob for part in parts], 1),
+        torch.cat([part.length for part in parts], 1),
+        torch.cat(reference, 1) if reference else None,
+        torch.cat([part.probability for part in parts]),
+        torch.cat(margin) if margin else None,
+    )
 
 
 def _weighed(policy: Policy, objective: Objective, records: JudgedAnswers) -> tuple[Tensor, Tensor]:
@@ -293,7 +388,7 @@ def _weighed(policy: Policy, objective: Objective, records: JudgedAnswers) -> tu
     weight = weight_of(records)
     if not objective.wpo:
         return known_logprobs(policy, records, objective.budget, objective.temperature), weight
-    logprob = torch.empty(len(records[0].answers), len(records))
+    logprob = torch.empty(len(records[0].answers) if records else 0, len(records))
     with evaluating(policy.model):
         for rows in pair_micro_batches(records, objective.budget):
             found, likely = weighed_logprobs(policy, chosen(records, rows))

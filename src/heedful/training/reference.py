@@ -20,9 +20,10 @@ from heedful.files import atomic_write, explain, sha256_json
 from heedful.models.fingerprint import model_fingerprint
 from heedful.models.memory import within_memory
 from heedful.models.policy import Policy
-from heedful.training.answer_logprobs import known_logprobs
+from heedful.training.answer_logprobs import chosen, known_logprobs
 from heedful.training.pairs import JudgedAnswers
 from heedful.training.state import due
+from heedful.training.workers import by_place, current
 
 CACHE = ".heedful-cache"
 
@@ -56,24 +57,35 @@ class LogprobCache:
         """
         if not records or self.folder is None:
             return self._compute(records)
-        key = self._key(records)
-        path = self.folder / f"logprobs-{key[:32]}.safetensors"
-        shape = (len(records[0].answers), len(records))
-        found = _read(path, key, shape)
+        folder, team = self.folder, current()
+        key, path, found = team.led(lambda: self._look(folder, records))
         if found is not None:
             return found
-        if path.exists():
-            self.say(f"{path} is damaged, or another's: it is made again")
         known = self._compute(records)
-        _write(path, key, known)
+        team.led(lambda: _write(path, key, known))
         return known
 
+    def _look(self, folder: Path, records: JudgedAnswers) -> tuple[str, Path, Tensor | None]:
+        """The key of some records, their file, and what it holds, if anything."""
+        key = self._key(records)
+        path = folder / f"logprobs-{key[:32]}.safetensors"
+        found = _read(path, key, (len(records[0].answers), len(records)))
+        if found is None and path.exists():
+            self.say(f"{path} is damaged, or another's: it is made again")
+        return key, path, found
+
     def _compute(self, records: JudgedAnswers) -> Tensor:
-        if records:
-            self.say(f"dpo: log-probabilities of the reference for {len(records)} records")
-            longest = max(len(record.answers) * record.longest for record in records)
-            return within_memory(self.budget, longest, partial(known_logprobs, self.policy, records))
-        return known_logprobs(self.policy, records, self.budget)
+        """Of several workers each computes its share."""
+        if not records:
+            return known_logprobs(self.policy, records, self.budget)
+        self.say(f"dpo: log-probabilities of the reference for {len(records)} records")
+        sizes, team = [len(record.answers) * record.longest for record in records], current()
+        mine = team.dealt(sizes)
+        own = None
+        if mine:
+            some = chosen(records, mine)
+            own = within_memory(self.budget, max(sizes), partial(known_logprobs, self.policy, some))
+        return by_place(team.gathered((mine, own)), len(records))
 
     def _key(self, records: JudgedAnswers) -> str:
         if self._model is None:
@@ -88,6 +100,7 @@ class LogprobCache:
                 "budget": self.budget,
                 "torch": torch.__version__,
                 "order": sys.byteorder,
+                **({"workers": current().count} if current().count > 1 else {}),
             }
         )
 

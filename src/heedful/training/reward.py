@@ -21,6 +21,7 @@ from heedful.training.reward_data import Judged, Layout, item_micro_batches
 from heedful.training.reward_heads import HEADS, Heads
 from heedful.training.reward_losses import LOSSES, Learnt, RewardLoss, centering
 from heedful.training.state import Step, TrainState
+from heedful.training.workers import by_place, current
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,27 @@ def objective(learner: Learner, outputs: Tensor, batch: Batch, rows: Sequence[in
 def descend(
     learner: Learner, batch: Batch, config: RewardConfig, micro_batch_tokens: int
 ) -> tuple[float, list[tuple[Layout, Tensor]]]:
-    """Add the gradient of a batch's loss; returns the loss, and each part's layout with its answers' scores [S]."""
-    parts = item_micro_batches(batch.items, micro_batch_tokens)
+    """Add the gradient of a batch's loss; returns the loss, and each part's layout with its answers' scores [S].
+
+    Of several workers each adds the gradient of its share of the items, and returns its share of the loss.
+    """
+    team = current()
+    mine = team.dealt([item.tokens for item in batch.items])
+    found = item_micro_batches([batch.items[row] for row in mine], micro_batch_tokens)
+    parts = [[mine[row] for row in rows] for rows in found]
     layouts = [Layout([batch.items[row] for row in rows]) for rows in parts]
     slopes: list[Tensor] = []
     loss = 0.0
-    twice = learner.heads.whole_batch and len(parts) > 1
+    twice = learner.heads.whole_batch and (len(parts) > 1 or team.count > 1)
     if twice:
         loss, slopes = _slopes(learner, batch, parts, layouts, config)
     seen = []
-    for number, (rows, layout) in enumerate(zip(parts, layouts, strict=True)):
+    for number, (rows, counts) in enumerate(team.in_step(parts, spare=[0])):
+        layout = Layout([batch.items[row] for row in rows])
         outputs = read(learner, layout)
+        if not counts:
+            (0.0 * outputs).sum().backward()
+            continue
         if twice:
             (outputs * slopes[number]).sum().backward()
         else:
@@ -127,13 +138,47 @@ def descend(
 def _slopes(
     learner: Learner, batch: Batch, parts: Sequence[Sequence[int]], layouts: Sequence[Layout], config: RewardConfig
 ) -> tuple[float, list[Tensor]]:
-    """The loss of a whole batch, and its slopes [S, outputs] by every output of its parts.
+    """The loss of a whole batch, and its slopes [S, outputs] by every output of this worker's parts.
 
     A correlation over the batch is no sum over its parts, so a first pass without gradients collects all outputs, and
-    the second pass goes backward from the slopes. Both draw the same dropout.
+    the second pass goes backward from the slopes. Both draw the same dropout. What of the loss does not come by way of
+    the outputs has its gradient here, at the first worker alone; the loss is told there too.
     """
-    with torch.random.fork_rng(devices=random_devices(learner.model.device)), torch.no_grad():
+    team = current()
+    with torch.random.fork_rng(devices=random_devices(learner.model.device)), torch.no_grad(), team.whole():
         outputs = [read(learner, layout) for layout in layouts]
+    if team.count > 1:
+        return _slopes_of_all(learner, batch, parts, outputs, config)
+    return _slopes_of(learner, batch, parts, layouts, outputs, config)
+
+
+def _slopes_of_all(
+    learner: Learner, batch: Batch, parts: Sequence[Sequence[int]], outputs: Sequence[Tensor], config: RewardConfig
+) -> tuple[float, list[Tensor]]:
+    """`_slopes_of` all workers' parts, of which this worker's are returned."""
+    team, device = current(), learner.model.device
+    told = team.gathered([(list(rows), part.cpu()) for rows, part in zip(parts, outputs, strict=True)])
+    everything = [one for some in told for one in some]
+    layouts = [Layout([batch.items[row] for row in rows]) for rows, _ in everything]
+    rows, whole = [rows for rows, _ in everything], [part.to(device) for _, part in everything]
+    loss, slopes = _slopes_of(learner, batch, rows, layouts, whole, config)
+    if not team.leads:
+        loss = 0.0
+        for module in (learner.model.model, learner.heads.weights, learner.heads.learnt, learner.learnt):
+            module.zero_grad(set_to_none=True)
+    first = sum(len(some) for some in told[: team.rank])
+    return loss, slopes[first : first + len(parts)]
+
+
+def _slopes_of(
+    learner: Learner,
+    batch: Batch,
+    parts: Sequence[Sequence[int]],
+    layouts: Sequence[Layout],
+    outputs: list[Tensor],
+    config: RewardConfig,
+) -> tuple[float, list[Tensor]]:
+    """The loss of a whole batch that is read already, and its slopes by the outputs of each part."""
     rows = [row for part in parts for row in part]
     whole = Layout([batch.items[row] for row in rows])
     starts = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0).tolist()
@@ -154,16 +199,21 @@ def _slopes(
 def reward(state: TrainState, learner: Learner, items: Sequence[Judged], config: RewardConfig) -> Iterator[Step]:
     """Minimise the weighted mean loss; yields after every optimiser step."""
     total = total_steps(len(items), config.batch_size, config.epochs)
+    team = current()
     learner.model.model.train()
     while state.step < total:
         state.begin_step()
         chosen = batch_at(state.step, len(items), config.batch_size, config.epochs, state.seed)
         batch = Batch.of(items, chosen, learner.heads)
         longest = max(item.tokens for item in batch.items)
-        loss, seen = state.within_memory(config.memory, longest, partial(descend, learner, batch, config))
+        work = partial(descend, learner, batch, config)
+        if learner.heads.whole_batch and team.count > 1:  # no second try: what comes between is of all workers
+            loss, seen = work(state.tokens(config.memory))
+        else:
+            loss, seen = state.within_memory(config.memory, longest, work)
         norms = [optimiser.step(state.step) for optimiser in state.optimisers.values()]
         figures = {
-            "loss": loss,
+            **team.summed({"loss": loss}),
             **_agreements(seen),
             "gradient_norm": norms[0],
             "learning_rate": learning_rate(state.step, total, config.optimiser),
@@ -184,7 +234,8 @@ def _agreements(seen: Sequence[tuple[Layout, Tensor]]) -> dict[str, float]:
         decided += int(clear.sum())
         spread += float(gap.abs().sum())
         pairs += len(gap)
-    return {"accuracy": right / max(1, decided), "score_gap": spread / pairs}
+    told = current().summed({"right": right, "decided": decided, "spread": spread, "pairs": pairs})
+    return {"accuracy": told["right"] / max(1, told["decided"]), "score_gap": told["spread"] / told["pairs"]}
 
 
 def pair_gaps(layout: Layout, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,20 +257,26 @@ def score_items(
     micro_batch_tokens: int,
     head: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """[S] float32 on the CPU: raw scores of all answers, in the order of `Layout(items)`.
+    """[S] float32 on the CPU: raw scores of all answers, in the order of `Layout(items)`. All workers take part.
 
     Args:
         head: states [N, H] -> scores [N]; None: the model's own head.
     """
+    team = current()
+    mine = team.dealt([item.tokens for item in items])
     where = {place: index for index, place in enumerate(Layout(items))}
     scores = torch.empty(len(where))
-    with evaluating(model.model):
-        for rows in item_micro_batches(items, micro_batch_tokens):
+    places: list[int] = []
+    with team.whole(), evaluating(model.model):
+        for part in item_micro_batches([items[row] for row in mine], micro_batch_tokens):
+            rows = [mine[row] for row in part]
             layout = Layout([items[row] for row in rows])
             batch = collate(layout.examples(), model.pad, model.device)
             found = (head or model.head)(model.last_states(batch.tokens, batch.attention))
-            scores[[where[rows[row], place] for row, place in layout]] = found.float().cpu()
-    return scores
+            now = [where[rows[row], place] for row, place in layout]
+            scores[now] = found.float().cpu()
+            places += now
+    return scores if team.count == 1 else by_place(team.gathered((places, scores[places])), len(scores))
 
 
 def evaluate_reward(learner: Learner, items: Sequence[Judged], micro_batch_tokens: int) -> dict[str, float]:

@@ -6,7 +6,7 @@ All of it is a function of (seed, step), so that a resumed run sees the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -21,10 +21,11 @@ from heedful.data.records import Conversation, Prompt
 from heedful.models.policy import Policy
 from heedful.models.rewards import Reward, judged
 from heedful.rollout.engine import NativeEngine, decode
-from heedful.rollout.types import Readout, Rollout, RolloutParams
+from heedful.rollout.types import Readout, ReadRollout, Rollout, RolloutParams
 from heedful.training.batching import records_between
 from heedful.training.config.online import RolloutConfig, ScoreConfig
 from heedful.training.state import TrainState, due, mix
+from heedful.training.workers import current
 
 SAMPLES_PURPOSE, REFERENCE_PURPOSE, MINIBATCH_PURPOSE, RESAMPLE_PURPOSE, PTX_PURPOSE = 1, 2, 3, 4, 5
 PARTNER_PURPOSE = 6
@@ -97,6 +98,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rollout)
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        measures = {name: values.to(device) for name, values in self.measures.items()}
+        rewards, scores = self.rewards.to(device), self.scores.to(device)
+        return replace(self, rollout=self.rollout.to(device), rewards=rewards, scores=scores, measures=measures)
+
     def grouped(self, values: Tensor) -> Tensor:
         """[B] values as [P, K], a row for each prompt."""
         return values.view(-1, self.samples)
@@ -141,15 +148,38 @@ def answer(
     score: ScoreConfig,
     statistics: dict[str, Any],
 ) -> Batch:
-    """Completions of chosen prompts, and their scores.
+    """Completions of chosen prompts, and their scores. Of several workers each answers some, and all have them all.
 
     Args:
         chosen: P numbers of prompts.
         seed: of the samples.
         statistics: `reference_statistics`, where scores are normalised.
     """
+    team = current()
+    mine = team.block(len(chosen))
+    own = None
+    with team.whole():
+        if mine:
+            own = _answered(models, questions, [chosen[i] for i in mine], seed, settings, score, statistics, mine.start)
+    if own is not None and team.count == 1:
+        return own
+    parts = [part.to(models.policy.device) for part in team.gathered(own and own.to("cpu")) if part is not None]
+    return join(parts, models.policy.pad)
+
+
+def _answered(
+    models: Players,
+    questions: Questions,
+    chosen: Sequence[int],
+    seed: int,
+    settings: RolloutConfig,
+    score: ScoreConfig,
+    statistics: dict[str, Any],
+    first: int,
+) -> Batch:
+    """`answer`, of a worker's share: `first` prompts stand before it."""
     samples = settings.samples_per_prompt
-    rollout = complete(models.policy, questions, chosen, seed, settings, samples, models.readout)
+    rollout = complete(models.policy, questions, chosen, seed, settings, samples, models.readout, first)
     texts = decode(models.policy, rollout)
     asked = [questions.conversations[chosen[i]] for i in rollout.prompt_index.tolist()]
     given, told = judged(models.reward, asked, texts)
@@ -167,12 +197,17 @@ def complete(
     settings: RolloutConfig,
     samples: int,
     readout: Readout | None = None,
+    first: int = 0,
 ) -> Rollout:
-    """`samples` completions of each chosen prompt, from the policy's own distribution."""
+    """`samples` completions of each chosen prompt, from the policy's own distribution.
+
+    Args:
+        first: how many prompts of the whole batch stand before them.
+    """
     params = RolloutParams(settings.max_new_tokens, settings.temperature, seed, settings.stop)
     prompts = [questions.tokens[i] for i in chosen]
     return NativeEngine(policy).generate(
-        prompts, params, samples_per_prompt=samples, max_batch=settings.max_batch, readout=readout
+        prompts, params, samples_per_prompt=samples, max_batch=settings.max_batch, readout=readout, first=first
     )
 
 
@@ -219,7 +254,9 @@ def fix_scale(
 ) -> None:
     """Once, at the start of a run whose settings need it: measure the judge on the reference's own samples."""
     if score.measured and "score_mean" not in state.scalars:
-        state.scalars |= reference_statistics(state.seed, models, questions, rollout, score)
+        team = current()
+        with team.whole():
+            state.scalars |= team.led(lambda: reference_statistics(state.seed, models, questions, rollout, score))
 
 
 def reference_statistics(
@@ -268,6 +305,8 @@ def join(batches: Sequence[Batch], pad: int) -> Batch:
     rollout = Rollout(
         column("tokens", pad), column("attention", 0), column("mask", 0), column("logprobs", 0), finished, index
     )
+    if all(isinstance(batch.rollout, ReadRollout) for batch in batches):
+        rollout = ReadRollout(**vars(rollout), readouts=column("readouts", 0))
     return Batch(
         rollout,
         [asked for batch in batches for asked in batch.asked],

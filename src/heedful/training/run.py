@@ -31,6 +31,7 @@ from heedful.training.state import (
     event_from_json,
     event_to_json,
 )
+from heedful.training.workers import Workers, current
 
 Intervene: TypeAlias = Callable[[Step], Sequence[Event]]
 """Looks at a step and names the events to apply after it."""
@@ -85,6 +86,31 @@ class _Journal:
             os.fsync(file.fileno())
 
 
+class _Logs:
+    """Figures and samples of each step on disk; what a killed run logged after the step it goes on from is dropped."""
+
+    def __init__(self, out: Path, step: int, settings: RunConfig) -> None:
+        self.out, self.step, self.settings = out, step, settings
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (METRICS, SAMPLES):
+            rewind(out / name, step)
+
+    def open(self, stack: ExitStack) -> None:
+        """Open the files until the stack ends."""
+        self.metrics, self.samples = (
+            stack.enter_context(open(self.out / name, "a", encoding="utf-8"))  # noqa: SIM115  (the stack closes it)
+            for name in (METRICS, SAMPLES)
+        )
+        self.writer = _tensorboard(stack, self.out, self.settings, self.step)
+
+    def write(self, step: int, figures: Mapping[str, float], samples: Sequence[dict[str, Any]]) -> None:
+        """Log one step."""
+        _log(self.metrics, [{"step": step, **figures}])
+        _log(self.samples, [{"step": step, **sample} for sample in samples])
+        for name, value in figures.items() if self.writer else ():
+            self.writer.add_scalar(name, value, step)
+
+
 def run(
     trainer: Iterator[Step],
     state: TrainState,
@@ -108,15 +134,15 @@ def run(
         HeedfulError: the loss or a gradient is not a number, or the loss passed `settings.max_loss`.
     """
     watch = watch or Watch()
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (METRICS, SAMPLES):
-        rewind(out / name, state.step)
-    journal = _Journal(out / EVENTS)
+    team = current()
+    logs = _Logs(out, state.step, settings) if team.leads else None
+    journal = team.led(lambda: _Journal(out / EVENTS))
     for event in journal.known.get(state.step, ()):  # one may have come after the checkpoint, in the step that began
         carry_out(event, state, out)
 
     def told(event: Event) -> None:
-        journal.write(state.step, [event])
+        if team.leads:
+            journal.write(state.step, [event])
         if isinstance(event, LimitMicroBatch):
             display.say(f"{title}: no memory left in step {state.step + 1}; on with {event.tokens} tokens at a time")
 
@@ -124,15 +150,14 @@ def run(
     last: dict[str, float] = {}
     started = time.monotonic() - state.scalars.get("seconds", 0.0)
     with ExitStack() as stack:
-        metrics_file = stack.enter_context(open(out / METRICS, "a", encoding="utf-8"))
-        samples_file = stack.enter_context(open(out / SAMPLES, "a", encoding="utf-8"))
-        writer = _tensorboard(stack, out, settings, state.step)
+        if logs is not None:
+            logs.open(stack)
         task = stack.enter_context(display.task(title, total, state.step))
         try:
             for step in trainer:
                 _guard(step.number, step.metrics, settings)
                 state.scalars["seconds"] = time.monotonic() - started
-                for event in journal.at(step, watch.intervene):
+                for event in _events(team, journal, step, watch.intervene):
                     carry_out(event, state, out)
                 ends = step.number == total or "stopped" in state.scalars
                 figures = dict(step.metrics)
@@ -141,30 +166,39 @@ def run(
                     _guard(step.number, figures, settings)
                 samples = list(step.samples)
                 if settings.sample_every > 0 and (ends or due(step.number, settings.sample_every)):
-                    samples += watch.sample()
-                _log(metrics_file, [{"step": step.number, **figures}])
-                _log(samples_file, [{"step": step.number, **sample} for sample in samples])
-                for name, value in figures.items() if writer else ():
-                    writer.add_scalar(name, value, step.number)
+                    with team.whole():
+                        samples += watch.sample() if team.leads else ()
+                if logs is not None:
+                    logs.write(step.number, figures, samples)
                 task.update(step.number, {name: figures[name] for name in shown if name in figures})
                 last = figures
                 if ends:
                     break
-                if due(step.number, settings.checkpoint_every):
+                stops = any(team.gathered(team.asked_to_stop))
+                if due(step.number, settings.checkpoint_every) or (stops and settings.checkpoint_every):
                     save_checkpoint(out, state, settings.keep_checkpoints)
+                if stops:
+                    raise KeyboardInterrupt
         except Diverged as problem:
             raise _diverged(problem, out, problem.step or state.step + 1) from problem
     return last
 
 
+def _events(team: Workers, journal: _Journal, step: Step, intervene: Intervene) -> Sequence[Event]:
+    """The events after a step, which the leader names and all carry out."""
+    with team.whole():
+        return team.led(lambda: journal.at(step, intervene))
+
+
 def carry_out(event: Event, state: TrainState, out: Path) -> None:
     """Apply an event at a step boundary, with what it asks of the disk."""
+    team = current()
     if isinstance(event, Keep):
-        keep_weights(out, state)
+        team.led(lambda: keep_weights(out, state))
     elif isinstance(event, SetAside):
-        set_aside(out, state)
+        team.led(lambda: set_aside(out, state))
     elif isinstance(event, Settle):
-        drop_kept(out, event.best_step)
+        team.led(lambda: drop_kept(out, event.best_step))
     elif isinstance(event, RollBack):
         restore_weights(out, state, event.to_step)
     state.apply(event)

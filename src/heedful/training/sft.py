@@ -15,6 +15,7 @@ from heedful.training.config.common import OptimiserConfig
 from heedful.training.config.sft import SFTConfig
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.state import Step, TrainState
+from heedful.training.workers import current
 
 
 def sft_state(policy: Policy, optimiser: OptimiserConfig, total: int, seed: int) -> TrainState:
@@ -35,7 +36,7 @@ def sft(state: TrainState, policy: Policy, examples: Sequence[Example], config: 
     while state.step < total:
         state.begin_step()
         batch = [examples[i] for i in batch_at(state.step, len(examples), config.batch_size, config.epochs, state.seed)]
-        figures = state.within_memory(config.memory, longest(batch), partial(imitate, policy, batch))
+        figures = current().summed(state.within_memory(config.memory, longest(batch), partial(imitate, policy, batch)))
         norm = optimiser.step(state.step)
         rate = learning_rate(state.step, total, config.optimiser)
         state.step += 1
@@ -51,30 +52,37 @@ def imitate(policy: Policy, batch: Sequence[Example], micro_batch_tokens: int, w
     """Add the gradient of `weight` times the mean negative log-likelihood per masked token; returns what it is.
 
     The mean runs over all masked tokens of the batch, at least one, however it is cut into micro-batches. The loss
-    and entropy told are without the weight.
+    and entropy told are without the weight; of several workers each adds, and tells of, its share of the rows.
     """
+    team = current()
+    lengths = [len(example.tokens) for example in batch]
+    mine = team.dealt(lengths)
+    parts = micro_batches([lengths[row] for row in mine], micro_batch_tokens)
     count = sum(sum(example.mask) for example in batch)
     loss, entropy = 0.0, 0.0
-    for rows in micro_batches([len(example.tokens) for example in batch], micro_batch_tokens):
+    for rows, counts in team.in_step([[mine[row] for row in rows] for rows in parts], spare=[0]):
         micro = collate([batch[row] for row in rows], policy.pad, policy.device)
         logprobs, entropies = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
         micro_loss = -logprobs.sum() / count
-        (weight * micro_loss).backward()
-        loss += float(micro_loss.detach())
-        entropy += float(entropies.detach().sum()) / count
-    return {"loss": loss, "entropy": entropy, "tokens": count}
+        (weight * counts * micro_loss).backward()
+        loss += counts * float(micro_loss.detach())
+        entropy += counts * float(entropies.detach().sum()) / count
+    return {"loss": loss, "entropy": entropy, "tokens": sum(sum(batch[row].mask) for row in mine)}
 
 
 def evaluate_sft(policy: Policy, examples: Sequence[Example], micro_batch_tokens: int) -> dict[str, float]:
     """Mean negative log-likelihood per masked token (nats) and next-token perplexity on held-out examples."""
     if not examples:
         return {}
+    team = current()
     total, count = 0.0, 0
-    with evaluating(policy.model):
-        for rows in micro_batches([len(example.tokens) for example in examples], micro_batch_tokens):
-            micro = collate([examples[row] for row in rows], policy.pad, policy.device)
+    mine = [examples[row] for row in team.dealt([len(example.tokens) for example in examples])]
+    with team.whole(), evaluating(policy.model):
+        for rows in micro_batches([len(example.tokens) for example in mine], micro_batch_tokens):
+            micro = collate([mine[row] for row in rows], policy.pad, policy.device)
             logprobs, _ = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
             total -= float(logprobs.sum())
             count += int(micro.mask.sum())
-    loss = total / count
+    summed = team.summed({"total": total, "count": count})
+    loss = summed["total"] / summed["count"]
     return {"held_out_loss": loss, "held_out_perplexity": float(torch.tensor(loss).exp())}

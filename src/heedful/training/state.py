@@ -16,6 +16,7 @@ from heedful.core.seeds import mix as mix
 from heedful.models.memory import offloaded, within_memory
 from heedful.training.config.common import MemoryConfig
 from heedful.training.optimiser import Optimiser
+from heedful.training.workers import current
 
 T = TypeVar("T")
 MOST_TOKENS = "most_tokens"
@@ -125,8 +126,9 @@ class TrainState:
     """Is told what the trainer had to do by itself in the middle of a step, so that it can be journalled."""
 
     def begin_step(self) -> None:
-        """Seed the global generators from (seed, step)."""
-        mixed = mix(self.seed, self.step)
+        """Seed the global generators from (seed, step), apart for each worker: their dropout is not the same."""
+        rank = current().rank
+        mixed = mix(self.seed, self.step, *([rank] if rank else []))
         random.seed(mixed)
         np.random.seed(mixed % 2**32)
         torch.manual_seed(mixed)
@@ -178,6 +180,8 @@ class TrainState:
         with ExitStack() as stack:
             if memory.offload_activations:
                 stack.enter_context(offloaded(p for module in self.modules.values() for p in module.parameters()))
+            if current().shards:  # a pass is one of all workers: none can try again by itself
+                return within_memory(self.tokens(memory), self.tokens(memory), work)
             return within_memory(self.tokens(memory), longest, work, undo=self._clear, told=limit)
 
     def _clear(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +15,13 @@ from torch import Tensor
 from heedful.core.kl import AdaptiveKL, FixedKL, estimate
 from heedful.core.policy_gradient import Aggregation, RatioLevel, Whole, aggregate, clipped_policy_loss
 from heedful.models.policy import Policy
+from heedful.rollout.types import Rollout
 from heedful.training.config.online import BaseKLConfig, LeashedConfig, UpdateConfig
-from heedful.training.experience import Experience, ExperienceT, Reading, select_experience
+from heedful.training.experience import Experience, ExperienceT, Reading, pick_rows, select_experience
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.rollouts import MINIBATCH_PURPOSE
 from heedful.training.state import TrainState
+from heedful.training.workers import current
 
 Terms = tuple[Tensor, dict[str, Tensor]]
 """A loss with its gradient, and figures; both add up over the parts of a minibatch."""
@@ -119,16 +123,37 @@ def accumulate(
     """Gather one optimiser step's gradient over parts of its rows; returns the summed figures.
 
     The means run over the whole of `experience`, so that micro-batches cannot change the loss.
+
+    Args:
+        parts: this worker's; the figures are of these alone.
     """
     rollout = experience.rollout
     whole = Whole(len(rollout), int(rollout.mask.sum()), longest)
+    nothing: Any = Whole(math.inf, math.inf, longest)  # type: ignore[arg-type]  # a share of it is 0
     sums: dict[str, float] = {}
-    for rows in parts:
-        loss, figures = terms(select_experience(experience, rows), whole)
+    for rows, counts in current().in_step(parts, spare=[0]):
+        loss, figures = terms(select_experience(experience, rows), whole if counts else nothing)
         loss.backward()
         for name, figure in {"loss": loss.detach(), **figures}.items():
             sums[name] = sums.get(name, 0.0) + float(figure)
     return sums
+
+
+def own_reading(policy: Policy, rollout: Rollout, budget: int, *, grouped: bool = True) -> Reading:
+    """How this worker reads its share of a rollout's rows; the parts name rows of the whole.
+
+    Args:
+        budget: most tokens at a time.
+        grouped: a prompt may be read once for all its answers. Where weights are sharded it is not, so that all workers
+            make as many passes for a part.
+    """
+    team = current()
+    mine = team.dealt(rollout.attention.sum(1).tolist()) if team.count > 1 else list(range(len(rollout)))
+    if not mine:
+        return Reading([], grouped=False)
+    part = rollout if team.count == 1 else pick_rows(rollout, mine)
+    reading = Reading.of(policy, part, budget) if grouped and not team.shards else Reading.whole(part, budget)
+    return Reading([[mine[row] for row in rows] for rows in reading.parts], reading.grouped)
 
 
 def step_optimisers(state: TrainState) -> dict[str, float]:
@@ -201,12 +226,13 @@ def update_policy(
 
     def minibatch(part: Experience) -> dict[str, float]:
         def gather(tokens: int) -> dict[str, float]:
-            reading = Reading.of(policy, part.rollout, tokens)
+            reading = own_reading(policy, part.rollout, tokens)
             return accumulate(part, reading.parts, objective.longest, partial(terms, reading))
 
-        return state.within_memory(config.memory, part.rollout.tokens.shape[1], gather) | step_optimisers(state)
+        gathered = state.within_memory(config.memory, part.rollout.tokens.shape[1], gather)
+        return current().summed(gathered) | step_optimisers(state)
 
-    return epochs(state, experience, config, minibatch) | {"logprob_mismatch": mismatch}
+    return epochs(state, experience, config, minibatch) | {"logprob_mismatch": current().most(mismatch)}
 
 
 def steer(state: TrainState, kl: BaseKLConfig, measured: float, episodes: int) -> None:

@@ -7,10 +7,12 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from rich.console import Console
 
 from heedful.data.chat import render_completion, render_prompt
 from heedful.data.load import DataSpec, Loaded, fit
@@ -41,6 +43,7 @@ from heedful.training.config.stage import StageConfig
 from heedful.training.folders import METRICS
 from heedful.training.progress import Display
 from heedful.training.state import TrainState
+from heedful.training.workers import current
 
 RecordT = TypeVar("RecordT", Prompt, Demonstration, Preference, Ranking, Labelled)
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
@@ -62,14 +65,21 @@ def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Ope
     Raises:
         HeedfulError: the folder is another run's, or a setting that this machine cannot follow.
     """
-    display = display or Display()
+    team = current()
+    display = (display or Display()) if team.leads else Display(Console(quiet=True))
     cpu.prepare()
+    check_workers(stage, config)
     out = Path(config.out)
     made_here, foreign = not out.exists(), out.is_dir() and not (out / ".lock").exists()
     try:
-        with locked(out):
-            config = settled(stage, config, out, display)
-            done = begin(out, stage, config)
+        with ExitStack() as stack:
+
+            def begun() -> tuple[dict[str, Any] | None, ConfigT]:
+                stack.enter_context(locked(out))
+                now = settled(stage, config, out, display)
+                return begin(out, stage, now), now
+
+            done, config = team.led(begun)
             if done is not None:
                 display.say(f"{stage}: {out} is finished already; delete it, or choose another --out, to run again.")
                 yield done
@@ -77,14 +87,51 @@ def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Ope
             try:
                 yield Opened(out, display, config)
             except HeedfulError:
-                if not (out / METRICS).exists():  # refused before the first step: leave no trace
+                if team.leads and not (out / METRICS).exists():  # refused before the first step: leave no trace
                     clear(out)
                 raise
     finally:
-        if made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
+        if team.leads and made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
             shutil.rmtree(out)
-        if foreign and not (out / CONFIG).exists():  # no run's folder, and none has begun here
+        if team.leads and foreign and not (out / CONFIG).exists():  # no run's folder, and none has begun here
             (out / ".lock").unlink(missing_ok=True)
+
+
+def check_workers(stage: str, config: StageConfig) -> None:
+    """Refuse, before anything is read, what several workers cannot do.
+
+    Raises:
+        HeedfulError: naming the setting.
+    """
+    team, launch = current(), config.launch
+    if launch.workers not in (1, team.count):
+        raise HeedfulError(
+            f"{launch.workers} workers are asked for, and {team.count} run.",
+            where="launch.workers",
+            mend="Start them with heedful STAGE --launcher torchrun, or leave the setting out.",
+        )
+    if launch.shard:
+        refuse_beside_shards(config)
+
+
+def refuse_beside_shards(config: StageConfig) -> None:
+    """Refuse what does not go with sharded weights.
+
+    Raises:
+        HeedfulError: naming the setting.
+    """
+    reference = getattr(config, "reference", None)
+    watch = config.watch if isinstance(config, OnlineConfig) else None
+    goes_back = watch is not None and watch.mode == "act" and watch.gold.judge is not None
+    for asked, where, what in (
+        (config.loading.lora_rank > 0, "loading.lora_rank", "adapters, whose base is frozen and shared, do"),
+        (config.loading.compile, "loading.compile", "compiled layers do"),
+        (config.memory.offload_activations, "memory.offload_activations", "activations off the device do"),
+        (getattr(reference, "update", "fixed") != "fixed", "reference.update", "a reference that moves does"),
+        (goes_back, "watch.gold.judge", "a watch that keeps the best weights to go back to does"),
+    ):
+        if asked:
+            raise HeedfulError(f"{what} not go with launch.shard.", where=where, mend="Leave one of the two out.")
 
 
 def settled(stage: str, config: ConfigT, out: Path, display: Display) -> ConfigT:
@@ -240,11 +287,15 @@ def resume(
         HeedfulError: the data or a model that the run reads has changed since.
     """
     revision = config.loading.revision
-    made_of = {
-        role: source_fingerprint(name, revision=revision if role == "model" else None)
-        for role, name in parents(config).items()
-    }
-    same_inputs(stage.out, {"data": data["sha256"], **made_of, **(more or {})})
+
+    def compare() -> None:
+        made_of = {
+            role: source_fingerprint(name, revision=revision if role == "model" else None)
+            for role, name in parents(config).items()
+        }
+        same_inputs(stage.out, {"data": data["sha256"], **made_of, **(more or {})})
+
+    current().led(compare)
     if load_checkpoint(stage.out, state):
         stage.display.say(f"going on from step {state.step}")
 
@@ -270,16 +321,20 @@ def conclude(
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the result with its lineage (and `more`), and drop the checkpoints that are no longer needed."""
-    inputs = json.loads((stage.out / INPUTS).read_text(encoding="utf-8"))
-    made_from = {role: {"name": source, "fingerprint": inputs[role]} for role, source in parents(config).items()}
-    manifest = lineage(name, config, made_from, data)
-    manifest |= {"figures": figures, **(more or {})}
-    manifest["steps"] = state.step
-    manifest["seconds"] = state.scalars.get("seconds", 0.0)
-    manifest["peak_memory_bytes"] = peak_memory()
-    if "stopped" in state.scalars:
-        manifest["stopped"] = state.scalars["stopped"]
-    return finish(stage.out, save, manifest)
+
+    def write() -> dict[str, Any]:
+        inputs = json.loads((stage.out / INPUTS).read_text(encoding="utf-8"))
+        made_from = {role: {"name": source, "fingerprint": inputs[role]} for role, source in parents(config).items()}
+        manifest = lineage(name, config, made_from, data)
+        manifest |= {"figures": figures, **(more or {})}
+        manifest["steps"] = state.step
+        manifest["seconds"] = state.scalars.get("seconds", 0.0)
+        manifest["peak_memory_bytes"] = peak_memory()
+        if "stopped" in state.scalars:
+            manifest["stopped"] = state.scalars["stopped"]
+        return finish(stage.out, save, manifest)
+
+    return current().led(write)
 
 
 def peak_memory() -> int:

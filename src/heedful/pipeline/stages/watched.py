@@ -31,6 +31,7 @@ from heedful.training.config.watch import GoldConfig, WatchConfig
 from heedful.training.folders import ASKING, WATCH
 from heedful.training.rollouts import Questions, as_scores, complete
 from heedful.training.state import TrainState, mix
+from heedful.training.workers import current
 
 LATENT_PURPOSE, GOLD_PURPOSE, REFUSAL_PURPOSE = 7, 8, 9
 """As the purposes of `training.rollouts`: no two draws of a run share their numbers."""
@@ -48,6 +49,8 @@ def open_watch(
     held_out: Sequence[Prompt],
 ) -> tuple[Any, Watcher | None]:
     """Who takes part, with a judge that tells what the watch reads, and the watch; None where it is off.
+
+    Of several workers the leader alone watches; what it decides, all do (`heedful.training.run`).
 
     Args:
         prompts: that the run trains on.
@@ -67,6 +70,8 @@ def open_watch(
     limits = limits_for(config, settings, found, reward_high(config.reward), low)
     if settings.latent_samples:
         models = replace(models, reward=with_region(stage, config, models, prompts))
+    if not current().leads:
+        return models, None
     checks = open_checks(stage, config, settings, models, held_out) if settings.gold.judge is not None else None
     if checks is not None and settings.mode == "act" and state.step == 0:
         keep_weights(stage.out, state)
@@ -103,7 +108,8 @@ def with_region(stage: Opened, config: OnlineConfig, models: Any, prompts: Seque
             mend="Leave it at 0; an ensemble has the sign disagreement instead.",
         )
     path = stage.out / WATCH / "region.npz"
-    if not path.exists():
+
+    def fit() -> None:
         questions, wanted = Questions(models.policy, prompts), config.watch.latent_samples
         seed = mix(config.seed, LATENT_PURPOSE)
         chosen = records_between(0, wanted, len(questions), seed)
@@ -111,6 +117,8 @@ def with_region(stage: Opened, config: OnlineConfig, models: Any, prompts: Seque
         asked = [questions.conversations[i] for i in chosen]
         states = reward.scores_and_states(asked, decode(models.policy, rollout))[1]
         fit_region(states.double().cpu().numpy()).write(path)
+
+    current().led(lambda: None if path.exists() else fit())
     return LatentReward(reward, read_region(path))
 
 

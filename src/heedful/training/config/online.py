@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from heedful.training.config.checks import at_least, require, share
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
+from heedful.training.config.launch import LaunchConfig
 from heedful.training.config.watch import WatchConfig
 
 
@@ -380,6 +381,7 @@ class OnlineConfig:
     memory: MemoryConfig = MemoryConfig()
     watch: WatchConfig = WatchConfig()
     run: RunConfig = field(default_factory=lambda: RunConfig(checkpoint_every=20, sample_every=10))
+    launch: LaunchConfig = LaunchConfig()
 
     def __post_init__(self) -> None:
         require(self.steps > 0, f"{self.steps} steps train nothing.", "steps")

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from heedful.training.config.checks import require
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
+from heedful.training.config.launch import LaunchConfig
 
 SOFT_ALPHA, MOVE_EVERY = 0.6, 512
 
@@ -125,6 +126,7 @@ class DPOConfig:
     records: RecordsConfig = RecordsConfig()
     memory: PairMemoryConfig = PairMemoryConfig()
     run: RunConfig = RunConfig()
+    launch: LaunchConfig = LaunchConfig()
 
     def __post_init__(self) -> None:
         require(self.batch_size > 0, f"a batch of {self.batch_size} pairs trains nothing.", "batch_size")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from heedful.training.config.checks import at_least, require
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
+from heedful.training.config.launch import LaunchConfig
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class RewardConfig:
     records: RecordsConfig = RecordsConfig()
     memory: MemoryConfig = MemoryConfig()
     run: RunConfig = RunConfig()
+    launch: LaunchConfig = LaunchConfig()
 
     @property
     def start_seed(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from heedful.training.config.checks import require
 from heedful.training.config.common import LoadingConfig, MemoryConfig, OptimiserConfig, RecordsConfig, RunConfig
+from heedful.training.config.launch import LaunchConfig
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class SFTConfig:
     records: RecordsConfig = RecordsConfig()
     memory: MemoryConfig = MemoryConfig()
     run: RunConfig = RunConfig()
+    launch: LaunchConfig = LaunchConfig()
 
     def __post_init__(self) -> None:
         require(self.batch_size > 0, f"a batch of {self.batch_size} sequences trains nothing.", "batch_size")

@@ -1,0 +1,36 @@
+"""Settings of a run on several processes. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from heedful.training.config.checks import at_least, require
+
+PATIENCE = 600.0
+"""Seconds that a worker waits for the others where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Several processes, each with a share of every batch (docs/scale.md). None of it changes what is learnt."""
+
+    launcher: Literal["none", "torchrun"] = "none"
+    """What starts the workers: torchrun, on this machine. none: this process alone, or the workers that a launcher
+    outside has started (torchrun -m heedful ...)."""
+    workers: int = 1
+    """How many, where a launcher starts them: one for each GPU, or processes on a CPU."""
+    shard: bool = False
+    """Each worker keeps a share of the weights, gradients and moments of what trains (FSDP2), not a copy of them."""
+    patience: float = PATIENCE
+    """Seconds that a worker waits for the others before it gives the run up. Rank 0's own work counts: writing
+    checkpoints, fresh checks."""
+
+    def __post_init__(self) -> None:
+        at_least(1, "launch.", workers=self.workers)
+        at_least(1, "launch.", patience=self.patience)
+        require(
+            self.launcher != "none" or self.workers == 1,
+            f"{self.workers} workers, and nothing that starts them. Set launch.launcher to torchrun.",
+            "launch.workers",
+        )
