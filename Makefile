@@ -94,7 +94,7 @@ oracle: $(READY) .oracle/.ready
 	$(PYTHON) -m venv .ray
 	.ray/bin/python -m pip install --quiet '$(TORCH)'
 	.ray/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	.ray/bin/python -m pip install --quiet --editable '.[ray]' --group dev
+	.ray/bin/python -m pip install --quiet --editable '.[ray,postgres]' --group dev
 	@rm -f .ray/.ready-* && touch $@
 
 test-ray: .ray/.ready-$(KEY)

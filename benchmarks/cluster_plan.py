@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def shapes() -> None:
-    """Real shapes: their parameters, and the fewest H200s that hold SFT, checkpointed, of all weights and of adapters."""
+    """Real shapes: parameters, and the fewest H200s that hold checkpointed SFT of all weights and of adapters."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     from heedful.pipeline.plan_cluster import ClusterPlanner
     from heedful.pipeline.plan_troupe import Troupe

@@ -54,7 +54,11 @@ def run(
         )
         if left:
             begun = len(blocks) - len(left)
-            with cluster(options), shared() as common, display.task("blocks", len(blocks), begun) as bar:
+            with (
+                cluster(options.address, options.workers + 1, "blocks"),
+                shared() as common,
+                display.task("blocks", len(blocks), begun) as bar,
+            ):
                 made = (work, (config, *common))
                 for done, _ in enumerate(work_blocks(made, left, folder, options, config_device(config)), start=1):
                     bar.update(begun + done, {})

@@ -23,8 +23,13 @@ Made = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 @contextmanager
-def cluster(options: BlocksOptions) -> Iterator[Any]:
-    """Ray, connected to the cluster that is named, or to one of this machine that ends with the block.
+def cluster(address: str | None, cpus: int, where: str, *, told: bool = False) -> Iterator[Any]:
+    """Ray, connected to the cluster of an address, or to one of this machine that ends with the block.
+
+    Args:
+        cpus: of a cluster of this machine, how many one-thread workers it is to have room for.
+        where: the block of settings that a message names.
+        told: whether what workers print appears here.
 
     Raises:
         HeedfulError: Ray is not installed, or nothing answers at the address.
@@ -35,15 +40,13 @@ def cluster(options: BlocksOptions) -> Iterator[Any]:
         import ray
     except ModuleNotFoundError as error:
         raise HeedfulError(
-            "Ray is not installed.", where="blocks.launcher", mend="Install it with: pip install 'heedful[ray]'"
+            "Ray is not installed.", where=f"{where}.launcher", mend="Install it with: pip install 'heedful[ray]'"
         ) from error
-    local: dict[str, Any] = {}
-    if options.address is None:
-        local = {"num_cpus": options.workers + 1, "include_dashboard": False}
+    local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
     try:
         ray.init(
-            address=options.address or "local",
-            log_to_driver=False,
+            address=address or "local",
+            log_to_driver=told,
             logging_level=logging.ERROR,
             configure_logging=False,
             **local,
@@ -51,7 +54,7 @@ def cluster(options: BlocksOptions) -> Iterator[Any]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise HeedfulError(
             f"there is no Ray cluster to join: {str(error).splitlines()[0]}",
-            where="blocks.address",
+            where=f"{where}.address",
             mend="Start one with ray start --head, or leave the address out.",
         ) from error
     try:
