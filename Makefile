@@ -6,6 +6,7 @@
 #   make test-all            every test, within 90 minutes
 #   make oracle             the losses against TRL 1.12, in an environment of its own (.oracle)
 #   make llama               AI judges against llama.cpp's server, compiled in an environment of its own (.llama)
+#   make test-ray            the tests on a Ray cluster of several processes, in an environment of its own (.ray)
 #   make soak                the studio under kills, under load and with a million rows
 #   make study               the figures of docs/results.md: five seeds, about 40 minutes
 #   make methods             nine methods side by side on the embedded world: three seeds, about an hour
@@ -37,7 +38,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all oracle llama soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
+.PHONY: help install dev quickstart test test-postgres test-all test-ray oracle llama soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -98,6 +99,17 @@ oracle: $(READY) .oracle/.ready
 llama: $(READY) .llama/.ready
 	HEEDFUL_LLAMA_PYTHON=.llama/bin/python $(PYTEST) -n 0 tests/feedback/ai/test_ai_llama_cpp.py
 
+# Ray, and what it brings, stay out of heedful's own environment.
+.ray/.ready-$(KEY): $(READY)
+	$(PYTHON) -m venv .ray
+	.ray/bin/python -m pip install --quiet '$(TORCH)'
+	.ray/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.ray/bin/python -m pip install --quiet --editable '.[ray,postgres]' --group dev
+	@rm -f .ray/.ready-* && touch $@
+
+test-ray: .ray/.ready-$(KEY)
+	OMP_NUM_THREADS=1 .ray/bin/python -m pytest -n 0 -m ray tests
+
 soak: $(READY)
 	$(PYTEST) -n 0 -m soak tests/studio tests/feedback
 
@@ -145,4 +157,4 @@ messages: $(READY)
 	.ci/messages
 
 clean:
-	rm -rf $(VENV) .oracle .llama .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .oracle .llama .ray .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -7,11 +7,11 @@ import multiprocessing
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-TWO = 2
 
 
 def free_port() -> int:
@@ -71,11 +71,37 @@ def train(runs: Sequence[tuple[str, Any]]) -> None:
             run_stage(stage, settings)
 
 
-def command(words: Sequence[str]) -> None:
-    """Be a worker by the entry that a launcher calls; the exit code is the command's."""
+def command(words: Sequence[str], log: Path) -> None:
+    """Be a worker by the entry that a launcher calls; the exit code is the command's. What it says goes to a file."""
     from heedful.cli.launching import run_worker
 
+    said = os.open(said_by(log, int(os.environ["RANK"])), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(said, stream)
     sys.exit(run_worker(words))
+
+
+def command_until_full(words: Sequence[str], log: Path, out: Path, rank: int) -> None:
+    """`command`; once there is a checkpoint, files of this one worker may not grow any more: its disk is full."""
+    import resource
+    import signal
+
+    from heedful.training.folders import checkpoints
+
+    def fill() -> None:
+        while not checkpoints(out):
+            time.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    if int(os.environ["RANK"]) == rank:
+        threading.Thread(target=fill, daemon=True).start()
+    command(words, log)
+
+
+def said_by(log: Path, rank: int) -> Path:
+    """Where a worker's words are."""
+    return log.with_name(f"{log.name}.{rank}")
 
 
 def curve(out: Path) -> list[dict[str, float]]:

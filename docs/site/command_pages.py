@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from command_read import ABOUT, Usage, groups, usages
 from heedful.cli.main import COMMANDS
 from heedful.cli.stages import STAGES
+from heedful.training.config.cluster import ClusterConfig
 from settings_read import Setting, blocks_of, default_in_words, defaults_of, settings_of
 
 SHARED_BY = 3
@@ -109,6 +110,7 @@ def command_page(name: str, ways: Iterable[Usage], shared: Mapping[tuple[str, ty
     if name == "plan":
         stages = ", ".join(linked(stage) for stage in STAGES)
         parts += ["```text\nheedful plan STAGE [OPTIONS]\n```", f"STAGE is one of {stages}, whose settings it takes."]
+        parts += ["## cluster", documented(ClusterConfig), table(settings_of(ClusterConfig, path=("cluster",)))]
     ways = list(ways)
     for way in ways:
         parts += ([f"## {way.words}"] if len(ways) > 1 else []) + way_to_call(

@@ -33,6 +33,17 @@ def test_a_stage_is_planned_with_its_flags_and_a_file(
     assert not list(tmp_path.glob("runs"))
 
 
+def test_gpus_that_are_not_at_hand_are_planned_for(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "sft", "--model", str(model), "--gpus", "2xH100", "--max-length", "32", "--price", "3"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "sft on 2xH100, replicas" in shown
+    assert "demonstrations" in shown
+    assert "1,000 of them cost" in shown
+    assert main(["plan", "sft", "--model", str(model), "--gpus", "2x100KB"]) == 2
+    assert "cluster.gpus" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [(["plan", "stf"], "Did you mean 'sft'?"), (["plan", "sft"], "model"), (["plan", "studio"], "no stage")],

@@ -11,7 +11,7 @@ import pytest
 import command_read
 from doc_pages import blocks, commands
 from heedful.cli.command import parse
-from heedful.cli.plan import ASSUMED
+from heedful.cli.plan import ASSUMED, planned
 from heedful.cli.stages import STAGES
 from heedful.feedback.import_plan import drafts, plan
 from heedful.feedback.import_source import Source
@@ -28,7 +28,7 @@ def parsed(words: list[str]) -> Any:
     """A command's settings, checked as the command checks them."""
     name, *rest = words
     if name == "plan":
-        return parse(STAGES[rest[0]], "plan", rest[1:], assumed=ASSUMED).settings
+        return parse(planned(STAGES[rest[0]]), "plan", rest[1:], assumed=ASSUMED).settings
     under = rest[0] if rest and rest[0] in command_read.UNDER.get(name, ()) else ""
     way = command_read.usage(name, under)
     assert way is not None

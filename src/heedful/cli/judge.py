@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from heedful.cli.command import jsonable, parse, print_json, stdout_for_results
+from heedful.cli.command import Call, jsonable, parse, print_json, stdout_for_results
 from heedful.cli.feedback_io import StoreOptions
 from heedful.cli.opening import PromptOptions
 from heedful.errors import HeedfulError
 from heedful.training.config.asking import AskingOptions, BudgetOptions, EndpointOptions, LoadingOptions
+from heedful.training.config.blocks import BlocksOptions
 from heedful.training.progress import Display
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class JudgeConfig:
     records: PromptOptions = PromptOptions()
     loading: LoadingOptions = LoadingOptions()
     store: StoreOptions = field(default_factory=StoreOptions)
+    blocks: BlocksOptions = BlocksOptions()
 
     def __post_init__(self) -> None:
         if not self.judge:
@@ -94,6 +96,10 @@ class JudgeConfig:
         if self.out is None:
             raise HeedfulError("where do the judgments go?", where="out", mend="Name a folder: --out FOLDER.")
         self._check_constitution()
+        if self.blocks.launcher == "ray":
+            from heedful.cli.block_work import check_judge
+
+            check_judge(self)
         if self.batches and not self.programme:
             raise HeedfulError("batches are a programme's.", where="batches", mend="Name it: --programme NAME.")
 
@@ -118,6 +124,8 @@ class JudgeConfig:
 def judge(arguments: list[str]) -> int:
     """`heedful judge`."""
     call = parse(JudgeConfig, "judge", arguments)
+    if call.settings.blocks.launcher == "ray":
+        return _in_blocks(call)
     with stdout_for_results():
         found = judged_by(call.settings, Display())
     if call.json:
@@ -128,6 +136,20 @@ def judge(arguments: list[str]) -> int:
         show(found)
     judged = any(one["card"] is not None for one in found["judges"])
     return 0 if found["finished"] and judged else 1
+
+
+def _in_blocks(call: Call[JudgeConfig]) -> int:
+    from heedful.cli.block_work import judged_blocks
+
+    with stdout_for_results():
+        found = judged_blocks(call.settings)
+    if call.json:
+        print_json(found)
+    else:
+        spent = found["spent"]
+        print(f"{found['preferences']} labels of {found['read']} rows: {call.settings.out}")
+        print(f"spent over all runs: {spent['requests']:,} requests, {spent['tokens']:,} tokens, {spent['cost']:.4f}")
+    return 0
 
 
 def judged_by(config: JudgeConfig, display: Display) -> dict[str, Any]:

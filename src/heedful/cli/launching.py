@@ -113,5 +113,12 @@ def _cause(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-LAUNCHERS: dict[str, Callable[[LaunchConfig, Sequence[str]], int]] = {"torchrun": with_torchrun}
+def with_ray(launch: LaunchConfig, arguments: Sequence[str]) -> int:
+    """Workers on a Ray cluster, by Ray Train, which starts all of them again when one has died."""
+    from heedful.pipeline.ray_train import train_on_ray
+
+    return train_on_ray(launch, run_worker, arguments)
+
+
+LAUNCHERS: dict[str, Callable[[LaunchConfig, Sequence[str]], int]] = {"torchrun": with_torchrun, "ray": with_ray}
 """By the name that `launch.launcher` gives it: starts the workers, waits for them and returns the exit code."""

@@ -117,6 +117,7 @@ COMMANDS: dict[str, Command] = {
         "heedful.cli.average:average", "One reward model whose weights are the mean of several's.", "Train"
     ),
     "sample": Command("heedful.cli.sample:sample", "Answers to prompts, to a file or the screen.", "Look"),
+    "score": Command("heedful.cli.score:score", "The reward of every answer in a file, beside it.", "Look"),
     "best-of-n": Command(
         "heedful.cli.best_of_n:best_of_n", "The best of many answers by a reward, and what choosing it brings.", "Look"
     ),

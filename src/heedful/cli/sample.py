@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from heedful.cli.command import parse, print_json, stdout_for_results
+from heedful.cli.command import Call, parse, print_json, stdout_for_results
 from heedful.cli.opening import (
     DecodingOptions,
     PromptOptions,
@@ -20,6 +20,7 @@ from heedful.cli.opening import (
 from heedful.data.records import as_messages
 from heedful.errors import HeedfulError
 from heedful.training.config.asking import LoadingOptions
+from heedful.training.config.blocks import BlocksOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +92,10 @@ class SampleConfig:
     decoding: DecodingOptions = DecodingOptions()
     records: PromptOptions = PromptOptions()
     loading: LoadingOptions = LoadingOptions()
+    blocks: BlocksOptions = BlocksOptions()
 
     def __post_init__(self) -> None:
+        self._check_blocks()
         if self.samples < 1:
             raise HeedfulError(f"{self.samples} samples answer nothing.", where="samples", mend="Give 1 or more.")
         if self.choice.select is None:
@@ -106,10 +109,26 @@ class SampleConfig:
                 mend="Give a temperature above 0.",
             )
 
+    def _check_blocks(self) -> None:
+        if self.blocks.launcher == "none":
+            return
+        if self.data is None or self.out is None:
+            raise HeedfulError(
+                "blocks are read from --data and written to --out.", where="blocks.launcher", mend="Give both."
+            )
+        if self.choice.select is not None:
+            raise HeedfulError(
+                "pairs are chosen among all prompts, and a block has a few.",
+                where="choice.select",
+                mend="Leave it away: all answers are written, and heedful judge compares them.",
+            )
+
 
 def sample(arguments: list[str]) -> int:
     """Parse the settings, sample, and write or print."""
     call = parse(SampleConfig, "sample", arguments)
+    if call.settings.blocks.launcher == "ray":
+        return _in_blocks(call)
     with stdout_for_results():
         rows = sampled_rows(call.settings)
     out = call.settings.out
@@ -127,6 +146,22 @@ def sample(arguments: list[str]) -> int:
         _show_pairs(rows)
     else:
         _show(rows)
+    return 0
+
+
+def _in_blocks(call: Call[SampleConfig]) -> int:
+    from heedful.cli.block_work import SampleWork
+    from heedful.cli.blocks import run
+
+    config = call.settings
+    assert config.data is not None
+    assert config.out is not None
+    with stdout_for_results():
+        found = run(config, SampleWork, config.blocks, data=config.data, out=config.out)
+    if call.json:
+        print_json(found)
+    else:
+        print(f"{found['rows']} answers to {found['read']} rows: {config.out}")
     return 0
 
 

@@ -72,6 +72,7 @@ class Computing:
 
     Attributes:
         shares: its weights are another's too, the base under adapters.
+        sharded: its layers are parted among workers, and laid together in the precision that they run in.
         compiles: the layers of what runs are compiled (`heedful.models.compiling`).
     """
 
@@ -80,11 +81,12 @@ class Computing:
     device: torch.device
     shares: bool = False
     compiles: bool = False
+    sharded: bool = False
     _copy: WorkingCopy | None = None
 
     def running(self) -> Any:
         """The model as a forward pass is to run it, inside `autocast()`; its gradients reach `model`'s weights."""
-        if self.precision == "float32" or self._on_a_base() or not is_high(self.model):
+        if self.precision == "float32" or self.sharded or self._on_a_base() or not is_high(self.model):
             return self._compiled(self.model)
         if self._copy is None or not self._copy.of(self.model):
             self._copy = WorkingCopy(self.model)
@@ -97,8 +99,8 @@ class Computing:
         return model
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """What every forward pass of `running()` runs in: autocast for bfloat16 with adapters, else nothing."""
-        return autocast(self.precision if self._on_a_base() else "float32", self.device)
+        """What every forward pass of `running()` runs in: autocast for bfloat16 with adapters or parts."""
+        return autocast(self.precision if self.sharded or self._on_a_base() else "float32", self.device)
 
     def _on_a_base(self) -> bool:
         return self.shares or is_adapted(self.model)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from heedful.core.logprob import unchecked_logprob
 from heedful.models.adapters import LoRA, attach, is_adapted, underlying
@@ -38,28 +39,30 @@ class NoRehearsal(Exception):  # noqa: N818  (an outcome, not a mistake in the p
 
 
 class Ledger(TorchDispatchMode):
-    """Bytes of the storages that are alive, now and at most, among those that it was shown or saw made."""
+    """Bytes of the storages that are alive, now and at most, among those that it was shown or saw made; and what the
+    operations would cost: `flops`, and how many of them do more than look at a tensor another way."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = self.peak = 0
+        self.live = self.peak = self.flops = self.kernels = 0
         self._sizes: dict[int, int] = {}
         self._operations = 0
 
-    def note(self, tensor: Tensor) -> None:
-        """Count a tensor's storage, once, until it is let go."""
+    def note(self, tensor: Tensor) -> bool:
+        """Count a tensor's storage, once, until it is let go. Whether it is a new one."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._sizes:
-            return
+            return False
         self._sizes[key] = storage.nbytes()
         self.live += storage.nbytes()
         self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self._gone, key)
+        return True
 
     def begin(self) -> None:
-        """From here on `peak` is of what follows."""
-        self.peak = self.live
+        """From here on the figures are of what follows."""
+        self.peak, self.flops, self.kernels = self.live, 0, 0
 
     def _gone(self, key: int) -> None:
         self.live -= self._sizes.pop(key)
@@ -69,10 +72,29 @@ class Ledger(TorchDispatchMode):
         if self._operations > MOST_OPERATIONS:
             raise NoRehearsal(f"more than {MOST_OPERATIONS} operations")
         out = function(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self.note(leaf)
+        made = [self.note(leaf) for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self.kernels += any(made) or function._schema.is_mutable
+        self.flops += _flops(function, args, kwargs or {}, out)
         return out
+
+
+ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (0, 4),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (1, 10),
+}
+"""Where the queries stand among the arguments of the CPU's attention, and how often a query meets a key's numbers: two
+products forward, five backward (Dao et al. 2022), each multiplying and adding. No causal half is taken off."""
+
+
+def _flops(function: Any, args: Any, kwargs: Any, out: Any) -> int:
+    """Floating-point operations of matrix products, convolutions and attention, as torch counts them; 0 of others."""
+    packet = function._overloadpacket
+    if packet in ATTENTION:
+        place, each = ATTENTION[packet]
+        query, key = args[place], args[place + 1]
+        return each * query.numel() * key.shape[-2]
+    formula = flop_registry.get(packet)
+    return int(formula(*args, **kwargs, out_val=out)) if formula is not None else 0
 
 
 @dataclass(frozen=True)
@@ -137,10 +159,14 @@ class Passes:
     Args:
         saved: activations that wait for the backward pass.
         work: what is alive beside them when the most is: chunks of logits, gradients of activations.
+        flops: floating-point operations of its matrix products and attention, what is recomputed included.
+        kernels: operations that make or change a tensor.
     """
 
     saved: int
     work: int
+    flops: int = 0
+    kernels: int = 0
 
 
 def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt: int) -> Passes:
@@ -170,7 +196,7 @@ def update(models: Sequence[Sketch], device: str, rows: int, width: int, learnt:
                 losses.append(_loss(one, hidden[:, width - learnt :]) if place == 0 else hidden.float().sum())
         saved = ledger.live - start
         torch.stack(losses).sum().backward()
-        return Passes(saved, ledger.peak - start - saved)
+        return Passes(saved, ledger.peak - start - saved, ledger.flops, ledger.kernels)
 
 
 def reading(model: Sketch, device: str, rows: int, width: int) -> int:
@@ -179,11 +205,20 @@ def reading(model: Sketch, device: str, rows: int, width: int) -> int:
     Raises:
         NoRehearsal: the model cannot run without data.
     """
+    return read(model, device, rows, width).work
+
+
+def read(model: Sketch, device: str, rows: int, width: int) -> Passes:
+    """A forward pass of the trunk without gradient: nothing of it is saved.
+
+    Raises:
+        NoRehearsal: the model cannot run without data.
+    """
     with _staged([model], device) as ledger, torch.no_grad(), model.autocast(device):
         model.model.eval()
         start = ledger.live
         _trunk(model, torch.zeros(rows, width, dtype=torch.int64, device=device))
-        return ledger.peak - start
+        return Passes(0, ledger.peak - start, ledger.flops, ledger.kernels)
 
 
 def _trunk(model: Sketch, tokens: Tensor) -> Tensor:

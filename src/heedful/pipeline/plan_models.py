@@ -49,10 +49,15 @@ class Cast:
 
 
 class Casting:
-    """Who takes part in a stage, as sketches without data."""
+    """Who takes part in a stage, as sketches without data.
 
-    def __init__(self, config: StageConfig, precision: Precision) -> None:
+    Args:
+        layers: every model with so many layers instead of its own, for what is known to grow by the layer.
+    """
+
+    def __init__(self, config: StageConfig, precision: Precision, layers: int | None = None) -> None:
         self.config = config
+        self.layers = layers
         self.precision = precision
         self.checkpoint = config.memory.gradient_checkpointing
         self.lora = lora_of(config)
@@ -118,8 +123,9 @@ class Casting:
 
     def _sketch(self, auto_class: Any, config: Any, lora: LoRA | None, *, checkpoint: bool | None = None) -> Sketch:
         again = self.checkpoint if checkpoint is None else checkpoint
+        described = copy.deepcopy(config) if self.layers is None else shortened(config, self.layers)
         try:
-            return sketch(auto_class, copy.deepcopy(config), precision=self.precision, lora=lora, checkpoint=again)
+            return sketch(auto_class, described, precision=self.precision, lora=lora, checkpoint=again)
         except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
             raise HeedfulError(
                 f"cannot make a {config.model_type} model of this kind: {str(error).splitlines()[0]}",
@@ -142,6 +148,16 @@ class Casting:
             config = open_config(source, None)
             judges.append((name, self._sketch(AutoModelForSequenceClassification, config, None, checkpoint=False)))
         return judges, tuple(remarks)
+
+
+def shortened(config: Any, layers: int) -> Any:
+    """A model's configuration with the first so many of its layers."""
+    made = copy.deepcopy(config)
+    text = made.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None) is not None:
+        text.layer_types = text.layer_types[:layers]
+    return made
 
 
 @dataclass(frozen=True)

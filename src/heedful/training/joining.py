@@ -25,7 +25,7 @@ from heedful.training.config.launch import LaunchConfig
 from heedful.training.workers import Workers, current, working
 
 LOST = re.compile(
-    r"connection (closed|reset|refused)|closed by peer|timed out|timeout|broken pipe|socket|nccl|gloo|recvvalue|store",
+    r"connection (was )?(closed|reset|refused|aborted)|closed by peer|timed out|time ?out|broken pipe|remote process",
     re.IGNORECASE,
 )
 """What torch says where a worker is gone, or does not answer."""

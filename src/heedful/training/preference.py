@@ -201,7 +201,7 @@ def descend(
     measured = measure(state, policy, objective, data, numbers, attempt)
     if objective.mixture.whole_batch and team.count > 1:  # no second try: what comes between is of all workers
         loss, whole = _in_two_passes(policy, objective, data, mine, measured)
-        told = [(loss, [whole], [])]
+        told: list[tuple[float, list[Seen], list[Tensor]]] = [(loss, [whole], [])]
         if watch is not None:
             watch([number for some in team.gathered(mine) for number in some], whole.logprob)
     else:
@@ -315,9 +315,9 @@ def _in_two_passes(
     (pull,) = torch.autograd.grad(loss, logprob)
     first = sum(len(some) for some, _ in told[: team.rank])
     pull = pull[:, first : first + len(mine)]
-    for rows, counts in team.in_step(groups, spare=[]):  # with the dropout of the first pass
-        some, slope = (records, pull[:, list(rows)]) if counts else (data.records[:1], pull.new_zeros(sides, 1))
-        (slope * objective.logprobs(policy, chosen(some, rows or [0]))).sum().backward()
+    for part, counts in team.in_step(groups, spare=[]):  # with the dropout of the first pass
+        some, slope = (records, pull[:, list(part)]) if counts else (data.records[:1], pull.new_zeros(sides, 1))
+        (slope * objective.logprobs(policy, chosen(some, part or [0]))).sum().backward()
     return float(loss.detach()), Seen.of(judged)
 
 
@@ -372,10 +372,15 @@ def _joined(parts: Sequence[Judged]) -> Judged:
     """All workers' records as one."""
     if len(parts) == 1:
         return parts[0]
-    columns = {name: [getattr(part, name) for part in parts] for name in ("logprob", "length", "reference")}
-    joined = {name: None if some[0] is None else torch.cat(some, 1) for name, some in columns.items()}
-    margin = None if parts[0].margin is None else torch.cat([part.margin for part in parts if part.margin is not None])
-    return replace(parts[0], **joined, probability=torch.cat([part.probability for part in parts]), margin=margin)
+    reference = [part.reference for part in parts if part.reference is not None]
+    margin = [part.margin for part in parts if part.margin is not None]
+    return Judged(
+        torch.cat([part.logprob for part in parts], 1),
+        torch.cat([part.length for part in parts], 1),
+        torch.cat(reference, 1) if reference else None,
+        torch.cat([part.probability for part in parts]),
+        torch.cat(margin) if margin else None,
+    )
 
 
 def _weighed(policy: Policy, objective: Objective, records: JudgedAnswers) -> tuple[Tensor, Tensor]:

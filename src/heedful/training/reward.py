@@ -175,7 +175,7 @@ def _slopes_of(
     batch: Batch,
     parts: Sequence[Sequence[int]],
     layouts: Sequence[Layout],
-    outputs: Sequence[Tensor],
+    outputs: list[Tensor],
     config: RewardConfig,
 ) -> tuple[float, list[Tensor]]:
     """The loss of a whole batch that is read already, and its slopes by the outputs of each part."""
@@ -267,7 +267,7 @@ def score_items(
     where = {place: index for index, place in enumerate(Layout(items))}
     scores = torch.empty(len(where))
     places: list[int] = []
-    with evaluating(model.model), team.whole():
+    with team.whole(), evaluating(model.model):
         for part in item_micro_batches([items[row] for row in mine], micro_batch_tokens):
             rows = [mine[row] for row in part]
             layout = Layout([items[row] for row in rows])

@@ -77,7 +77,7 @@ def evaluate_sft(policy: Policy, examples: Sequence[Example], micro_batch_tokens
     team = current()
     total, count = 0.0, 0
     mine = [examples[row] for row in team.dealt([len(example.tokens) for example in examples])]
-    with evaluating(policy.model), team.whole():
+    with team.whole(), evaluating(policy.model):
         for rows in micro_batches([len(example.tokens) for example in mine], micro_batch_tokens):
             micro = collate([mine[row] for row in rows], policy.pad, policy.device)
             logprobs, _ = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)

@@ -37,7 +37,7 @@ class Workers:
 
     Attributes:
         asked_to_stop: this process was interrupted, and ends with the step in which all do.
-        sharded: the modules whose weights are parted among the workers.
+        sharded: the models whose weights are parted among the workers (`heedful.training.sharding.Parted`).
     """
 
     def __init__(self, rank: int = 0, count: int = 1, group: Any = None, *, shards: bool = False) -> None:
@@ -163,16 +163,14 @@ class Workers:
         self._open += 1
         try:
             if self._open == 1:
-                for module in self.sharded:
-                    module.set_reshard_after_forward(False, recurse=False)
-                    module.unshard()
+                for parted in self.sharded:
+                    parted.open()
             yield
         finally:
             self._open -= 1
             if not self._open:
-                for module in self.sharded:
-                    module.set_reshard_after_forward(True, recurse=False)
-                    module.reshard()
+                for parted in self.sharded:
+                    parted.close()
 
 
 def by_place(parts: Sequence[tuple[Sequence[int], Tensor | None]], count: int) -> Tensor:

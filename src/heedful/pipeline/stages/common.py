@@ -106,14 +106,34 @@ def check_workers(stage: str, config: StageConfig) -> None:
         HeedfulError: naming the setting.
     """
     team, launch = current(), config.launch
-    if launch.shard:
-        raise HeedfulError(f"{stage} does not run on several workers.", where="launch", mend="Start one process.")
     if launch.workers not in (1, team.count):
         raise HeedfulError(
             f"{launch.workers} workers are asked for, and {team.count} run.",
             where="launch.workers",
             mend="Start them with heedful STAGE --launcher torchrun, or leave the setting out.",
         )
+    if launch.shard:
+        refuse_beside_shards(config)
+
+
+def refuse_beside_shards(config: StageConfig) -> None:
+    """Refuse what does not go with sharded weights.
+
+    Raises:
+        HeedfulError: naming the setting.
+    """
+    reference = getattr(config, "reference", None)
+    watch = config.watch if isinstance(config, OnlineConfig) else None
+    goes_back = watch is not None and watch.mode == "act" and watch.gold.judge is not None
+    for asked, where, what in (
+        (config.loading.lora_rank > 0, "loading.lora_rank", "adapters, whose base is frozen and shared, do"),
+        (config.loading.compile, "loading.compile", "compiled layers do"),
+        (config.memory.offload_activations, "memory.offload_activations", "activations off the device do"),
+        (getattr(reference, "update", "fixed") != "fixed", "reference.update", "a reference that moves does"),
+        (goes_back, "watch.gold.judge", "a watch that keeps the best weights to go back to does"),
+    ):
+        if asked:
+            raise HeedfulError(f"{what} not go with launch.shard.", where=where, mend="Leave one of the two out.")
 
 
 def settled(stage: str, config: ConfigT, out: Path, display: Display) -> ConfigT:

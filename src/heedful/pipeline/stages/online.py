@@ -15,6 +15,7 @@ from heedful.files import sha256_json
 from heedful.models.actor_critic import SeparateActorCritic
 from heedful.models.policy import Policy, reference_of
 from heedful.models.rewards import Reward
+from heedful.models.scalar import Critic
 from heedful.pipeline.stages.common import (
     Opened,
     checkpointing,
@@ -54,6 +55,7 @@ from heedful.training.reinforce import reinforce, reinforce_state
 from heedful.training.rloo import rloo, rloo_state
 from heedful.training.rollouts import OnlineModels
 from heedful.training.run import Watch, run
+from heedful.training.sharding import sharding
 from heedful.training.state import Step, TrainState
 
 ConfigT = TypeVar("ConfigT", bound=OnlineConfig)
@@ -79,18 +81,19 @@ def run_ppo(
         prompts, held_out = fitting_prompts(stage, loaded, policy, config)
         kept, kept_data = kept_text(stage, policy, config)
         models = open_ppo_models(stage, policy, config)
-        state = ppo_state(models.actor_critic, config)
-        warn(stage, config, state)
-        inputs = {name: one["sha256"] for name, one in kept_data.items()} | watch_inputs(config.watch)
-        resume(stage, config, loaded.describe(), state, inputs)
-        checkpointing(policy, config)
-        if isinstance(models.actor_critic, SeparateActorCritic):
-            checkpointing(models.actor_critic.critic, config)
-            compiling(config, models.actor_critic.critic)
-        compiling(config, policy, models.reference, models.reward)
-        models, watcher = open_watch(stage, config, models, state, prompts, held_out)
-        trainer = ppo(state, models, prompts, config, kept)
-        figures = run_online(stage, "ppo", config, state, trainer, watcher, watch(models) if watch else None)
+        with sharding(policy, *trained_critics(models)):
+            state = ppo_state(models.actor_critic, config)
+            warn(stage, config, state)
+            inputs = {name: one["sha256"] for name, one in kept_data.items()} | watch_inputs(config.watch)
+            resume(stage, config, loaded.describe(), state, inputs)
+            checkpointing(policy, config)
+            if isinstance(models.actor_critic, SeparateActorCritic):
+                checkpointing(models.actor_critic.critic, config)
+                compiling(config, models.actor_critic.critic)
+            compiling(config, policy, models.reference, models.reward)
+            models, watcher = open_watch(stage, config, models, state, prompts, held_out)
+            trainer = ppo(state, models, prompts, config, kept)
+            figures = run_online(stage, "ppo", config, state, trainer, watcher, watch(models) if watch else None)
 
         def save(folder: Path) -> None:
             policy.save(folder)
@@ -154,6 +157,11 @@ def run_online_dpo(
     )
 
 
+def trained_critics(models: PPOModels) -> list[Critic]:
+    """The critic, where it is a model of its own."""
+    return [models.actor_critic.critic] if isinstance(models.actor_critic, SeparateActorCritic) else []
+
+
 def policy_and_reference(config: LeashedConfig) -> Callable[[Policy, Reward], OnlineModels]:
     """Who takes part in most methods: the policy, its anchor, and the judge."""
 
@@ -194,14 +202,15 @@ def run_without_critic(
         reward = open_reward(stage, policy, config)
         models = assemble(policy, reward)
         settle(policy, reward)
-        state = begin(models, config)
-        warn(stage, config, state)
-        resume(stage, config, loaded.describe(), state, {**(inputs or {}), **watch_inputs(config.watch)})
-        checkpointing(policy, config)
-        compiling(config, policy, models.reference, reward)
-        models, watcher = open_watch(stage, config, models, state, prompts, held_out)
-        trainer = train(state, models, prompts, config)
-        figures = run_online(stage, name, config, state, trainer, watcher, watch(models) if watch else None)
+        with sharding(policy):
+            state = begin(models, config)
+            warn(stage, config, state)
+            resume(stage, config, loaded.describe(), state, {**(inputs or {}), **watch_inputs(config.watch)})
+            checkpointing(policy, config)
+            compiling(config, policy, models.reference, reward)
+            models, watcher = open_watch(stage, config, models, state, prompts, held_out)
+            trainer = train(state, models, prompts, config)
+            figures = run_online(stage, name, config, state, trainer, watcher, watch(models) if watch else None)
         entries = {"reward": config.reward, **(more or {}), **said_by(watcher)}
         return conclude(stage, name, config, state, policy.save, figures, loaded.describe(), entries)
 

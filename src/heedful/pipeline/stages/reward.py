@@ -46,6 +46,7 @@ from heedful.training.reward_data import (
 )
 from heedful.training.reward_losses import LOSSES, RewardLoss
 from heedful.training.run import Watch, run
+from heedful.training.sharding import sharding
 
 R = TypeVar("R", Preference, Ranking)
 
@@ -86,22 +87,23 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         learning = learner(model, ready.items, settled)
         budget = config.memory.tokens
         total = total_steps(len(ready.items), config.batch_size, config.epochs)
-        state = reward_state(learning, config, total)
-        more = {} if reference is None else {"reference": str(reference.described["sha256"])}
-        resume(stage, config, ready.loaded.describe(), state, more)
-        checkpointing(model, config)
-        compiling(config, model)
-        figures = run(
-            reward(state, learning, ready.items, settled),
-            state,
-            out=stage.out,
-            total=total,
-            title="reward",
-            settings=config.run,
-            display=stage.display,
-            shown=("loss", "accuracy", "held_out_accuracy"),
-            watch=Watch(evaluate=lambda: evaluate_reward(learning, ready.held_out, state.tokens(config.memory))),
-        )
+        with sharding(model):
+            state = reward_state(learning, config, total)
+            more = {} if reference is None else {"reference": str(reference.described["sha256"])}
+            resume(stage, config, ready.loaded.describe(), state, more)
+            checkpointing(model, config)
+            compiling(config, model)
+            figures = run(
+                reward(state, learning, ready.items, settled),
+                state,
+                out=stage.out,
+                total=total,
+                title="reward",
+                settings=config.run,
+                display=stage.display,
+                shown=("loss", "accuracy", "held_out_accuracy"),
+                watch=Watch(evaluate=lambda: evaluate_reward(learning, ready.held_out, state.tokens(config.memory))),
+            )
         learning.heads.settle()
         normalise(model, ready.items if reference is None else reference.items, config)
         said: dict[str, Any] = {INITIALISATION: start, "loss": config.loss, **base}

@@ -28,6 +28,7 @@ from heedful.training.config.sft import SFTConfig
 from heedful.training.progress import Display
 from heedful.training.run import Watch, run
 from heedful.training.sft import evaluate_sft, sft, sft_state
+from heedful.training.sharding import sharding
 
 
 def run_sft(config: SFTConfig, display: Display | None = None) -> dict[str, Any]:
@@ -58,22 +59,23 @@ def fine_tune(
 ) -> dict[str, Any]:
     """Train a policy on sequences that are tokens already; what `sft` and the world's pretraining share."""
     total = total_steps(len(examples), config.batch_size, config.epochs)
-    state = sft_state(policy, config.optimiser, total, config.seed)
-    resume(stage, config, data, state)
-    checkpointing(policy, config)
-    compiling(config, policy)
-    figures = run(
-        sft(state, policy, examples, config),
-        state,
-        out=stage.out,
-        total=total,
-        title=name,
-        settings=config.run,
-        display=stage.display,
-        shown=("loss", "held_out_loss"),
-        watch=Watch(
-            evaluate=lambda: evaluate_sft(policy, evaluation, state.tokens(config.memory)),
-            sample=lambda: watched_samples(policy, watched, config.records.max_length),
-        ),
-    )
+    with sharding(policy):
+        state = sft_state(policy, config.optimiser, total, config.seed)
+        resume(stage, config, data, state)
+        checkpointing(policy, config)
+        compiling(config, policy)
+        figures = run(
+            sft(state, policy, examples, config),
+            state,
+            out=stage.out,
+            total=total,
+            title=name,
+            settings=config.run,
+            display=stage.display,
+            shown=("loss", "held_out_loss"),
+            watch=Watch(
+                evaluate=lambda: evaluate_sft(policy, evaluation, state.tokens(config.memory)),
+                sample=lambda: watched_samples(policy, watched, config.records.max_length),
+            ),
+        )
     return conclude(stage, name, config, state, policy.save, figures, data)

@@ -15,11 +15,16 @@ PATIENCE = 600.0
 class LaunchConfig:
     """Several processes, each with a share of every batch (docs/scale.md). None of it changes what is learnt."""
 
-    launcher: Literal["none", "torchrun"] = "none"
-    """What starts the workers: torchrun, on this machine. none: this process alone, or the workers that a launcher
-    outside has started (torchrun -m heedful ...)."""
+    launcher: Literal["none", "torchrun", "ray"] = "none"
+    """What starts the workers: torchrun, on this machine; ray, on a Ray cluster, where dead workers are started again.
+    none: this process alone, or the workers that a launcher outside has started (torchrun -m heedful ...)."""
     workers: int = 1
     """How many, where a launcher starts them: one for each GPU, or processes on a CPU."""
+    address: str | None = None
+    """With ray: the cluster, HOST:PORT or auto; None starts one on this machine for the run. Its hosts need heedful,
+    and the same paths of data, models and --out."""
+    restarts: int = 3
+    """With ray: how often the workers start again, from the last checkpoint, when one of them has died."""
     shard: bool = False
     """Each worker keeps a share of the weights, gradients and moments of what trains (FSDP2), not a copy of them."""
     patience: float = PATIENCE
@@ -29,8 +34,14 @@ class LaunchConfig:
     def __post_init__(self) -> None:
         at_least(1, "launch.", workers=self.workers)
         at_least(1, "launch.", patience=self.patience)
+        at_least(0, "launch.", restarts=self.restarts)
+        require(
+            self.launcher == "ray" or self.address is None,
+            "an address is of a Ray cluster. Set launch.launcher to ray.",
+            "launch.address",
+        )
         require(
             self.launcher != "none" or self.workers == 1,
-            f"{self.workers} workers, and nothing that starts them. Set launch.launcher to torchrun.",
+            f"{self.workers} workers, and nothing that starts them. Set launch.launcher to torchrun or ray.",
             "launch.workers",
         )
