@@ -35,7 +35,7 @@ settings.load_profile("heedful")
 
 
 def write_in_memory() -> None:
-    """Let what tests write lie in memory, where there is room: elsewhere each commit and manifest waits for the disk."""
+    """Let what tests write lie in memory where there is room: elsewhere each commit and manifest waits for the disk."""
     if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None  # pytest has asked for the other one already
