@@ -14,11 +14,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-MEMORY = Path("/dev/shm")
-if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
-    os.environ["TMPDIR"] = str(MEMORY)  # each commit and each manifest waits for the disk elsewhere, milliseconds long
-    tempfile.tempdir = None  # pytest has asked for the other one already
-
 import pytest
 from hypothesis import settings
 
@@ -27,6 +22,7 @@ from chromium import axe as axe
 from chromium import browser as browser
 
 ROOT = Path(__file__).resolve().parent.parent
+MEMORY = Path("/dev/shm")
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 ASKS = {"db", "transactional_db", "live_server", "database"}
@@ -38,8 +34,16 @@ settings.register_profile("heedful", deadline=None, derandomize=IN_CI)
 settings.load_profile("heedful")
 
 
+def write_in_memory() -> None:
+    """Let what tests write lie in memory where there is room: elsewhere each commit and manifest waits for the disk."""
+    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None  # pytest has asked for the other one already
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Configure Django once, on a SQLite file, or on the server that HEEDFUL_TEST_DATABASE names."""
+    write_in_memory()
     from django.conf import settings as django_settings
 
     from heedful.studio.setup import configure

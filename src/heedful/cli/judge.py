@@ -223,7 +223,7 @@ def _concluded(
     crowd = panel_consensus(panel, judged, people, gold) if len(panel) > 1 and cards else None
     made = Labels([], "", len(judged.cases))
     if len(cards) == len(panel):
-        made = labels(panel, judged, cards, people, crowd)
+        made = labels(panel, judged, cards, crowd)
     spent, outcomes = ledger.spent(), ledger.outcomes()
     found: dict[str, Any] = {
         "out": str(config.out),

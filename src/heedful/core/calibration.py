@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heedful.core.logistic import sigmoid
 from heedful.core.statistics import Interval, finite_numbers
 
 Floats = NDArray[np.float64]
@@ -46,7 +47,7 @@ def favoured(difference: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
     gap, p = finite_numbers(difference), finite_numbers(truth)
     if gap.shape != p.shape or p.min() < 0 or p.max() > 1:
         raise ValueError(f"{gap.size} differences, {p.size} truths; a truth lies in 0 to 1")
-    confidence = 0.5 * (1 + np.tanh(np.abs(gap) / 2))
+    confidence = sigmoid(np.abs(gap))
     return confidence, np.where(gap > 0, p, np.where(gap < 0, 1 - p, 0.5))
 
 
@@ -131,7 +132,7 @@ def fit_temperature(difference: ArrayLike, truth: ArrayLike, weights: ArrayLike 
         raise ValueError(f"{gap.size} differences, {p.size} truths, {w.size} weights")
 
     def slope(log_temperature: float) -> float:
-        expected = 0.5 * (1 + np.tanh(gap / (2 * np.exp(log_temperature))))
+        expected = sigmoid(gap / np.exp(log_temperature))
         return float(np.sum(w * gap * (p - expected)))
 
     low, high = np.log(LOWEST), np.log(HIGHEST)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from heedful.core.logistic import sigmoid
 from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.errors import HeedfulError
 from heedful.evaluation.judgments import Judged
@@ -179,7 +180,7 @@ def duel(rows: Sequence[Judged], *, samples: int = 300, seed: int = 0, level: fl
         seed=seed,
     )
     lead = np.concatenate([fit.whole[None], fit.resampled])
-    rates = 0.5 * (1 + np.tanh((lead[:, 0] - lead[:, 1]) / 2))
+    rates = sigmoid(lead[:, 0] - lead[:, 1])
     low, high = np.quantile(rates[1:], [(1 - level) / 2, (1 + level) / 2])
     return Duel(
         a=rows[0].model_a,

@@ -245,7 +245,6 @@ def labels(
     panel: Sequence[Panelist],
     judged: Judged,
     cards: Mapping[str, tuple[Scored, JudgeCard]],
-    people: PeopleSaid,
     crowd: RaterAware | None,
 ) -> Labels:
     """Preferences where every case is a pair, else rankings.

@@ -197,7 +197,7 @@ class Tracer:
         if "record" in manifest:
             links, more = self._stage(name, place, manifest, JUDGMENTS in changed)
         else:
-            links, more = self._run(name, place, manifest)
+            links, more = self._run(place, manifest)
         kind, complete = str(manifest["kind"]), more.pop("complete", False)
         missing = "" if links or complete else "its manifest names nothing that it was made from"
         state: State = "changed" if changed else "whole"
@@ -264,7 +264,7 @@ class Tracer:
             )
         self.judges += [JudgeRef(who, judgments=count, given_in=name) for who, count in asked.items() if count]
 
-    def _run(self, name: str, place: Path, manifest: Mapping[str, Any]) -> tuple[list[Link], dict[str, Any]]:
+    def _run(self, place: Path, manifest: Mapping[str, Any]) -> tuple[list[Link], dict[str, Any]]:
         """A run of a single command, or any other artifact with a manifest."""
         links = [self._parent(role, place, given) for role, given in manifest.get("parents", {}).items()]
         for role, given in manifest.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
@@ -213,7 +214,7 @@ def draft(
     if not isinstance(mapping, Mapping):
         raise _wrong(source, path, "a block of keys", mapping)
     given = {str(key).replace("-", "_"): value for key, value in mapping.items()}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     known = [f for f in dataclasses.fields(cls) if f.init]
     names = [f.name for f in known]
     for name in given:
@@ -259,6 +260,12 @@ def missing_keys(made: Draft, path: tuple[str, ...] = ()) -> list[str]:
         elif value is REQUIRED:
             found.append(".".join((*path, name)))
     return found
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields. Python evaluates their text anew at each call, most of what reading takes."""
+    return typing.get_type_hints(cls)
 
 
 def _default(f: dataclasses.Field[Any]) -> Any:
@@ -409,7 +416,7 @@ def _nearest_key(path: tuple[str, ...], name: str, here: list[str], everywhere: 
 
 def all_keys(cls: type, path: tuple[str, ...] = ()) -> list[str]:
     """Dotted names of every setting of a dataclass, blocks included."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     keys = []
     for f in dataclasses.fields(cls):
         keys.append(".".join((*path, f.name)))

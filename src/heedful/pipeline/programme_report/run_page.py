@@ -59,7 +59,7 @@ def run_page(folder: Path) -> str:
         element("p", "heedful run report", class_="eyebrow"),
         element("h1", title),
         element("p", f"{folder}, heedful {code_version()}.{state}", class_="subtitle"),
-        element("p", _headline(kind, manifest), class_="headline"),
+        element("p", _headline(manifest), class_="headline"),
     )
     parts = [("curves", "Training curves", curves(ReportData("", "", "", curves=drawn)))]
     parts += [("alarms", "Alarms while training", _alarms(folder, manifest))] if _watched(folder, manifest) else []
@@ -92,7 +92,7 @@ def _begun_as(folder: Path) -> str:
     return first.removeprefix("# heedful ").strip() or "run"
 
 
-def _headline(kind: str, manifest: Mapping[str, Any]) -> str:
+def _headline(manifest: Mapping[str, Any]) -> str:
     figures = manifest.get("figures", {})
     names = ("held_out_accuracy", "held_out_loss", "accuracy", "reward", "kl", "margin", "loss")
     known = {name: figures[name] for name in names if isinstance(figures.get(name), float)}
