@@ -172,7 +172,9 @@ def _judgments(found: Lineage) -> str:
     if users:
         said.append(f"{_count(users, 'end user', 'end users')} of an application thumbed, chose or edited its answers.")
     if found.guidelines:
-        versions = [f"version {one.version} of {_plain(one.programme)} ({one.judgments} judgments)" for one in found.guidelines]
+        versions = [
+            f"version {one.version} of {_plain(one.programme)} ({one.judgments} judgments)" for one in found.guidelines
+        ]
         said.append(f"Guidelines followed: {', '.join(versions)}.")
     judges = sorted({f"`{_plain(one.name)}`" + (f" ({one.template})" if one.template else "") for one in found.judges})
     if judges:
