@@ -10,6 +10,7 @@ import pytest
 from test_python_training import pair, rows, says_please
 
 import heedful
+from heedful.errors import HeedfulError
 
 POLITE = [{"prompt": row["prompt"], "completion": "yes please"} for row in rows()]
 CURT = [{"prompt": row["prompt"], "completion": "no" if i % 4 else "no please"} for i, row in enumerate(rows())]
@@ -96,3 +97,26 @@ def _verdict(question: str) -> str:
     """The answer with a please in it, whichever comes first."""
     first = question.partition("=== answer A")[2].partition("=== answer B")[0]
     return json.dumps({"rationale": "it asks", "verdict": "A" if "please" in first else "B", "strength": 2})
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions", "said"),
+    [
+        (None, None, "two lists"),
+        ([3], ["b"], "number 1 is a int"),
+        (["a", "b"], ["c", 4.0], "number 2 is a float"),
+        (["a", "b"], ["c"], "two lists"),
+    ],
+)
+def test_what_is_no_text_is_refused_before_it_is_scored(prompts: Any, completions: Any, said: str) -> None:
+    def never(prompts: Any, completions: Any) -> list[float]:
+        raise AssertionError("it was asked")
+
+    with pytest.raises(HeedfulError, match=said):
+        heedful.score(never, prompts, completions)
+
+
+@pytest.mark.parametrize("data", [None, 5])
+def test_what_holds_no_rows_is_said_to_hold_none(data: Any) -> None:
+    with pytest.raises(HeedfulError, match="is nothing that holds rows"):
+        heedful.load_preferences(data)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,7 +54,17 @@ def test_objects_train_as_their_folders_do_and_stay_as_they_are(tmp_path: Path) 
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
     before = weights(model)
     settings = {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, **QUICK}
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    model.train()
+    drawn = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     held = heedful.sft((model, tokenizer), rows(), out=tmp_path / "held", **settings)
+    assert random.getstate() == drawn[0]
+    assert np.random.get_state()[1].tolist() == drawn[1]
+    assert torch.equal(torch.get_rng_state(), drawn[2])
+    assert model.training
+    assert all(one.grad is None for one in model.parameters())
     named = heedful.sft(tmp_path / "model", tmp_path / "rows.jsonl", out=tmp_path / "named", **settings)
     ours, theirs = (one.load()[0].state_dict() for one in (held, named))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

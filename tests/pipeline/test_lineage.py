@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from heedful.cli.main import main
@@ -338,6 +339,20 @@ def test_each_round_writes_a_card_that_changes_nothing(programme: Path) -> None:
         write_card(place, card_of(place))
     write_card(place, card_of(place), overwrite=True)
     assert (place / "README.md").read_text() == text
+
+
+def test_names_are_no_markup_of_a_card(programme: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(programme, tmp_path / "copy"))
+    recipe = copy / "heedful.yaml"
+    name = "shop | [free](javascript:alert(1))\n\n## Checks\n\n<script>alert(1)</script> `x`"
+    given = yaml.safe_load(recipe.read_text()) | {"name": name}
+    recipe.write_text(yaml.safe_dump(given))
+    text = str(card_of(copy))
+    assert text.count("## Checks") == 2  # once in the title's line, where it is a text
+    assert [line for line in text.splitlines() if line.startswith("## Checks")] == ["## Checks"]
+    for forged in ("<script", "](javascript", "`x`"):
+        assert forged not in text
+    assert yaml.safe_load(text.split("---")[1])["library_name"] == "transformers"
 
 
 def test_the_card_command_writes_shows_and_refuses(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,12 +90,21 @@ def score(
     Raises:
         HeedfulError: as many completions as prompts are needed; a prompt that is no conversation; as `load_reward`.
     """
-    if isinstance(prompts, str) or isinstance(completions, str) or len(prompts) != len(completions):
+    lists = all(hasattr(one, "__len__") and not isinstance(one, str) for one in (prompts, completions))
+    if not lists or len(prompts) != len(completions):
         raise HeedfulError(
             "prompts and completions are two lists of the same length.",
             where="heedful.score",
             mend="Give each completion its prompt.",
         )
+    for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), start=1):
+        if not isinstance(completion, str) or not isinstance(prompt, str | Sequence):
+            wrong = prompt if isinstance(completion, str) else completion
+            raise HeedfulError(
+                f"number {number} is a {type(wrong).__name__}.",
+                where="heedful.score",
+                mend="Completions are texts; prompts are texts or lists of messages.",
+            )
     asked = [prompt_of(prompt if isinstance(prompt, str) else list(prompt), "prompt", MADE_HERE) for prompt in prompts]
     return [float(value) for value in load_reward(reward)(asked, list(completions))]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -29,7 +31,8 @@ Reward: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Callable[[Any, Se
 
 @contextmanager
 def objects() -> Iterator[Holding]:
-    """Keeps what a call was given under its names; says how to get a package that is not installed.
+    """Keeps what a call was given under its names, and the caller's random numbers as they were; says how to get a
+    package that is not installed.
 
     Raises:
         HeedfulError: a package of `heedful[train]` is needed and missing.
@@ -37,13 +40,32 @@ def objects() -> Iterator[Holding]:
     from heedful.cli.main import explained
 
     try:
-        with Holding() as holding:
+        with Holding() as holding, own_draws():
             yield holding
     except ModuleNotFoundError as error:
         told = explained(error)
         if told is None:
             raise
         raise told from error
+
+
+@contextmanager
+def own_draws() -> Iterator[None]:
+    """Puts the caller's generators (random, numpy, torch, its GPUs) back: a stage seeds them for itself."""
+    python, numpy, torch = random.getstate(), sys.modules.get("numpy"), sys.modules.get("torch")
+    array = None if numpy is None else numpy.random.get_state()
+    tensor = None if torch is None else torch.get_rng_state()
+    devices = None if torch is None or not torch.cuda.is_initialized() else torch.cuda.get_rng_state_all()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(array)
+        if torch is not None:
+            torch.set_rng_state(tensor)
+        if torch is not None and devices is not None:
+            torch.cuda.set_rng_state_all(devices)
 
 
 def refuse(where: str, settings: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ and is no proof that nobody can be told.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,13 @@ from heedful.errors import HeedfulError, nearest
 
 REGIONS = ("US", "GB", "DE", "FR", "VN", "CN")
 """Whose national telephone numbers are looked for; international ones (+44 ...) are everywhere."""
+
+UNSEEN = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
+FULL_WIDTH = (0xFF01, 0xFF5E)
+"""First and last of the characters that are ASCII's, as wide as a Chinese one."""
+TRIES, CHARACTERS_A_TRY = 100, 20
+"""A text is looked through for telephone numbers until so many numbers in it, and one more for so many characters, were
+none: each takes a thousand times what a letter does, and texts come from anybody."""
 
 # Texts come from anybody, so no pattern goes back over a run that it has read: runs are possessive or bounded.
 _EMAIL = re.compile(
@@ -54,7 +62,7 @@ _ADDRESSES = tuple(
         r"\b\d{1,4}(?:\s?(?:bis|ter))?,?\s+(?i:rue|boulevard|chemin|impasse|quai|allée|(?:avenue|place)\s+(?:de|du|des))"
         rf"\s+(?:(?:de|du|des|la|le|les|d'|l')\s*)*(?:{_CAPITAL}[\s-]?){{1,4}}(?:,?\s*\d{{5}}\s+{_NAMED})?",
         # số 12 đường Nguyễn Trãi, quận 1
-        r"\b(?i:số\s+)?\d{1,4}[a-zA-Z]?(?:/\d+)*\s+(?i:đường|phố|ngõ|hẻm)\s+(?:[^\W\d_]+\s?){1,4}"
+        r"(?<![\w/])(?i:số\s+)?\d{1,4}[a-zA-Z]?(?:/\d{1,5}){0,8}\s+(?i:đường|phố|ngõ|hẻm)\s+(?:[^\W\d_]+\s?){1,4}"
         r"(?:,\s*(?i:phường|quận|huyện|tp\.?|thành phố)\s*[^,.!?\n]{1,20})*",
         # 北京市朝阳区建国路88号
         r"(?:[一-鿿](?:(?![省市区县镇])[一-鿿]){1,5}[省市区县镇]){1,5}[一-鿿]{1,8}?[路街道巷]\s?\d+\s?[号弄]?"
@@ -89,7 +97,8 @@ def _phones(text: str, regions: Sequence[str]) -> Spans:
     from phonenumbers import Leniency, PhoneNumberMatcher
 
     for region in (*regions, None):
-        for found in PhoneNumberMatcher(text, region, leniency=Leniency.VALID):
+        tries = TRIES + len(text) // CHARACTERS_A_TRY
+        for found in PhoneNumberMatcher(text, region, leniency=Leniency.VALID, max_tries=tries):
             yield found.start, found.end
 
 
@@ -151,6 +160,28 @@ def check_regions(regions: Sequence[str], *, where: str = "regions") -> None:
             )
 
 
+def _as_looked_through(text: str) -> tuple[str, list[int] | None]:
+    """A text without what no eye sees, full-width letters and foreign digits as plain ones; the place of each character
+    in the text as it is, None where they are the same.
+
+    A copied address often has a soft hyphen or a zero-width space in it, and Chinese keyboards write another @.
+    """
+    if text.isascii():
+        return text, None
+    kept, places = [], []
+    for place, one in enumerate(text):
+        if one in UNSEEN:
+            continue
+        code = ord(one)
+        if FULL_WIDTH[0] <= code <= FULL_WIDTH[1]:
+            one = chr(code - FULL_WIDTH[0] + 0x21)
+        elif code > 0x7F and one.isdecimal():
+            one = str(unicodedata.decimal(one))
+        kept.append(" " if one == "\u3000" else one)
+        places.append(place)
+    return "".join(kept), places
+
+
 def find(text: str, patterns: Collection[str] = tuple(PATTERNS), *, regions: Sequence[str] = REGIONS) -> list[Found]:
     """What the patterns find, in the order of the text and without overlap.
 
@@ -163,8 +194,10 @@ def find(text: str, patterns: Collection[str] = tuple(PATTERNS), *, regions: Seq
         HeedfulError: an unknown pattern.
     """
     taken: list[Found] = []
+    looked, places = _as_looked_through(text)
     for name in check_patterns(patterns):
-        for start, end in PATTERNS[name](text, regions):
+        for first, after in PATTERNS[name](looked, regions):
+            start, end = (first, after) if places is None else (places[first], places[after - 1] + 1)
             if all(end <= other.start or start >= other.end for other in taken):
                 taken.append(Found(name, start, end))
     return sorted(taken, key=lambda found: found.start)

@@ -108,6 +108,8 @@ def _as_rows(data: Any) -> Sequence[Mapping[str, Any]]:
         raise _no_rows(
             f"this is a {type(data).__name__} of {splits}", f"Take one: data[{next(iter(data), 'train')!r}]."
         )
+    if not hasattr(data, "__iter__"):
+        raise _no_rows(f"{type(data).__name__} is nothing that holds rows", "Give a list of dicts, or a file's path.")
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
         raise _no_rows(
             f"a {type(data).__name__} can be read only once", "Give a list: list(rows), or list(dataset.take(1000))."

@@ -333,7 +333,7 @@ LLAMA_CPP = {
     b'{"token":"C","logprob":-2.455574,"bytes":null},{"token":"","logprob":-6.320127,"bytes":null}]}],"refusal":null},'
     b'"finish_reason":"stop"}],"usage":{"prompt_tokens":52,"completion_tokens":1,"total_tokens":53}}',
     "no form": {
-        "message": "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': "
+        "message": "1 validation error:\n {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': "
         "\"Input should be 'text' or 'json_object'\", 'input': 'json_schema'}",
         "type": "internal_server_error", "param": None, "code": None,
     },
@@ -376,7 +376,7 @@ def test_llama_cpps_own_ways_are_found_out(tmp_path: Path) -> None:
         assert "does not tell the tokens of a streamed answer" in note
     refused = Act(status=500, error=LLAMA_CPP["no logprobs"])
     with scripted(lambda given, before: refused) as server:
-        with pytest.raises(HeedfulError, match="no log-probabilities.*logits_all=False"):
+        with pytest.raises(HeedfulError, match=r"no log-probabilities.*logits_all=False"):
             needs(server, tmp_path / "none", logprobs=20)
         assert len(server.asked) == 1
 

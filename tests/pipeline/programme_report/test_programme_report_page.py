@@ -318,8 +318,8 @@ def test_a_policy_that_never_got_better(tmp_path: Path) -> None:
     )
     found = gathered(made, Asked())
     assert headline(found) == (
-        "The policy is still the one that the programme began with: one round ended, and no new policy passed its check "
-        "(65.0% of pairs)."
+        "The policy is still the one that the programme began with: one round ended, and no new policy passed its "
+        "check (65.0% of pairs)."
     )
     assert isinstance(found.contest, Absent)
     assert found.contest.why.startswith("No round's policy was kept")

@@ -69,8 +69,8 @@ def preflight(asker: EndpointAsker, *, top_logprobs: int, schema: bool) -> list[
         notes.append(f"{server.model} does not tell the tokens of {what}: each counts at the most it may take.")
     if known.get("others"):
         notes.append(
-            f"{server.model} is not among the models that the server lists ({', '.join(known['others'])}), and it answers "
-            "all the same: it may be another model that judges."
+            f"{server.model} is not among the models that the server lists ({', '.join(known['others'])}), and it "
+            "answers all the same: it may be another model that judges."
         )
     return notes
 

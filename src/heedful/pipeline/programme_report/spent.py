@@ -33,7 +33,7 @@ def energy(watt_hours: float) -> str:
 
 def money(spent: Spent) -> str:
     """People's pay and what AI judges were paid, by currency; a dash where nothing was paid."""
-    told = [f"{value:,.2f} {currency}" for currency, value in spent.rater_money.items() if value]
+    told = [f"{value:,.2f}\N{NO-BREAK SPACE}{currency}" for currency, value in spent.rater_money.items() if value]
     told += [f"{spent.judge_money:,.2f} for AI judges"] if spent.judge_money else []
     return ", ".join(told) or "–"
 
@@ -63,7 +63,7 @@ def costs(material: Material) -> Safe:
         "Cost by round", caption, heads, body, numbers=tuple(range(2, len(shown) + 1)), foot=element("tfoot", foot)
     )
     return element(
-        "div", table, [element("p", sentence) for sentence in _per_point(found)], _notes(found), _stages(found)
+        "div", table, [element("p", sentence) for sentence in _per_point(found)], _notes(found), _stages(found, shown)
     )
 
 
@@ -93,6 +93,7 @@ def _per_point(found: ProgrammeCosts) -> list[str]:
     for by in found.judged_by:
         share = found.per_point(by)
         if share is None:
+            told.append(f"The kept rounds won no point by {BY.get(by, by)}, so that a point has no price.")
             continue
         parts = [f"{write(share['wall_seconds'], 'seconds')} of computing"] if "wall_seconds" in share else []
         parts += [energy(share["energy_wh"])] if "energy_wh" in share else []
@@ -122,20 +123,23 @@ def _notes(found: ProgrammeCosts) -> list[Safe]:
     return [element("p", sentence, class_="muted") for sentence in told]
 
 
-def _stages(found: ProgrammeCosts) -> Safe:
+def _stages(found: ProgrammeCosts, shown: list[Any]) -> Safe:
     rows = [(each.number, one) for each in found.rounds for one in each.stages]
     body = [
         element(
             "tr",
             element("th", f"{number}/{one.stage}", scope="row"),
-            element("td", write(one.spent.wall_seconds, "seconds"), class_="n"),
-            element("td", energy(one.spent.energy_wh) if one.measured else "–", class_="n"),
+            [
+                element("td", said(one.spent) if one.measured or not i else "–", class_="n")
+                for i, (_, _, said) in enumerate(shown)
+            ],
             element("td", "" if one.done else "half made"),
         )
         for number, one in rows
     ]
-    heads = ("Stage", "Time", "Energy", "")
-    table = data_table("Cost by stage", "Every stage that was made.", heads, body, numbers=(1, 2))
+    heads = ("Stage", *(name for name, _, _ in shown), "")
+    numbers = tuple(range(1, len(shown) + 1))
+    table = data_table("Cost by stage", "Every stage that was made.", heads, body, numbers=numbers)
     return element("details", element("summary", "By stage"), table)
 
 

@@ -134,8 +134,8 @@ def _parts(found: Lineage, own: Artifact, root: Path) -> Iterator[str]:
 
 def _title(found: Lineage, own: Artifact) -> str:
     if "round" in own.facts:
-        return f"{_programme(Path(found.folder))}, round {own.facts['round']}: {own.kind}"
-    return Path(own.name).name
+        return f"{_plain(_programme(Path(found.folder)))}, round {own.facts['round']}: {own.kind}"
+    return _plain(Path(own.name).name)
 
 
 def _programme(folder: Path) -> str:
@@ -172,13 +172,15 @@ def _judgments(found: Lineage) -> str:
     if users:
         said.append(f"{_count(users, 'end user', 'end users')} of an application thumbed, chose or edited its answers.")
     if found.guidelines:
-        versions = [f"version {one.version} of {one.programme} ({one.judgments} judgments)" for one in found.guidelines]
+        versions = [
+            f"version {one.version} of {_plain(one.programme)} ({one.judgments} judgments)" for one in found.guidelines
+        ]
         said.append(f"Guidelines followed: {', '.join(versions)}.")
-    judges = sorted({f"`{one.name}`" + (f" ({one.template})" if one.template else "") for one in found.judges})
+    judges = sorted({f"`{_plain(one.name)}`" + (f" ({one.template})" if one.template else "") for one in found.judges})
     if judges:
         said.append(f"AI judges: {', '.join(judges)}.")
     if found.constitutions:
-        said.append(f"Constitutions: {', '.join(found.constitutions)}.")
+        said.append(f"Constitutions: {', '.join(map(_plain, found.constitutions))}.")
     if found.snapshots:
         listed = [f"`{one.id}` (sha256 `{one.sha256[:16]}`, {one.judgments} judgments)" for one in found.snapshots]
         said.append(f"Snapshots of the store: {', '.join(listed)}.")
@@ -228,8 +230,8 @@ def evaluations(root: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _evaluation_row(name: str, found: Mapping[str, Any]) -> str:
-    rate, judge = found["verdicts"][found["judge"]]["win_rate"]["rate"], Path(str(found["judge"])).name
-    what = f"over {Path(str(found['baseline'])).name} (`{name}`)"
+    rate, judge = found["verdicts"][found["judge"]]["win_rate"]["rate"], _plain(Path(str(found["judge"])).name)
+    what = f"over {_plain(Path(str(found['baseline'])).name)} (`{_plain(name)}`)"
     return f"| {what} | {rate['mean']:.1%} | {rate['low']:.1%} to {rate['high']:.1%} | {found['prompts']} | {judge} |"
 
 
@@ -292,5 +294,13 @@ def _made_from(found: Lineage) -> str:
 
 
 def _shown(name: str) -> str:
-    """An artifact's name without the way to it on this machine."""
-    return Path(name).name if Path(name).is_absolute() else name
+    """An artifact's name without the way to it on this machine, as text of the card."""
+    return _plain(Path(name).name if Path(name).is_absolute() else name)
+
+
+_MARKUP = str.maketrans({"|": "&#124;", "<": "&lt;", ">": "&gt;", "`": "'", "[": "&#91;", "]": "&#93;"})
+
+
+def _plain(name: str) -> str:
+    """A name that somebody else chose, so that it is no markup: one line, without a table's bars, tags or links."""
+    return " ".join(name.split()).translate(_MARKUP)
