@@ -83,6 +83,27 @@ def test_a_process_is_ready_once_its_migrations_are_applied(client: Client) -> N
     assert client.post("/readyz").status_code == 405
 
 
+def test_what_is_left_to_migrate_is_told_and_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from feedback_stores import url_of_default
+    from heedful.cli.main import main
+    from heedful.errors import HeedfulError
+    from heedful.studio.config import StudioConfig
+    from heedful.studio.serve import bring_up_to_date
+
+    words = ["studio", "migrate", "--check", "--folder", str(tmp_path), "--database", url_of_default()]
+    config = StudioConfig(folder=tmp_path, database=url_of_default(), migrate=False)
+    assert main(words) == 0
+    assert "up to date" in capsys.readouterr().out
+    bring_up_to_date(config)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'feedback' AND name = '0007_field'")
+    assert main(words) == 1
+    assert "Pending: feedback 0007_field (stop the old version first: RunPython" in capsys.readouterr().out
+    with pytest.raises(HeedfulError, match="1 migrations are not applied") as caught:
+        bring_up_to_date(config)
+    assert caught.value.where == "feedback.0007_field"
+
+
 def test_several_processes_share_the_connections_that_one_may_have() -> None:
     assert [threads_each(workers) for workers in (1, 2, 4, 8)] == [THREADS, THREADS // 2, FEWEST, FEWEST]
 
@@ -230,7 +251,9 @@ def test_who_is_logged_in_gets_a_page_that_tries_again(
     assert script.status_code == 503
     assert "is lost" in script.json()["error"]
     told = [one for one in lines() if one["logger"] == logs.SERVER]
-    assert [one["exception"] for one in told] == ["OperationalError"] * 3
+    assert [one["message"] for one in told] == [
+        "the database does not serve (OperationalError, no connection); answered 503"
+    ] * 3
     assert not [one for one in lines() if one["logger"] == "django.request"], "each is told once"
     assert "10.0.0.9" not in json.dumps(lines())
 

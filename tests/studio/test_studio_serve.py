@@ -122,6 +122,11 @@ def test_a_taken_port_is_said_and_nothing_is_written(tmp_path: Path) -> None:
     [
         ({"port": 70000}, "port"),
         ({"workers": 0}, "workers"),
+        ({"workers": 2, "database": "sqlite:///feedback.db"}, "workers"),
+        ({"host": "0.0.0.0"}, "host"),
+        ({"trusted_proxies": ("10.0.0.1",)}, "trusted_proxies"),
+        ({"host": "studio", "public_url": "https://studio.example"}, "host"),
+        ({"trusted_proxies": ("10.0.0.1/8",), "public_url": "https://studio.example"}, "trusted_proxies"),
         ({"public_url": "http://plain.example"}, "public_url"),
         ({"public_url": "https://studio.example/path"}, "public_url"),
         ({"public_url": "https://studio.example", "lan": True}, "public_url"),
@@ -138,6 +143,8 @@ def test_loopback_alone_is_listened_on_unless_the_network_is_asked_for() -> None
         assert held.getsockname()[0] == "127.0.0.1"
     with listen(StudioConfig(port=0, lan=True)) as held:
         assert held.getsockname()[0] == "0.0.0.0"
+    with listen(StudioConfig(port=0, public_url="https://studio.example", host="127.0.0.9")) as held:
+        assert held.getsockname()[0] == "127.0.0.9"
 
 
 def test_a_code_for_phones_is_square() -> None:

@@ -16,8 +16,6 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from heedful.errors import HeedfulError
-
 REQUESTS = "heedful.studio.requests"
 """The logger of one line a request."""
 SERVER = "heedful.studio.server"
@@ -76,8 +74,6 @@ def _exception(error: BaseException) -> dict[str, Any]:
         "exception": type(error).__name__,
         "at": [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames],
     }
-    if isinstance(error, HeedfulError):
-        found["where"] = error.where
     if cause is not None:
         found["cause"] = type(cause).__name__
         if code := getattr(cause, "sqlstate", None):

@@ -16,7 +16,15 @@ from importlib.metadata import version
 from typing import Any
 
 from django.db import Error
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -29,6 +37,7 @@ TOKEN = "HEEDFUL_METRICS_TOKEN"
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 KEPT_SECONDS = 5.0
 """How long a process answers with the same figures of the store, so that nobody makes it count all the time."""
+disable_created_metrics()  # type: ignore[no-untyped-call]  # several processes do not tell them either
 _own = CollectorRegistry()
 REQUESTS = Counter(
     "heedful_requests", "Requests answered, by page (its name in the URLconf), method and status.",

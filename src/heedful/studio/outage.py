@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 
 from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError
@@ -40,7 +41,9 @@ def page(request: HttpRequest) -> HttpResponse:
     """503, with the seconds to wait: a page that loads itself again, or JSON for a script or a program."""
     metrics.OUTAGES.inc()
     seconds = random.randint(*SOON)
-    log.error("the database does not serve; answered 503", exc_info=True)
+    error = sys.exc_info()[1]
+    code = getattr(getattr(error, "__cause__", None), "sqlstate", None) or "no connection"
+    log.error("the database does not serve (%s, %s); answered 503", type(error).__name__, code)
     with translation.override(_language(request)):
         about = {
             "title": _("The studio is not there for a moment"),

@@ -127,6 +127,8 @@ def listen(config: StudioConfig) -> socket.socket:
     host = "0.0.0.0" if config.lan else config.host
     held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if held.family == socket.AF_INET6:  # else IPv4 proxies would come under names that nobody trusts
+        held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         held.bind((host, config.port))
     except OSError as error:
