@@ -72,9 +72,6 @@ class Worker:
     """
 
     def __init__(self, made: Made, folder: str, kinds: tuple[str, ...]) -> None:
-        import torch
-
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
         self.folder = BlockFolder(folder, kinds)  # type: ignore[arg-type]
         self.problem = ("", "", "")
         try:
