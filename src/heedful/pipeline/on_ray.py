@@ -102,6 +102,7 @@ def work_blocks(
     from ray.data import ActorPoolStrategy, DataContext
 
     DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # a plan and hints for whoever tunes Ray
     gpus = 1 if device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1 else 0
     listed = ray.data.from_items([asdict(block) for block in blocks], override_num_blocks=len(blocks))
     done = listed.map_batches(
