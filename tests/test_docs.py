@@ -30,11 +30,13 @@ from heedful.cli.inspect import InspectConfig
 from heedful.cli.judge import JudgeConfig
 from heedful.cli.lineage import LineageConfig
 from heedful.cli.main import COMMANDS
+from heedful.cli.plan import planned
 from heedful.cli.probe import ProbeConfig
 from heedful.cli.report import ReportConfig
 from heedful.cli.revise import ReviseConfig
 from heedful.cli.round import RoundConfig
 from heedful.cli.sample import SampleConfig
+from heedful.cli.score import ScoreConfig
 from heedful.cli.serve import ServeConfig
 from heedful.cli.studio import BackupConfig, MigrateConfig, PrioritiseConfig, RestoreConfig, UpdateConfig
 from heedful.cli.synthesise import METHODS, DegradeConfig
@@ -83,6 +85,7 @@ CONFIGS: dict[str, type] = {
     "report": ReportConfig,
     "round": RoundConfig,
     "sample": SampleConfig,
+    "score": ScoreConfig,
     "serve": ServeConfig,
     "sft": SFTConfig,
     "studio": StudioConfig,
@@ -102,7 +105,7 @@ STUDIO: dict[str, type] = {
 def config_of(name: str, words: list[str]) -> type:
     """The settings of a command, of the stage that it plans, or of what `heedful studio` does besides serving."""
     if name == "plan" and words:
-        return CONFIGS[words[0]]
+        return planned(CONFIGS[words[0]])
     if name == "synthesise" and words:
         return METHODS[words[0]][0]
     return STUDIO.get(words[0], CONFIGS[name]) if name == "studio" and words else CONFIGS[name]

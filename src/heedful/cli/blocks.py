@@ -46,6 +46,7 @@ def run(
     settings = {name: jsonable(value) for name, value in asdict(config).items() if name not in FREE}
     settings |= {"rows": options.rows, "input": identity(data)}
     folder, display = BlockFolder(out, kinds), Display()
+    folder.refuse_others()
     with locked(out):
         folder.claim(settings)
         left = [block for block in blocks if not folder.done(block.number)]

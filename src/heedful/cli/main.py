@@ -196,7 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # tyro ends --help and a mistaken flag so
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
-        _say_interrupted(name)
+        if os.environ.get("RANK", "0") == "0":  # of several workers one says it
+            _say_interrupted(name)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left: `heedful sample ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -153,14 +153,24 @@ class BlockFolder:
                     mend="Give the same ones to go on, or name another --out.",
                 )
             return
-        strange = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
+        self.refuse_others()
+        write_json(note, {"sha256": digest, "settings": dict(settings)})
+
+    def refuse_others(self) -> None:
+        """Refuse a folder of other things, before anything is written there.
+
+        Raises:
+            HeedfulError: it holds what no blocks were begun beside.
+        """
+        if not self.folder.exists() or (self.folder / SETTINGS).exists():
+            return
+        strange = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
         if strange:
             raise HeedfulError(
-                f"this folder holds something else ({sorted(strange)[0]}).",
+                f"this folder holds something else ({strange[0]}).",
                 where=str(self.folder),
                 mend="Name an empty folder, or a new one.",
             )
-        write_json(note, {"sha256": digest, "settings": dict(settings)})
 
     def write(self, number: int, tables: Mapping[str, Any]) -> None:
         """Write a block's files: each appears whole.

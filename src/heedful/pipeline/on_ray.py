@@ -72,9 +72,6 @@ class Worker:
     """
 
     def __init__(self, made: Made, folder: str, kinds: tuple[str, ...]) -> None:
-        import torch
-
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
         self.folder = BlockFolder(folder, kinds)  # type: ignore[arg-type]
         self.problem = ("", "", "")
         try:
@@ -105,6 +102,7 @@ def work_blocks(
     from ray.data import ActorPoolStrategy, DataContext
 
     DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # a plan and hints for whoever tunes Ray
     gpus = 1 if device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1 else 0
     listed = ray.data.from_items([asdict(block) for block in blocks], override_num_blocks=len(blocks))
     done = listed.map_batches(

@@ -390,18 +390,18 @@ class ClusterPlanner:
         config, policy = self.config, self.actors["policy"]
         assert isinstance(config, OnlineConfig)
         row = sum(row_bytes(policy.whole.model.config, self.longest, HALF))
-        room = GPU_SHARE * (self.memory - sum(need.bytes for need in self.held()) - self.laid_together())
+        room = GPU_SHARE * (self.memory - sum(need.bytes for need in self.held()) - self.laid_together(self.width))
         most = max(1, int(max(0.0, room) // row))
         return min(scaling.shares(config.batch, self.count), config.rollout.max_batch or most, most)
 
-    def laid_together(self) -> int:
-        """Bytes of the whole models that a device lays together to sample from, or to save, out of all shares."""
-        return int(FULL * sum(one.total for one in self.parted))
+    def laid_together(self, width: int) -> int:
+        """Bytes of the whole models that a device lays together out of all shares."""
+        return int(width * sum(one.total for one in self.parted))
 
     def saving(self) -> list[Need]:
-        """What the end of a run takes."""
-        whole = self.laid_together()
-        return [Need("all weights laid together, in float32, to be saved", whole, "saving")] if whole else []
+        """What laying the whole models together takes, before they sample and at the end: float32 at first."""
+        whole = self.laid_together(FULL)
+        return [Need("weights laid together, in float32", whole, "saving")] if whole else []
 
     def sampling(self) -> list[Need]:
         """What sampling takes of a device that trains."""
@@ -419,7 +419,7 @@ class ClusterPlanner:
             Need(f"reading {prompts} x {room} tokens of prompts", read.work, "rollouts"),
         ]
         if self.sharded:
-            needs.append(Need("all weights laid together, in float32, to sample", self.laid_together(), "rollouts"))
+            needs.append(Need("weights laid together", self.laid_together(self.width), "rollouts"))
         return _with_kept(needs)
 
     def scoring(self) -> list[Need]:
@@ -433,7 +433,7 @@ class ClusterPlanner:
             )
         ]
         if self.sharded:
-            needs.append(Need("all weights laid together, in float32, to read", self.laid_together(), "scoring"))
+            needs.append(Need("weights laid together", self.laid_together(self.width), "scoring"))
         return _with_kept(needs)
 
     # --- time ---
