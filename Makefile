@@ -3,6 +3,7 @@
 #   make quickstart          the whole loop on the embedded world; FAST=1 for the short one
 #   make test                the quick tests, and those on real data where it is found
 #   make test-postgres       the store's tests on the server that HEEDFUL_TEST_DATABASE names (.ci/with-postgres)
+#   make test-postgres-all   those too that are slow: several processes, a server that is cut off, a full disk
 #   make test-all            every test, within 90 minutes
 #   make oracle             the losses against TRL 1.12, in an environment of its own (.oracle)
 #   make llama               AI judges against llama.cpp's server, compiled in an environment of its own (.llama)
@@ -38,7 +39,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread per test process; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install dev quickstart test test-postgres test-all test-ray oracle llama soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
+.PHONY: help install dev quickstart test test-postgres test-postgres-all test-all test-ray oracle llama soak study methods labels overoptimisation messages lint format clean constitution rounds docs reference pictures screenshots
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -76,6 +77,9 @@ test: $(READY)
 
 test-postgres: $(READY)
 	$(PYTEST) -m 'not slow and not soak and (not browser or smoke)' tests/feedback tests/studio
+
+test-postgres-all: $(READY)
+	$(PYTEST) -m 'not soak and (not browser or smoke)' tests/feedback tests/studio
 
 test-all: $(READY)
 	$(PYTEST) -m 'not oracle and not soak'

@@ -72,6 +72,7 @@ def try_to_log_in(running: Studio, name: str) -> int:
     return page(running, "/login/", form, f"heedful-csrf={token}")[0]
 
 
+@pytest.mark.slow
 def test_a_lockout_holds_whichever_worker_is_asked(served: Studio) -> None:
     found: list[int] = []
     each = 6
@@ -90,6 +91,7 @@ def test_a_lockout_holds_whichever_worker_is_asked(served: Studio) -> None:
     assert try_to_log_in(served, "victim") == 429
 
 
+@pytest.mark.slow
 def test_whichever_worker_is_asked_tells_what_all_have_counted(served: Studio) -> None:
     before = figure(served, "heedful_requests_total")
     for _ in range(20):
@@ -98,6 +100,7 @@ def test_whichever_worker_is_asked_tells_what_all_have_counted(served: Studio) -
     assert page(served, "/readyz")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_what_it_counted_stays(served: Studio) -> None:
     counted = figure(served, "heedful_requests_total")
     old = workers(served)
@@ -110,6 +113,7 @@ def test_a_killed_worker_is_replaced_and_what_it_counted_stays(served: Studio) -
     assert figure(served, "heedful_requests_total") >= counted + 1
 
 
+@pytest.mark.slow
 def test_workers_are_replaced_one_by_one_and_nobody_notices(served: Studio) -> None:
     old, wrong, asked, stop = workers(served), [], [], threading.Event()
 
@@ -133,6 +137,7 @@ def test_workers_are_replaced_one_by_one_and_nobody_notices(served: Studio) -> N
     assert len(asked) > 5
 
 
+@pytest.mark.slow
 def test_who_is_being_answered_when_it_stops_is_answered(served: Studio) -> None:
     found: list[int] = []
     browser = Session(served.base)
@@ -154,6 +159,7 @@ def test_who_is_being_answered_when_it_stops_is_answered(served: Studio) -> None
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)
 
 
+@pytest.mark.slow
 def test_workers_end_when_nobody_watches_over_them(tmp_path: Path) -> None:
     with scratch(SERVER) as database, studio(tmp_path, database, ("--workers", "2")) as running:
         until(lambda: len(workers(running)) == 2)

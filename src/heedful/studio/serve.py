@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,7 @@ def serve(config: StudioConfig, say: Say = print) -> None:
             say(begun)
         for line in welcome(config, own, port, hosts, links):
             say(line)
+        sys.stdout.flush()  # into a journal, too, before anything else happens
         pass_on(config, hosts)
         with background():
             _run(config, listening)
