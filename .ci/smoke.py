@@ -180,7 +180,7 @@ def main(extra: str) -> None:
         importlib.import_module("psycopg")
     else:
         train()
-        modules = {"serve": "fastapi", "qlora": "bitsandbytes", "wandb": "wandb", "lm-eval": "lm_eval"}
+        modules = {"serve": "fastapi", "qlora": "bitsandbytes", "wandb": "wandb", "lm-eval": "lm_eval", "ray": "ray"}
         if extra in modules:
             importlib.import_module(modules[extra])
     print(f"{extra}: works, Python {sys.version.split()[0]}")

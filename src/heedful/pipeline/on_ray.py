@@ -18,6 +18,9 @@ from heedful.data.blocks import Block, BlockFolder, read_block
 from heedful.errors import HeedfulError
 from heedful.training.config.blocks import BlocksOptions
 
+TRIES = 3
+"""How often a cluster of this machine is tried to be started."""
+
 Made = tuple[Callable[..., Any], tuple[Any, ...]]
 """What makes a work, and what from."""
 
@@ -43,20 +46,26 @@ def cluster(address: str | None, cpus: int, where: str, *, told: bool = False) -
             "Ray is not installed.", where=f"{where}.launcher", mend="Install it with: pip install 'heedful[ray]'"
         ) from error
     local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=told,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-            **local,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise HeedfulError(
-            f"there is no Ray cluster to join: {str(error).splitlines()[0]}",
-            where=f"{where}.address",
-            mend="Start one with ray start --head, or leave the address out.",
-        ) from error
+    for attempt in range(TRIES):
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=told,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                **local,
+            )
+            break
+        except Exception as error:  # Ray raises plain ones too
+            ray.shutdown()
+            if address is None and attempt + 1 < TRIES:
+                continue  # it gives a raylet 30 s to come up, which a busy machine may not keep
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            what = f"no Ray cluster could be started on this machine: {why}"
+            mend = "Try again when it is less busy."
+            if address is not None:
+                what, mend = f"there is no Ray cluster to join: {why}", "Start one with ray start --head."
+            raise HeedfulError(what, where=f"{where}.address", mend=mend) from error
     try:
         yield ray
     finally:

@@ -184,6 +184,11 @@ def _mends(stage: str, troupe: Troupe, cluster: ClusterConfig, made: ClusterPlan
     tries: list[tuple[str, Any, ClusterConfig]] = []
     if made.layout == "replicas" and cluster.count > 1 and not config.loading.lora_rank:
         tries.append(("--cluster.layout sharded", config, replace(cluster, layout="sharded")))
+    if isinstance(config, OnlineConfig) and made.worst == "rollouts":
+        rows = ClusterPlanner(stage, troupe, replace(cluster, layout=settled)).at_once()
+        for most in sorted({max(1, rows // 2), max(1, rows // 8)}, reverse=True):
+            few = replace(config, rollout=replace(config.rollout, max_batch=most))
+            tries.append((f"--rollout.max-batch {most}", few, replace(cluster, layout=settled)))
     checkpointing = "--memory.gradient-checkpointing"
     if not config.memory.gradient_checkpointing:
         tries.append((checkpointing, again, replace(cluster, layout=settled)))
@@ -202,7 +207,8 @@ def _mends(stage: str, troupe: Troupe, cluster: ClusterConfig, made: ClusterPlan
             tries.append((f"--gpus {number * times}x{kind} {checkpointing}", again, more))
     found: list[str] = []
     for flags, settings, where in tries:
-        if any(flags.startswith(known) for known in found) or (found and flags.startswith("--gpus")):
+        known = tuple(one.partition(" ")[0] if one.startswith("--rollout") else one for one in found)
+        if flags.startswith(known) or (found and flags.startswith("--gpus")):
             continue
         players = troupes.setdefault(id(settings), Troupe(settings))
         planner = ClusterPlanner(stage, players, where)
@@ -318,8 +324,9 @@ class ClusterPlanner:
 
     @property
     def hopeless(self) -> bool:
-        """Whether weights, moments and gradients alone are too much, so that no pass has to be rehearsed to know."""
-        return sum(need.bytes for need in self.held()) + self.gradients > SHARE * self.memory
+        """Whether what is held is too much with gradients, or with the whole models, whatever a pass takes."""
+        most = max(self.gradients, self.laid_together(FULL))
+        return sum(need.bytes for need in self.held()) + most > SHARE * self.memory
 
     @property
     def gradients(self) -> int:
