@@ -91,7 +91,8 @@ def command_until_full(words: Sequence[str], log: Path, out: Path, rank: int) ->
     def fill() -> None:
         while not checkpoints(out):
             time.sleep(0.01)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        most = 30_000  # logs are shorter, weights are longer
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     if int(os.environ["RANK"]) == rank:

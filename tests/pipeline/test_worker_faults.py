@@ -61,7 +61,7 @@ def seen(out: Path, steps: int) -> bool:
     return (out / "metrics.jsonl").exists() and len(curve(out)) >= steps
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 120) -> float:
+def wait_for(happened: Callable[[], bool], seconds: float = 300) -> float:
     """How long it took."""
     started = time.monotonic()
     while not happened():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -51,8 +54,21 @@ def _drop_old(out: Path, keep: int) -> None:
         shutil.rmtree(old)
 
 
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """What safetensors meets as it writes, as an error for people."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise HeedfulError(
+            f"cannot write the weights: {str(error).splitlines()[0]}.",
+            where=str(folder),
+            mend="Free some space and run the same command again; the last checkpoint is whole.",
+        ) from error
+
+
 def _save_whole(folder: Path, state: TrainState) -> None:
-    with artifact(folder, {"kind": "checkpoint", "step": state.step}) as temporary:
+    with _written(folder), artifact(folder, {"kind": "checkpoint", "step": state.step}) as temporary:
         weights = {name: value.detach().contiguous() for name, value in _trained_weights(state).items()}
         save_file(weights, temporary / "weights.safetensors")
         moments = {
@@ -82,7 +98,7 @@ def set_aside(out: Path, state: TrainState) -> Path:
     """Keep the trained weights as they are after this step, beside all others that were kept."""
     folder = _kept(out, state.step)
     if read_manifest(folder) is None:
-        with artifact(folder, {"kind": "kept", "step": state.step}) as temporary:
+        with _written(folder), artifact(folder, {"kind": "kept", "step": state.step}) as temporary:
             weights = {name: value.detach().contiguous() for name, value in _trained_weights(state).items()}
             save_file(weights, temporary / "weights.safetensors")
     return folder

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -29,6 +30,9 @@ LOST = re.compile(
     re.IGNORECASE,
 )
 """What torch says where a worker is gone, or does not answer."""
+
+LINGER = 3.0
+"""Seconds that rank 0 stays after an error, for the others to ask whether it was told."""
 
 SAID = "heedful/said"
 """Key of the group's store: what the first worker that failed said."""
@@ -129,10 +133,14 @@ def first_to_say(error: HeedfulError) -> bool:
         store: Any = distributed.distributed_c10d._get_default_store()
         store.set_timeout(timedelta(seconds=5))
         before = int(store.add(SAID, 1)) - 1
-        if isinstance(error, LostWorkerError):
-            return before == 0
         name = hashlib.sha256(str(error).encode()).hexdigest()[:16]
-        return int(store.add(f"{SAID}/{name}", 1)) == 1
+        first = before == 0 if isinstance(error, LostWorkerError) else int(store.add(f"{SAID}/{name}", 1)) == 1
+        until = time.monotonic() + LINGER
+        while distributed.get_rank() == 0 and time.monotonic() < until:  # its process may hold the store
+            if int(store.add(SAID, 0)) >= distributed.get_world_size():
+                break
+            time.sleep(0.05)
+        return first
     except (RuntimeError, ValueError):
         return True
 
