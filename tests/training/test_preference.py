@@ -30,6 +30,7 @@ from heedful.training.preference import (
     descend,
     dpo,
     evaluate_dpo,
+    measure,
     preference_state,
 )
 from heedful.training.preference_losses import LOSSES, Mixture, read_loss, read_mixture
@@ -192,7 +193,7 @@ class TestMeasured:
         pairs = make_pairs(preferences(), policy.tokenizer, "soft", 64)
         data = prepared(read_mixture("kto"), pairs)
         objective = Objective(read_mixture("kto"), CUT)
-        measured = objective.measured(data, [4, 1], policy, TrainState({}, {}, 0))
+        measured = measure(TrainState({}, {}, 0), policy, objective, data, [4, 1], lambda work: work(CUT))
         total = 0.0
         for record in (data.moved[4], data.moved[1]):
             for answer in record.answers:
