@@ -125,7 +125,7 @@ class JudgeWork:
             for row in look_rows(one, number, cases[number], opinion)
         ]
         cards = cards_of(self.panel, judged, nobody, nobody, seed=config.asking.seed)
-        records = labels(self.panel, judged, cards, nobody, None).records if cards else []
+        records = labels(self.panel, judged, cards, None).records if cards else []
         made = [WRITERS["heedful"](record) for record in records]
         return {
             "judgments": _arrow([{"json": json.dumps(row, ensure_ascii=True)} for row in rows], _json_schema()),
