@@ -207,8 +207,9 @@ def test_the_launcher_starts_workers_and_tells_of_one_that_was_killed(given: Pat
     assert first.returncode == 2
     assert "SIGKILL" in told
     assert "Traceback" not in told
+    before = len(curve(out))
     second = heedful(asked)
-    wait_for(lambda: seen(out, len(curve(out)) + 3))
+    wait_for(lambda: seen(out, before + 3))
     second.send_signal(signal.SIGINT)
     assert "Interrupted" in second.communicate(timeout=120)[1]
     assert second.returncode == 130
