@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from chromium import browser as browser
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+if find_spec("ray") is None:  # `make test-ray` has it, in an environment of its own
+    collect_ignore_glob = ["pipeline/test_on_ray.py", "pipeline/test_ray_train.py"]
 
 ASKS = {"db", "transactional_db", "live_server", "database"}
 """Fixtures of a test that reads or writes the database; `database` is one of its own, for processes. The rest asks for
