@@ -312,7 +312,10 @@ def test_activity_and_autosave_renew_the_lease(time: Time) -> None:
 def test_leases_that_ended_are_taken_back_a_few_at_a_time(time: Time) -> None:
     of = programme(lease_seconds=10, max_share=1.0)
     open_batch(of, 30)
-    helds = [given(rater(of)) for _ in range(25)]
+    helds = []
+    for _ in range(25):
+        helds.append(given(rater(of)))
+        time.pass_by(0.1)  # so that one lease has ended before another
     time.pass_by(11)
     given(rater(of))
     states = Counter(Assignment.objects.values_list("state", flat=True))
