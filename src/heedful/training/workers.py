@@ -76,9 +76,10 @@ class Workers:
         Where weights are sharded, each pass is one of all workers: who has fewer parts than others reads `spare`
         beside them, which counts 0.
         """
+        # Asked before the first pass: later, who has fewer parts would wait here, and the others in a pass.
+        missing = int(self.most(len(parts))) - len(parts) if self.shards else 0
         yield from ((part, 1.0) for part in parts)
-        if self.shards:
-            yield from ((spare, 0.0) for _ in range(int(self.most(len(parts))) - len(parts)))
+        yield from ((spare, 0.0) for _ in range(missing))
 
     def gathered(self, value: T) -> list[T]:
         """What each worker has, by rank. All must ask for it at the same place."""
