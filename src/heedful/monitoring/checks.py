@@ -253,11 +253,12 @@ def rule(checks: Sequence[Check], best_step: int, test: SequentialTest | None = 
     if against.hacked and before is not None and before.hacked:
         again = "while its reward rose, for the second time in a row"
         return Ruling(best_step, True, True, f"{said} {again}: stop, and back to {back}.")
-    together = altogether(checks, best_step, test or SequentialTest())
-    if together is not None and together.verdict == "worse" and rate.mean < 0.5 and against.proxy.low > 0:
+    loses = rate.mean < 0.5 and against.proxy.low > 0
+    together = altogether(checks, best_step, test or SequentialTest()) if loses else None
+    if together is not None and together.verdict == "worse":
         found = together.rate
-        share = f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of the {together.pairs} judgments since then"
-        why = f"{said}, and {share} taken together, while its reward rose"
+        since = f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of the {together.pairs} judgments since then"
+        why = f"{said}, and {since} taken together, while its reward rose"
         return Ruling(best_step, True, True, f"{why}: stop, and back to {back}.")
     if against.verdict != "worse":
         return Ruling(best_step, False, False, f"{said}: no clear difference.")
