@@ -144,9 +144,7 @@ def rule_replay(out: Path, run: Recorded, replays: int, prompts: int) -> list[di
     recorded = Answers(world, asked, answers, kl, panel(), opponents)
     results = []
     for number in range(replays):
-        seed = [run.one.world, run.one.seed, number]
-        found = recorded.replay(seed, most=5 * prompts)
-        twice = recorded.replay(seed, most=5 * prompts, together=False)
+        found, twice = recorded.both([run.one.world, run.one.seed, number], most=5 * prompts)
         halted = found.stopped is not None
         results.append(
             {

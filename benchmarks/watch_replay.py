@@ -6,7 +6,7 @@ sequential test and the rule are heedful's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ def apart(check: Check) -> Check:
     return replace(check, against_best=replace(check.against_best, votes=()))
 
 
-def ruled(checks: Sequence[Check], *, together: bool = True) -> Ruled:
+def ruled(checks: Iterable[Check], *, together: bool = True) -> Ruled:
     """The rule over checks that were made as the run went, in order; those after its stop are not looked at.
 
     Args:
@@ -86,11 +86,12 @@ def ruled(checks: Sequence[Check], *, together: bool = True) -> Ruled:
     """
     from heedful.monitoring.checks import rule
 
-    checks = checks if together else [apart(check) for check in checks]
+    seen: list[Check] = []
     best, cost = 0, 0
-    for number, check in enumerate(checks):
+    for check in checks:
+        seen.append(check if together else apart(check))
         cost += check.judgments
-        ruling = rule(checks[: number + 1], best)
+        ruling = rule(seen, best)
         best = ruling.best_step
         if ruling.stop:
             return Ruled(check.step, best, cost)
@@ -153,15 +154,31 @@ class Recorded:
 
         return decide
 
-    def replay(self, seed: Sequence[int], *, block: int = 20, most: int | None = None, together: bool = True) -> Ruled:
-        """The rule with raters who vote by these dice; it asks no more once it has stopped. `together` as `ruled`."""
+    def replay(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> Ruled:
+        """The rule with raters who vote by these dice; it asks no more once it has stopped."""
+        return ruled(self.checks(seed, block=block, most=most))
+
+    def both(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> tuple[Ruled, Ruled]:
+        """The rule, and two checks in a row alone, on the same votes. What stops the second stops the first."""
+        made: list[Check] = []
+
+        def kept() -> Iterator[Check]:
+            for check in self.checks(seed, block=block, most=most):
+                made.append(check)
+                yield check
+
+        alone = ruled(kept(), together=False)
+        return ruled(made), alone
+
+    def checks(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> Iterator[Check]:
+        """The checks of the run, one after the other, by raters who vote by these dice."""
         from heedful.core.sequential import SequentialTest
         from heedful.monitoring.checks import Check, contest, rule
 
         dice = np.random.default_rng(list(seed))
         judge, test = self.judge(dice), SequentialTest(most=most or 10 * len(self.prompts))
-        checks: list[Check] = []
-        best, cost = 0, 0
+        made: list[Check] = []
+        best = 0
         for step in sorted(self.answers)[1:]:
             drawn = int(dice.integers(2**31))
 
@@ -171,13 +188,9 @@ class Recorded:
                     judge, self.prompts, self.answers[step], sets[met % len(sets)], test, block=block, seed=seed
                 )
 
-            start = against(0, len(checks), drawn)
-            other = start if best == 0 else against(best, sum(c.best_step == best for c in checks), drawn + 1)
+            start = against(0, len(made), drawn)
+            other = start if best == 0 else against(best, sum(c.best_step == best for c in made), drawn + 1)
             check = Check(step, self.kl[step], best, start, other)
-            checks.append(check if together else apart(check))
-            cost += check.judgments
-            ruling = rule(checks, best)
-            best = ruling.best_step
-            if ruling.stop:
-                return Ruled(step, best, cost)
-        return Ruled(None, best, cost)
+            yield check
+            made.append(apart(check))
+            best = rule(made, best).best_step

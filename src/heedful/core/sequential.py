@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from heedful.core.statistics import Interval, finite_numbers
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 Verdict = Literal["better", "worse", "alike", "undecided"]
 
 LEAST_PROMPTS = 10
@@ -95,9 +96,8 @@ class SequentialTest:
         Raises:
             ValueError: lengths differ, or an outcome lies outside 0 to 1.
         """
-        numbers = outcomes(won)
-        rate = confidence_sequence(numbers, prompts, raters, level=self.level, effect=self.effect)
-        found = len(set(prompts))
+        judged = _judged(won, prompts, raters)
+        rate = _sequence(judged, self.level, self.effect)
         verdict: Verdict = "undecided"
         if rate.low > 0.5:
             verdict = "better"
@@ -107,11 +107,11 @@ class SequentialTest:
             verdict = "alike"
         return Looked(
             rate,
-            pairs=len(numbers),
-            prompts=found,
-            raters=0 if raters is None else _people(raters),
+            pairs=len(judged.won),
+            prompts=judged.asked_prompts,
+            raters=judged.people,
             verdict=verdict,
-            stop=verdict != "undecided" or len(numbers) >= self.most,
+            stop=verdict != "undecided" or len(judged.won) >= self.most,
         )
 
 
@@ -140,27 +140,42 @@ def confidence_sequence(
     Raises:
         ValueError: as `SequentialTest.look`.
     """
-    numbers = outcomes(won)
-    if len(prompts) != len(numbers) or (raters is not None and len(raters) != len(numbers)):
-        raise ValueError(f"{len(numbers)} outcomes need as many prompts and raters")
-    mean = float(numbers.mean())
-    if len(set(prompts)) < LEAST_PROMPTS or (raters is not None and _people(raters) < LEAST_RATERS):
+    return _sequence(_judged(won, prompts, raters), level, effect)
+
+
+def _sequence(judged: _Judged, level: float, effect: float) -> Interval:
+    """As `confidence_sequence`."""
+    mean = float(judged.won.mean())
+    told_apart = judged.raters is not None
+    if judged.asked_prompts < LEAST_PROMPTS or (told_apart and judged.people < LEAST_RATERS):
         return Interval(mean, 0.0, 1.0)
-    variance, freedom = cluster_spread(numbers, prompts, raters)
-    radius = mixture_radius(variance, freedom, level=level, effect=effect)
+    radius = mixture_radius(*_spread(judged), level=level, effect=effect)
     low, high = max(0.0, mean - radius), min(1.0, mean + radius)
-    for others in _without_each(raters):
-        some = confidence_sequence(numbers[others], [prompts[i] for i in others], level=level, effect=effect)
-        low, high = min(low, some.low), max(high, some.high)
+    if told_apart and judged.people < FEW_RATERS:
+        for middle, variance, prompts in zip(*_without_each(judged), strict=True):
+            if prompts < LEAST_PROMPTS:
+                return Interval(mean, 0.0, 1.0)
+            radius = mixture_radius(variance, prompts - 1, level=level, effect=effect)
+            low, high = max(0.0, min(low, middle - radius)), min(1.0, max(high, middle + radius))
     return Interval(mean, low, high)
 
 
-def _without_each(raters: Sequence[Hashable] | None) -> list[list[int]]:
-    """Of few raters, the places of what the others said, for each of them; none where they are many, or one."""
-    known = [] if raters is None else list(dict.fromkeys(rater for rater in raters if rater is not None))
-    if raters is None or len(known) >= FEW_RATERS:
-        return []
-    return [[i for i, rater in enumerate(raters) if rater != one] for one in known]
+def _without_each(judged: _Judged) -> tuple[list[float], list[float], list[int]]:
+    """[people] what the others said without each rater: the mean, its variance clustered by prompt, and the prompts."""
+    assert judged.raters is not None
+    shape = (int(judged.prompts.max()) + 1, judged.people + 1)  # nobody is the last column
+    cells = judged.prompts * shape[1] + judged.raters % shape[1]
+
+    def of_others(weights: Floats | None) -> Floats:
+        own = np.bincount(cells, weights, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+        return own.sum(axis=1, keepdims=True) - own[:, :-1]
+
+    won, asked = of_others(judged.won), of_others(None)
+    total = asked.sum(axis=0)
+    middle = (won.sum(axis=0) + 1) / (total + 2)
+    squares = np.square(won - middle * asked).sum(axis=0) + np.square(1 - middle) + np.square(middle)
+    means, variances = won.sum(axis=0) / total, squares / np.square(total + 2)
+    return means.tolist(), variances.tolist(), np.count_nonzero(asked, axis=0).tolist()
 
 
 def mixture_radius(variance: float, freedom: float, *, level: float = 0.95, effect: float = TYPICAL_EFFECT) -> float:
@@ -203,36 +218,65 @@ def cluster_spread(
     pairs that all went one way are not taken for certain. What raters say is held against what raters say on average;
     pairs that nobody judged have no part in it.
     """
-    numbers = outcomes(won)
-    centred = np.append(numbers, (1.0, 0.0)) - (numbers.sum() + 1) / (len(numbers) + 2)
+    return _spread(_judged(won, prompts, raters))
+
+
+def _spread(judged: _Judged) -> tuple[float, float]:
+    """As `cluster_spread`."""
+    centred = _with_two(judged.won)
     size = len(centred) ** 2
 
-    def squares(index: NDArray[np.int64], weights: Floats) -> float:
-        return float((np.bincount(index, weights=weights) ** 2).sum()) / size
+    def squares(index: Places, weights: Floats) -> float:
+        return float(np.square(np.bincount(index, weights=weights)).sum()) / size
 
-    by_prompt = _apart(_number(prompts))
+    by_prompt = _apart(judged.prompts)
     own = squares(by_prompt, centred)
-    clusters = int(by_prompt.max()) - 1
-    if raters is None:
-        return own, float(clusters - 1)
-    by_rater = _apart(_number([(i,) if rater is None else rater for i, rater in enumerate(raters)]))
+    freedom = max(judged.asked_prompts - 1, 1)
+    if judged.raters is None:
+        return own, float(freedom)
+    asked = judged.raters >= 0
+    nobody = judged.people + np.arange(len(asked))  # what nobody judged shares no rater with anything
+    by_rater = _apart(np.where(asked, judged.raters, nobody))
     cells = np.unique(by_prompt * (by_rater.max() + 1) + by_rater, return_inverse=True)[1]
-    several = _people(raters)
-    asked = np.array([rater is not None for rater in raters], dtype=np.float64)
-    judged = np.append(numbers, (1.0, 0.0)) - (float(numbers @ asked) + 1) / (float(asked.sum()) + 2)
-    judged *= np.append(asked, (1.0, 1.0))
-    tastes = max(0.0, squares(by_rater, judged) - squares(cells, judged)) * several / max(several - 1, 1)
+    heard = np.zeros(len(centred))
+    heard[np.append(asked, (True, True))] = _with_two(judged.won[asked])
+    tastes = max(0.0, squares(by_rater, heard) - squares(cells, heard)) * judged.people / max(judged.people - 1, 1)
     total = own + tastes
-    freedom = total**2 / (own**2 / max(clusters - 1, 1) + tastes**2 / max(several - 1, 1))
-    return total, freedom
+    return total, total**2 / (own**2 / freedom + tastes**2 / max(judged.people - 1, 1))
 
 
-def _people(raters: Sequence[Hashable]) -> int:
-    """How many raters there are; None is nobody."""
-    return len({rater for rater in raters if rater is not None})
+@dataclass(frozen=True)
+class _Judged:
+    """[n] outcomes with the numbers of their prompts and raters; a rater of -1 is nobody."""
+
+    won: Floats
+    prompts: Places
+    raters: Places | None
+    people: int
+    """How many raters there are."""
+
+    @property
+    def asked_prompts(self) -> int:
+        """How many prompts there are."""
+        return int(np.count_nonzero(np.bincount(self.prompts)))
 
 
-def _apart(index: NDArray[np.int64]) -> NDArray[np.int64]:
+def _judged(won: ArrayLike, prompts: Sequence[Hashable], raters: Sequence[Hashable] | None) -> _Judged:
+    numbers = outcomes(won)
+    if len(prompts) != len(numbers) or (raters is not None and len(raters) != len(numbers)):
+        raise ValueError(f"{len(numbers)} outcomes need as many prompts and raters")
+    if raters is None:
+        return _Judged(numbers, _number(prompts), None, 0)
+    who = _number(raters, {None: -1})
+    return _Judged(numbers, _number(prompts), who, int(who.max()) + 1)
+
+
+def _with_two(won: Floats) -> Floats:
+    """Outcomes and one win and one loss more, less their mean."""
+    return np.append(won, (1.0, 0.0)) - (won.sum() + 1) / (len(won) + 2)
+
+
+def _apart(index: Places) -> Places:
     """Cluster numbers, with two more for the win and the loss that are added."""
     return np.append(index, index.max() + np.array((1, 2)))
 
@@ -249,6 +293,8 @@ def outcomes(won: ArrayLike) -> Floats:
     return numbers
 
 
-def _number(names: Sequence[Hashable]) -> NDArray[np.int64]:
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+def _number(names: Sequence[Hashable], known: dict[Hashable, int] | None = None) -> Places:
+    """Numbers from 0 on in the order in which names come up, but for those that have one."""
+    numbers = dict(known or {})
+    given = len(numbers)
+    return np.array([numbers.setdefault(name, len(numbers) - given) for name in names], dtype=np.int64)
