@@ -22,7 +22,7 @@ from watch_replay import Recorded as Answers
 if TYPE_CHECKING:
     from detectors import Trajectory
 
-RULED = ("stopped", "stopped_by_two_in_a_row_alone", "after_peak", "judgments", "lost_to_peak")
+RULED = ("stopped", "stopped_by_two_in_a_row_alone", "stopped_by_the_truth", "after_peak", "judgments", "lost_to_peak")
 """What is told of the rule."""
 
 
@@ -143,6 +143,7 @@ def rule_replay(out: Path, run: Recorded, replays: int, prompts: int) -> list[di
     kl = {step: run.rows[step - 1]["kl"] for step in curve.steps[1:]}
     recorded = Answers(world, asked, answers, kl, panel(), opponents)
     results = []
+    truth = recorded.by_truth([run.one.world, run.one.seed], most=5 * prompts)
     for number in range(replays):
         found, twice = recorded.both([run.one.world, run.one.seed, number], most=5 * prompts)
         halted = found.stopped is not None
@@ -150,6 +151,7 @@ def rule_replay(out: Path, run: Recorded, replays: int, prompts: int) -> list[di
             {
                 "stopped": float(halted),
                 "stopped_by_two_in_a_row_alone": float(twice.stopped is not None),
+                "stopped_by_the_truth": float(truth.stopped is not None),
                 "after_peak": float(found.stopped - curve.peak) if found.stopped is not None else float("nan"),
                 "judgments": float(found.judgments),
                 "lost_to_peak": max(curve.gold) - (curve.at(found.best) if halted else curve.gold[-1]),
@@ -241,9 +243,10 @@ def as_markdown(result: dict[str, Any]) -> str:
             lines.append(f"| {sign} | " + " | ".join(cells) + " |")
     lines += ["", "The rule on fresh checks, simulated raters", ""]
     lines += [
-        "| run | runs | stopped | by two in a row alone | steps after the peak | judgments | gold lost to the peak |"
+        "| run | runs | stopped | by two in a row alone | where the truth judges | steps after the peak | judgments "
+        "| gold lost to the peak |"
     ]
-    lines += ["|" + "---|" * 7]
+    lines += ["|" + "---|" * 8]
     for kind, row in result["rule"].items():
         if row["runs"]:
             lines.append(f"| {kind} | {row['runs']} | " + " | ".join(write(row[name]) for name in RULED) + " |")

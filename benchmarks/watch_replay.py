@@ -121,6 +121,7 @@ class Recorded:
     ) -> None:
         self.prompts, self.kl, self.raters, self.world = list(prompts), kl, raters, world
         self._worth: dict[str, list[float]] = {}
+        self._gold: dict[str, float] = {}
         self.answers = {step: self._numbered(f"{step}", replies) for step, replies in answers.items()}
         self.opponents = {step: [replies] for step, replies in self.answers.items()}
         for step, sets in (opponents or {}).items():
@@ -133,6 +134,7 @@ class Recorded:
         for i, (prompt, reply) in enumerate(zip(self.prompts, replies, strict=True)):
             read = self.world.attributes(prompt, reply.text, reply.finished)
             self._worth[f"{name}:{i}"] = [rater.worth(read) for rater in self.raters]
+            self._gold[f"{name}:{i}"] = self.world.gold(prompt, reply.text, reply.finished)
         return [Reply(f"{name}:{i}", r.finished, r.reward) for i, r in enumerate(replies)]
 
     def judge(self, dice: np.random.Generator) -> Judge:
@@ -154,9 +156,19 @@ class Recorded:
 
         return decide
 
+    def truth(self) -> Judge:
+        """A judge that prefers the answer of the higher gold score."""
+        from heedful.monitoring.checks import ScoreJudge
+
+        return ScoreJudge(lambda prompts, replies: [self._gold[reply.text] for reply in replies])
+
     def replay(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> Ruled:
         """The rule with raters who vote by these dice; it asks no more once it has stopped."""
         return ruled(self.checks(seed, block=block, most=most))
+
+    def by_truth(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> Ruled:
+        """The rule where the world's truth decides each pair; the dice draw the order in which pairs are looked at."""
+        return ruled(self.checks(seed, block=block, most=most, judge=self.truth()))
 
     def both(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> tuple[Ruled, Ruled]:
         """The rule, and two checks in a row alone, on the same votes. What stops the second stops the first."""
@@ -170,13 +182,15 @@ class Recorded:
         alone = ruled(kept(), together=False)
         return ruled(made), alone
 
-    def checks(self, seed: Sequence[int], *, block: int = 20, most: int | None = None) -> Iterator[Check]:
-        """The checks of the run, one after the other, by raters who vote by these dice."""
+    def checks(
+        self, seed: Sequence[int], *, block: int = 20, most: int | None = None, judge: Judge | None = None
+    ) -> Iterator[Check]:
+        """The checks of the run, one after the other, by raters who vote by these dice, or by another judge."""
         from heedful.core.sequential import SequentialTest
         from heedful.monitoring.checks import Check, contest, rule
 
         dice = np.random.default_rng(list(seed))
-        judge, test = self.judge(dice), SequentialTest(most=most or 10 * len(self.prompts))
+        judge, test = judge or self.judge(dice), SequentialTest(most=most or 10 * len(self.prompts))
         made: list[Check] = []
         best = 0
         for step in sorted(self.answers)[1:]:

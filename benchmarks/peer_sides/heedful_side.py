@@ -242,4 +242,5 @@ def main() -> None:
     steps(step)
 
 
-main()
+if __name__ == "__main__":
+    main()
