@@ -116,7 +116,7 @@ def test_a_slow_fall_stops_a_run_by_what_all_checks_say_together() -> None:
     assert not rule(slow[:2], 5).stop
     found = rule(slow, 5)
     assert (found.stop, found.best_step) == (True, 5)
-    assert "of the 400 judgments since then taken together" in found.sentence
+    assert "of all 400 judgments against it so far, while its reward rose" in found.sentence
     assert "40% (" in found.sentence
     assert found.sentence.endswith("back to the checkpoint of step 5.")
 

@@ -257,8 +257,8 @@ def rule(checks: Sequence[Check], best_step: int, test: SequentialTest | None = 
     together = altogether(checks, best_step, test or SequentialTest()) if loses else None
     if together is not None and together.verdict == "worse":
         found = together.rate
-        since = f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of the {together.pairs} judgments since then"
-        why = f"{said}, and {since} taken together, while its reward rose"
+        of_all = f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of all {together.pairs} judgments against it"
+        why = f"{said}, and {of_all} so far, while its reward rose"
         return Ruling(best_step, True, True, f"{why}: stop, and back to {back}.")
     if against.verdict != "worse":
         return Ruling(best_step, False, False, f"{said}: no clear difference.")
