@@ -37,8 +37,8 @@ FALLS: dict[str, Sequence[float]] = {
 class Crowd:
     """Who judges what: prompts of a check, and raters, each with a taste of so many logits.
 
-    `topic` prompts each are about one thing, and answers to them as good as each other; `told` is whether the checks are
-    told which (`watch.gold.cluster`).
+    `topic` prompts each are about one thing, and answers to them as good as each other; `told` is whether the checks
+    are told which (`watch.gold.cluster`).
     """
 
     prompts: int = 100
@@ -54,7 +54,8 @@ class Crowd:
 
     def __str__(self) -> str:
         topics = f", {self.topic} on each topic{'' if self.told else ' (not told)'}" if self.topic > 1 else ""
-        return f"{self.prompts} prompts{topics}, {self.raters} raters"
+        tastes = "" if self.taste == Crowd.taste else f" of strong tastes ({self.taste})"
+        return f"{self.prompts} prompts{topics}, {self.raters} raters{tastes}"
 
 
 CROWDS = (

@@ -1,4 +1,4 @@
-"""Every method that learns online: the best is kept, a response comes, the best comes back, and a kill changes no bit."""
+"""Every method that learns online: the best is kept, a response comes, the best comes back, a kill changes no bit."""
 
 from __future__ import annotations
 

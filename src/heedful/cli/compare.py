@@ -43,13 +43,13 @@ SCORES = {"1": 1.0, "2": 0.0, "t": 0.5}
 class CompareConfig:
     """Policies, or files of their answers, against each other on the same prompts.
 
-    With --reward, --judge for AI judges, --world for the embedded world's truth, or --people for raters of the studio,
-    every two of them are judged: win rates, raw, at equal length and in equal style, and strengths of all
-    (Bradley-Terry). Several judges stand beside each other. People are asked once: the pairs go into a batch of their own, none of which enters
-    training, and the same command tells what they have said so far. With --judgments the verdicts of a file are taken
-    instead, and the names are those of the models in it, all where none is given. With none of these the answers are
-    shown side by side; --blind hides which is which of two, takes your votes (1, 2 or t for a tie) and shows the win
-    rate at the end.
+    With --reward, --judge for AI judges, --world for the embedded world's truth, or --people for raters of the
+    studio, every two of them are judged: win rates, raw, at equal length and in equal style, and strengths of all
+    (Bradley-Terry). Several judges stand beside each other. People are asked once: the pairs go into a batch of their
+    own, none of which enters training, and the same command tells what they have said so far. With --judgments the
+    verdicts of a file are taken instead, and the names are those of the models in it, all where none is given. With
+    none of these the answers are shown side by side; --blind hides which is which of two, takes your votes (1, 2 or t
+    for a tie) and shows the win rate at the end.
     """
 
     policies: tyro.conf.Positional[tuple[str, ...]] = ()
