@@ -64,6 +64,8 @@ CROWDS = (
     Crowd(raters=4),
     Crowd(raters=20),
     Crowd(raters=20, taste=0.8),
+    Crowd(topic=3, told=False),
+    Crowd(topic=3),
     Crowd(topic=10, told=False),
     Crowd(topic=10),
 )
