@@ -22,8 +22,11 @@ from watch_replay import Recorded as Answers
 if TYPE_CHECKING:
     from detectors import Trajectory
 
-RULED = ("stopped", "stopped_by_two_in_a_row_alone", "stopped_by_the_truth", "after_peak", "judgments", "lost_to_peak")
-"""What is told of the rule."""
+    from heedful.core.statistics import Interval
+
+RATES = ("stopped", "stopped_by_two_in_a_row_alone", "stopped_by_the_truth")
+RULED = (*RATES, "after_peak", "judgments", "lost_to_peak")
+"""What is told of the rule; the first are shares of runs."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,50 @@ def read_trajectory(out: Path, one: Trajectory) -> Recorded | None:
     return Recorded(one, rows, GoldCurve(sorted(found), gold, stdev(found[0]["gold"])))
 
 
-def share(values: Sequence[float], worlds: Sequence[int]) -> dict[str, float] | None:
-    """A mean with an interval that draws worlds anew; a single world gives the mean alone."""
-    from heedful.core.statistics import cluster_bootstrap
+def two_level(values: Sequence[float], worlds: Sequence[int], *, samples: int = 4000, seed: int = 0) -> Interval:
+    """A mean with a 95% interval that draws worlds anew, and runs anew within each that is drawn (Davison and Hinkley
+    1997, section 3.8). Worlds drawn anew alone, five of them with two runs each, hold the truth in some 80% of cases.
+
+    Raises:
+        ValueError: fewer than two worlds.
+    """
+    import numpy as np
+
+    from heedful.core.statistics import Interval
+
+    groups = [[v for v, at in zip(values, worlds, strict=True) if at == world] for world in sorted(set(worlds))]
+    if len(groups) < 2:
+        raise ValueError("one world alone says nothing about the spread between worlds")
+    width = max(map(len, groups))
+    table = np.array([group + [0.0] * (width - len(group)) for group in groups])
+    sizes = np.array(list(map(len, groups)))
+    dice = np.random.default_rng(seed)
+    drawn = dice.integers(0, len(groups), (samples, len(groups)))
+    count = sizes[drawn]
+    runs = (dice.random((*drawn.shape, width)) * count[..., None]).astype(int)
+    kept = np.arange(width) < count[..., None]
+    means = np.where(kept, table[drawn[..., None], runs], 0.0).sum((1, 2)) / count.sum(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def share(values: Sequence[float], worlds: Sequence[int], *, rate: bool = True) -> dict[str, float] | None:
+    """A mean over runs with its two-level interval; a single world gives the mean alone.
+
+    A share of runs also has Wilson's interval, and the wider end of both: none of 18 runs is no proof of never.
+    """
+    from heedful.core.statistics import wilson
 
     if not values:
         return None
     if len(set(worlds)) < 2:
         return {"mean": sum(values) / len(values), "runs": len(values)}
-    return {**asdict(cluster_bootstrap(values, worlds, samples=4000)), "runs": len(values)}
+    found = two_level(values, worlds)
+    low, high = found.low, found.high
+    if rate:
+        alone = wilson(sum(values), len(values))
+        low, high = min(low, alone.low), max(high, alone.high)
+    return {"mean": found.mean, "low": low, "high": high, "runs": len(values)}
 
 
 def signs_table(found: Sequence[Recorded]) -> dict[str, Any]:
@@ -102,6 +140,8 @@ def by_kind(
     found: Sequence[Recorded], first: dict[Trajectory, dict[str, int]], signs: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """For each kind of run: the share that any sign, and each sign, warned of, and how early."""
+    from statistics import median
+
     table: dict[str, dict[str, Any]] = {}
     for kind in sorted({run.one.kind for run in found}):
         runs = [run for run in found if run.one.kind == kind and run.one in first]
@@ -118,7 +158,7 @@ def by_kind(
             in_time = [float((s := alarm(run)) is not None and s < (run.onset or 0)) for run in fell]
             row["signs"][sign] = {
                 "warned_in_time": share(in_time, [run.one.world for run in fell]),
-                "median_lead": sorted(leads)[len(leads) // 2] if leads else None,
+                "median_lead": f"{median(leads):g}" if leads else None,
                 "alarmed_though_gold_held": share(
                     [float(alarm(run) is not None) for run in calm], [run.one.world for run in calm]
                 ),
@@ -179,7 +219,8 @@ def rule_table(out: Path, found: Sequence[Recorded], replays: int, prompts: int)
             row = {}
             for name in RULED:
                 known = [r for r in runs if means[r.one][name] == means[r.one][name]]
-                row[name] = share([means[r.one][name] for r in known], [r.one.world for r in known])
+                values = [means[r.one][name] for r in known]
+                row[name] = share(values, [r.one.world for r in known], rate=name in RATES)
             table[f"{kind}, gold {'fell' if fell else 'held'}"] = {"runs": len(runs), **row}
     return table
 

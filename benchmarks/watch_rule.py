@@ -35,30 +35,60 @@ FALLS: dict[str, Sequence[float]] = {
 
 @dataclass(frozen=True)
 class Crowd:
-    """Who judges: prompts of a check, and raters, each with a taste of so many logits."""
+    """Who judges what: prompts of a check, and raters, each with a taste of so many logits.
+
+    `topic` prompts each are about one thing, and answers to them as good as each other; `told` is whether the checks
+    are told which (`watch.gold.cluster`).
+    """
 
     prompts: int = 100
     raters: int = 8
     taste: float = 0.3
+    topic: int = 1
+    told: bool = True
+
+    def good(self, dice: np.random.Generator, *sets: int) -> np.ndarray:
+        """[*sets, prompts] how good answers happen to be."""
+        own = dice.normal(0, 1, (*sets, -(-self.prompts // self.topic)))
+        return np.repeat(own, self.topic, axis=-1)[..., : self.prompts]
+
+    def __str__(self) -> str:
+        topics = f", {self.topic} on each topic{'' if self.told else ' (not told)'}" if self.topic > 1 else ""
+        tastes = "" if self.taste == Crowd.taste else f" of strong tastes ({self.taste})"
+        return f"{self.prompts} prompts{topics}, {self.raters} raters{tastes}"
+
+
+CROWDS = (
+    Crowd(),
+    Crowd(prompts=200),
+    Crowd(raters=4),
+    Crowd(raters=20),
+    Crowd(raters=20, taste=0.8),
+    Crowd(topic=3, told=False),
+    Crowd(topic=3),
+    Crowd(topic=10, told=False),
+    Crowd(topic=10),
+)
 
 
 def play(falls: Sequence[float], seed: int, crowd: Crowd) -> list[Check]:
     """The checks of a run against one best, until one finds the policy better."""
     dice = np.random.default_rng(seed)
-    best, tastes = dice.normal(0, 1, (SETS, crowd.prompts)), dice.normal(0, crowd.taste, crowd.raters)
+    best, tastes = crowd.good(dice, SETS), dice.normal(0, crowd.taste, crowd.raters)
+    topics = [i // crowd.topic for i in range(crowd.prompts)] if crowd.told else None
     prompts: list[Any] = [(Message("user", str(i)),) for i in range(crowd.prompts)]
     ours = [Reply(str(i), True, 1.0 + 0.01 * (i % 5)) for i in range(crowd.prompts)]
     theirs = [Reply(str(i), True, 0.0) for i in range(crowd.prompts)]
     checks: list[Check] = []
     for number, fall in enumerate(falls):
-        own = dice.normal(0, 1, crowd.prompts)
+        own = crowd.good(dice)
 
         def judge(asked: Any, a: Sequence[Reply], b: Any, own: Any = own, n: int = number, fall: float = fall) -> Any:
             rows, who = [int(reply.text) for reply in a], dice.integers(crowd.raters, size=len(a))
             chance = 1 / (1 + np.exp(-(own[rows] - best[n % SETS, rows] - fall + tastes[who])))
             return [[Vote(float(w), f"rater {r}")] for w, r in zip(dice.random(len(a)) < chance, who, strict=True)]
 
-        found = contest(judge, prompts, ours, theirs, SequentialTest(), block=20, seed=number)
+        found = contest(judge, prompts, ours, theirs, SequentialTest(), block=20, seed=number, clusters=topics)
         if found.verdict == "better":
             break
         checks.append(Check(2 + number, 2.0, 1, found, found))
@@ -78,7 +108,7 @@ def main() -> None:
     runs = parser.parse_args().runs
     print("| the policy | crowd | two in a row | median check | the whole rule | median check |\n" + "|---" * 6 + "|")
     for name, falls in FALLS.items():
-        for crowd in (Crowd(), Crowd(prompts=200), Crowd(raters=4), Crowd(raters=20)):
+        for crowd in CROWDS:
             made = [play(falls, seed, crowd) for seed in range(runs)]
             cells = []
             for together in (False, True):
@@ -86,8 +116,7 @@ def main() -> None:
                 share = wilson(len(at), runs)
                 cells.append(f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})")
                 cells.append(f"{np.median(at):.0f}" if at else "–")
-            told = f"{crowd.prompts} prompts, {crowd.raters} raters"
-            print(f"| {name} | {told} | {' | '.join(cells)} |", flush=True)
+            print(f"| {name} | {crowd} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

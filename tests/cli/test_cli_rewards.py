@@ -75,7 +75,8 @@ def test_accuracy_of_a_perfect_reward_and_of_its_opposite(
     )
     reward, data = judged
     figures = run(["accuracy", reward, "--data", data, "--out", "figures.json", "--slices", "3"], capsys)[data]
-    assert figures["accuracy"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert (figures["accuracy"]["mean"], figures["accuracy"]["high"]) == (1.0, 1.0)
+    assert 0.5 < figures["accuracy"]["low"] < 1.0  # so many pairs are no proof of always
     assert sum(part["pairs"] for part in figures["slices"]) == figures["pairs"]
     assert len(figures["slices"]) <= 3
     assert figures["temperature"] is None

@@ -165,3 +165,14 @@ def test_each_resample_draws_as_many_clusters_as_there_are() -> None:
     assert counts.shape == (500, 7)
     assert (counts.sum(1) == 7).all()
     assert counts.mean(0) == pytest.approx(np.ones(7), abs=0.2)
+
+
+def test_a_side_that_won_everything_is_not_certain_to_win() -> None:
+    all_won = win_rate([1.0] * 10, [0.0] * 10, range(10)).rate
+    assert (all_won.mean, all_won.high) == (1.0, 1.0)
+    assert all_won.low == pytest.approx(0.722, abs=0.001)  # Wilson's, of 10 of 10
+    two_topics = win_rate([0.0] * 10, [1.0] * 10, [i // 5 for i in range(10)]).rate
+    assert (two_topics.mean, two_topics.low) == (0.0, 0.0)
+    assert two_topics.high == pytest.approx(0.658, abs=0.001)  # of 0 of 2
+    level = win_rate([1.0] * 10, [1.0] * 10, range(10)).rate
+    assert (level.low, level.high) == (0.5, 0.5)  # the same answers, whatever the judge

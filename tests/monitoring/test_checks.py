@@ -116,7 +116,7 @@ def test_a_slow_fall_stops_a_run_by_what_all_checks_say_together() -> None:
     assert not rule(slow[:2], 5).stop
     found = rule(slow, 5)
     assert (found.stop, found.best_step) == (True, 5)
-    assert "of the 400 judgments since then taken together" in found.sentence
+    assert "of all 400 judgments against it so far, while its reward rose" in found.sentence
     assert "40% (" in found.sentence
     assert found.sentence.endswith("back to the checkpoint of step 5.")
 
@@ -143,6 +143,30 @@ def test_together_seldom_stops_an_equal_policy_and_sees_a_slow_fall_that_single_
 
     assert stops(0.0, together=True) <= 4  # 2.5% are promised; 5 of 24 would come by chance once in 4,000
     assert stops(0.5, together=True) > 2 * stops(0.5, together=False) + 3
+
+
+def test_prompts_that_go_together_count_as_one() -> None:
+    topics = [i // 10 for i in range(200)]
+    words = [f"{1 if topic % 4 else -1}" for topic in topics]  # right or wrong with all of their topic
+    ours, theirs = [Reply(w, True, float(w)) for w in words], [Reply("0", True, 0.0) for _ in words]
+    alone = contest(judge, PROMPTS, ours, theirs, SequentialTest(), block=200, seed=0)
+    told = contest(judge, PROMPTS, ours, theirs, SequentialTest(), block=200, seed=0, clusters=topics)
+    assert alone.verdict == "better"
+    assert told.verdict == "undecided"  # five topics of twenty were lost
+    assert told.proxy.mean == alone.proxy.mean == 0.5
+    assert told.proxy.high - told.proxy.low > 3 * (alone.proxy.high - alone.proxy.low)
+    assert told.gold == told.proxy  # the judge's scores are the same numbers
+    assert {row for row, _, _ in told.votes} == set(range(0, 200, 10))
+    with pytest.raises(ValueError, match="200 prompts but 3 clusters"):
+        contest(judge, PROMPTS, ours, theirs, SequentialTest(), block=200, seed=0, clusters=[1, 2, 3])
+
+
+def test_a_topic_that_is_not_told_of_stops_equal_policies() -> None:
+    """Ten prompts on each topic, answers to them as good as each other: ten topics taken for a hundred prompts."""
+    together = [play([0.0] * 8, seed, Crowd(topic=10)) for seed in range(30)]
+    apart = [play([0.0] * 8, seed, Crowd(topic=10, told=False)) for seed in range(30)]
+    assert sum(stopped_at(checks, together=True) is not None for checks in together) <= 1
+    assert sum(stopped_at(checks, together=True) is not None for checks in apart) >= 3
 
 
 def test_a_check_comes_back_from_json() -> None:

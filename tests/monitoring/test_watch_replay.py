@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detector_tables import share, two_level
 from parts import run_parts
 from planted_hacks import HACKS, planted
 from watch_replay import GoldCurve, Recorded, ruled
@@ -114,3 +115,35 @@ def test_parts_wait_for_what_they_build_on_and_a_failure_ends_the_study(tmp_path
     assert not (tmp_path / "third").exists()
     assert run_parts(["stuck"], command, log, jobs=1, ready=lambda part: False) == 1
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["bad", "first", "second"]
+
+
+def test_intervals_of_a_few_worlds_hold_the_truth_as_often_as_they_say() -> None:
+    """Five worlds that differ, two runs each; 150 studies whose true share is known."""
+    dice, worlds = np.random.default_rng(3), [world for world in range(5) for _ in range(2)]
+    within = {"both": 0, "worlds alone": 0}
+    for _ in range(150):
+        chance = dice.choice((0.0, 0.2), 5)  # 0.1 on average
+        hits = [float(dice.random() < chance[world]) for world in worlds]
+        found = share(hits, worlds)
+        assert found is not None
+        within["both"] += found["low"] <= 0.1 <= found["high"]
+        means = np.array(hits).reshape(5, 2).mean(1)
+        low, high = np.quantile(means[dice.integers(0, 5, (1000, 5))].mean(1), (0.025, 0.975))
+        within["worlds alone"] += bool(low <= 0.1 <= high)
+    assert within["both"] >= 0.92 * 150
+    assert within["worlds alone"] < 0.85 * 150
+
+
+def test_none_of_a_few_runs_is_no_proof_of_never() -> None:
+    worlds = [0, 0, 1, 1, 2, 2]
+    none, all_, steps = share([0.0] * 6, worlds), share([1.0] * 6, worlds), share([9.0] * 6, worlds, rate=False)
+    assert none is not None
+    assert all_ is not None
+    assert none["low"] == 0.0
+    assert none["high"] == pytest.approx(0.39, abs=0.005)  # Wilson's, of 0 of 6
+    assert (all_["low"], all_["high"]) == (pytest.approx(0.61, abs=0.005), 1.0)
+    assert steps == {"mean": 9.0, "low": 9.0, "high": 9.0, "runs": 6}
+    assert share([1.0], [0]) == {"mean": 1.0, "runs": 1}
+    assert share([], []) is None
+    apart = two_level([0.0, 1.0, 0.0, 1.0], [0, 0, 1, 1])  # worlds alike, runs not
+    assert apart.high - apart.low > 0.5

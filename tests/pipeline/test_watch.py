@@ -418,6 +418,7 @@ def test_what_cannot_be_watched_is_refused_before_anything_is_written(
         {"kl_budget": 0.0},
         {"step_cap": 0},
         {"gold": {"prompts": "x.jsonl"}},
+        {"gold": {"judge": "world", "cluster": "topic"}},
         {"gold": {"judge": "world", "pairs": 5}},
         {"gold": {"judge": "world", "every_kl": 0.0}},
         {"gold": {"judge": "world", "studio": "https://studio.example.org"}},
@@ -478,3 +479,25 @@ def test_a_thresholds_file_may_hold_the_budget_and_the_cap(made: Path, tmp_path:
     limits.write_text("step_cap: 4\nsigns: {}\n")
     with pytest.raises(HeedfulError, match=r"watch\.thresholds is not what this run was begun with"):
         go("rloo", cut)
+
+
+@pytest.mark.usefixtures("importable")
+def test_a_column_tells_which_prompts_of_the_checks_go_together(made: Path, tmp_path: Path) -> None:
+    rows_of_prompts = rows(made / "inputs" / "prompts.jsonl")
+
+    def asked(topics: int) -> dict[str, str]:
+        told = [{**row, "topic": f"t{i % topics}" if i else ""} for i, row in enumerate(rows_of_prompts)]
+        (tmp_path / "topics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+        return {"prompts": str(tmp_path / "topics.jsonl"), "cluster": "topic"}
+
+    with pytest.raises(HeedfulError, match="6 prompts of 24, which do not go together, are too few"):
+        go("rloo", hacked(made, tmp_path / "few", gold=asked(5)))  # a row that tells of none is a topic of its own
+    with pytest.raises(HeedfulError, match="has a column 'subject'"):
+        go("rloo", hacked(made, tmp_path / "none", gold={**asked(12), "cluster": "subject"}))
+    assert not (tmp_path / "few").exists()
+    given = hacked(made, tmp_path / "run", gold=asked(12))
+    go("rloo", replace(given, steps=2))
+    kept = json.loads((tmp_path / "run" / "watch" / "check-00000002.json").read_text())
+    numbers = {row for row, _, _ in kept["check"]["against_start"]["votes"]}
+    assert numbers <= {0, *range(1, 13)}
+    assert len(numbers) > 1

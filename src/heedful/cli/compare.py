@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -22,7 +22,7 @@ from heedful.data.held import PREFIX
 from heedful.data.records import Conversation, as_messages, prompt_key
 from heedful.errors import HeedfulError
 from heedful.evaluation.winrate import WinRate, win_rate
-from heedful.training.config.asking import LoadingOptions
+from heedful.training.config.asking import AskingOptions, BudgetOptions, EndpointOptions, LoadingOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,13 +43,13 @@ SCORES = {"1": 1.0, "2": 0.0, "t": 0.5}
 class CompareConfig:
     """Policies, or files of their answers, against each other on the same prompts.
 
-    With --reward, --world for the embedded world's truth, or --people for raters of the studio, every two of them are
-    judged: win rates, raw, at equal length and in equal style, and strengths of all (Bradley-Terry). Several judges
-    stand beside each other. People are asked once: the pairs go into a batch of their own, none of which enters
-    training, and the same command tells what they have said so far. With --judgments the verdicts of a file are taken
-    instead, and the names are those of the models in it, all where none is given. With none of these the answers are
-    shown side by side; --blind hides which is which of two, takes your votes (1, 2 or t for a tie) and shows the win
-    rate at the end.
+    With --reward, --judge for AI judges, --world for the embedded world's truth, or --people for raters of the
+    studio, every two of them are judged: win rates, raw, at equal length and in equal style, and strengths of all
+    (Bradley-Terry). Several judges stand beside each other. People are asked once: the pairs go into a batch of their
+    own, none of which enters training, and the same command tells what they have said so far. With --judgments the
+    verdicts of a file are taken instead, and the names are those of the models in it, all where none is given. With
+    none of these the answers are shown side by side; --blind hides which is which of two, takes your votes (1, 2 or t
+    for a tie) and shows the win rate at the end.
     """
 
     policies: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -60,6 +60,12 @@ class CompareConfig:
     """Prompts given here, each as one user message."""
     reward: str | None = None
     """The judge: a reward model (folder or hub id), or module:function."""
+    judge: tuple[str, ...] = ()
+    """AI judges, blind, each pair in both orders: MODEL, MODEL@URL or hf:FOLDER, as heedful judge takes them."""
+    way: Literal["logprob", "verdict"] = "logprob"
+    """Of AI judges: A or B by the probability of the letter, or with a rationale."""
+    ledger: Path = Path("ledger.sqlite")
+    """Where replies of AI judges are kept, so that none is paid for twice."""
     world: int | None = None
     """Judge by the embedded world of this seed, on its own unseen prompts where no --data is given."""
     people: str | None = None
@@ -81,6 +87,9 @@ class CompareConfig:
     report: Path | None = None
     """HTML page with the plots, and answers side by side."""
     store: StoreOptions = StoreOptions()
+    asking: AskingOptions = AskingOptions()
+    endpoint: EndpointOptions = EndpointOptions()
+    budget: BudgetOptions = BudgetOptions()
     decoding: DecodingOptions = DecodingOptions()
     records: PromptOptions = PromptOptions()
     loading: LoadingOptions = LoadingOptions()
@@ -97,6 +106,8 @@ class CompareConfig:
             raise HeedfulError("one of them stands there twice.", where="policies", mend="Name each once.")
         if self.blind and len(self.policies) != 2:
             raise HeedfulError("a blind vote is between two.", where="policies", mend="Name two.")
+        if len(set(self.judge)) < len(self.judge):
+            raise HeedfulError("a judge stands there twice.", where="judge", mend="Name each once.")
         if self.samples < 1:
             raise HeedfulError(f"{self.samples} samples answer nothing.", where="samples", mend="Give 1 or more.")
         if self.votes < 1:
@@ -118,7 +129,8 @@ class CompareConfig:
     @property
     def judges(self) -> list[str]:
         """The settings that name who judges."""
-        return [name for name in ("people", "world", "reward", "judgments") if getattr(self, name) is not None]
+        named = ("people", "judge", "world", "reward", "judgments")
+        return [name for name in named if getattr(self, name) not in (None, ())]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,13 @@ FEWEST_IN_GROUP = 5
 
 @dataclass(frozen=True)
 class Judgments:
-    """What every judge says, by its name; `waiting` is the batch of people who have not judged all of it."""
+    """What every judge says, by its name; `waiting` is the batch of people who have not judged all of it, `unread` on
+    how many pairs an AI judge came to nothing."""
 
     by: Mapping[str, list[Judged]]
     answers: Answered | None
     waiting: BatchStatus | None = None
+    unread: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_contest(config: CompareConfig, *, as_json: bool) -> int:
@@ -52,7 +54,7 @@ def run_contest(config: CompareConfig, *, as_json: bool) -> int:
     if as_json:
         print_json(_as_json(found, given))
     else:
-        _show(config, found, given.waiting)
+        _show(config, found, given)
     return 0
 
 
@@ -76,6 +78,8 @@ def _as_json(found: Mapping[str, Contest], given: Judgments) -> dict[str, Any]:
     told: dict[str, Any] = {"judges": figures} if several else dict(next(iter(figures.values())))
     if given.waiting is not None:
         told["waiting"] = {name: getattr(given.waiting, name) for name in ("name", "filled", "places")}
+    if given.unread:
+        told["unread"] = dict(given.unread)
     return told
 
 
@@ -106,10 +110,17 @@ def _judged(config: CompareConfig) -> Judgments:
     waiting = None
     if config.people is not None:
         found[f"people ({config.people})"], waiting = _by_people(config, answers, clusters, sorts)
+    unread = {}
+    if config.judge:
+        from heedful.cli.compare_ai import judged_by_models
+
+        spoken = judged_by_models(config, answers, clusters, sorts)
+        found |= {name: one.rows for name, one in spoken.items()}
+        unread = {name: one.unread for name, one in spoken.items() if one.unread}
     for name, scorer in scorers.items():
         scores = {model: scored(scorer, answers.prompts, texts) for model, texts in answers.texts.items()}
         found[name] = judged_by_scores(answers.prompts, answers.texts, scores, clusters=clusters, topics=sorts)
-    return Judgments(found, answers, waiting)
+    return Judgments(found, answers, waiting, unread)
 
 
 def _world(config: CompareConfig) -> tuple[World | None, list[Conversation] | None]:
@@ -220,11 +231,14 @@ def _groups(config: CompareConfig, given: Sequence[Given]) -> dict[str, str]:
     return {rater: answer for rater, answer in told.items() if sizes[answer] >= FEWEST_IN_GROUP}
 
 
-def _show(config: CompareConfig, found: Mapping[str, Contest], waiting: BatchStatus | None) -> None:
+def _show(config: CompareConfig, found: Mapping[str, Contest], given: Judgments) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console()
+    console, waiting = Console(), given.waiting
+    for name, count in given.unread.items():
+        told = f"{name}: {count} pairs are left out, which it was not read on in both orders."
+        console.print(Text(told, "yellow"), soft_wrap=True)
     if waiting is not None:
         told = f"{waiting.filled} of {waiting.places} judgments of people are in, in the batch {waiting.name!r}. "
         console.print(Text(f"{told}The same command shows more as they come.", "yellow"), soft_wrap=True)

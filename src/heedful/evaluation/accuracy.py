@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heedful.core.calibration import calibration_error, favoured, reliability
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval
 from heedful.data.records import Preference, prompt_key
-from heedful.evaluation.winrate import Floats, cluster_index, vector
+from heedful.evaluation.winrate import Floats, cluster_index, rate_interval, vector
 
 if TYPE_CHECKING:
     from heedful.models.rewards import Reward
@@ -111,8 +111,8 @@ def reward_accuracy(
     everyone = cluster_index(clusters, a.size)
     confident = favoured(a - b, p)
     return RewardAccuracy(
-        accuracy=cluster_bootstrap(right, index, samples=samples, seed=seed),
-        length_only=cluster_bootstrap(by_length, index, samples=samples, seed=seed),
+        accuracy=rate_interval(right, index, samples=samples, seed=seed),
+        length_only=rate_interval(by_length, index, samples=samples, seed=seed),
         pairs=int(kept.sum()),
         truth_ties=int((~kept).sum()),
         score_ties=int((gap == 0).sum()),

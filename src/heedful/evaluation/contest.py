@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.core.logistic import sigmoid
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval
 from heedful.errors import HeedfulError
 from heedful.evaluation.judgments import Judged
 from heedful.evaluation.style import STYLE, bootstrap_strengths, style_differences
-from heedful.evaluation.winrate import cluster_index, length_controlled_win_rate, sign_test
+from heedful.evaluation.winrate import cluster_index, length_controlled_win_rate, rate_interval, sign_test
 
 NOTEWORTHY = 30
 """Characters by which answers must differ for one to count as the longer, as AlpacaEval has it."""
@@ -187,7 +187,7 @@ def duel(rows: Sequence[Judged], *, samples: int = 300, seed: int = 0, level: fl
         b=rows[0].model_b,
         pairs=len(rows),
         clusters=int(balance.size),
-        rate=cluster_bootstrap(won, index, seed=seed, level=level),
+        rate=rate_interval(won, index, seed=seed, level=level),
         standard_error=float(won.std(ddof=1) / np.sqrt(won.size)),
         wins=int((won > 0.5).sum()),
         ties=int((won == 0.5).sum()),
@@ -207,7 +207,7 @@ def _by(rows: Sequence[Judged], won: NDArray[np.float64], seed: int, level: floa
             chosen = [i for i, value in enumerate(values) if value == name]
             clusters = [rows[i].cluster for i in chosen]
             if name and len(set(clusters)) >= 2:
-                found[f"{title}: {name}"] = cluster_bootstrap(won[chosen], clusters, seed=seed, level=level)
+                found[f"{title}: {name}"] = rate_interval(won[chosen], clusters, seed=seed, level=level)
     return found
 
 

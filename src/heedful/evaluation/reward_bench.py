@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval
 from heedful.data.read import read_rows
 from heedful.data.records import Conversation, Origin, prompt_key
 from heedful.data.turns import BadContentError, prompt_of, split_answer, text_of
 from heedful.errors import HeedfulError
+from heedful.evaluation.winrate import rate_interval
 
 TIES = "ties"
 TIED, REFERENCE = "tied", "ref"
@@ -208,7 +209,7 @@ def _summed(rows: Sequence[Row], seed: int) -> RewardBench:
             continue
         won = np.array([best_is_right(right, wrong) for _, right, wrong in own])
         keys = [prompt_key(item.prompt) for item, _, _ in own]
-        interval = cluster_bootstrap(won, keys, seed=seed) if len(set(keys)) > 1 else None
+        interval = rate_interval(won, keys, seed=seed) if len(set(keys)) > 1 else None
         chance = float(np.mean([len(right) / (len(right) + len(wrong)) for _, right, wrong in own]))
         subsets[name] = Subset(float(won.mean()), interval, chance, len(own))
     sections = section_scores({name: subset.score for name, subset in subsets.items()})

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heedful.core.logistic import logistic_modes, sigmoid
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval, cluster_bootstrap, wilson
 from heedful.core.statistics import outcomes as plain_outcomes
 
 Floats = NDArray[np.float64]
@@ -87,7 +87,7 @@ def win_rate(
     """
     won = outcomes(policy_scores, baseline_scores, tie_margin=tie_margin)
     index = cluster_index(clusters, won.size)
-    rate = cluster_bootstrap(won, index, samples=samples, seed=seed, level=level)
+    rate = rate_interval(won, index, samples=samples, seed=seed, level=level)
     balance = np.bincount(index, weights=won - 0.5)
     wins, losses = int((won == 1).sum()), int((won == 0).sum())
     return WinRate(
@@ -99,6 +99,27 @@ def win_rate(
         sign_p=sign_test(wins, losses),
         cluster_sign_p=sign_test(int((balance > 0).sum()), int((balance < 0).sum())),
     )
+
+
+def rate_interval(
+    won: ArrayLike, clusters: ArrayLike, *, samples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """A share with an interval that resamples whole clusters (`core.statistics.cluster_bootstrap`).
+
+    Where one side won everything, resampling sees no spread at all, and ten wins of ten would be certain for ever: the
+    interval is then Wilson's, each cluster one trial.
+
+    Args:
+        won: [n] numbers from 0 to 1. clusters: [n] ids.
+
+    Raises:
+        ValueError: as `cluster_bootstrap`.
+    """
+    found = cluster_bootstrap(won, clusters, samples=samples, seed=seed, level=level)
+    if 0 < found.mean < 1:
+        return found
+    trials = len(np.unique(np.asarray(clusters)))
+    return wilson(trials * found.mean, trials, level=level)
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -55,8 +55,9 @@ class Contest:
 
     `rate` is the win rate with an interval that holds however often it was looked at; `proxy` the mean gain in proxy
     reward on all prompts of the check, with a 90% interval (95% on each side). `gold` is the same of gold scores, where
-    the judge gives such; None where it decides pairs only. `votes` has the prompt's number, the outcome and the rater
-    of each judgment, for `altogether`; it is empty in what an older heedful kept.
+    the judge gives such; None where it decides pairs only. `votes` has the number of the prompt (of the first that it
+    goes together with), the outcome and the rater of each judgment, for `altogether`; it is empty in what an older
+    heedful kept.
     """
 
     rate: Interval
@@ -150,6 +151,7 @@ def contest(
     block: int,
     seed: int,
     alias: Callable[[str], str] = str,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Contest:
     """Have pairs judged, block by block in an order drawn from the seed, until the answer is clear.
 
@@ -158,12 +160,18 @@ def contest(
         test: when to stop; it counts judgments.
         block: pairs asked at once.
         alias: what stands for a rater's name in the votes that are kept.
+        clusters: [n] which prompts go together (a topic, a fact): answers to these are right or wrong together, so that
+            intervals take each as one. None takes every prompt for itself.
 
     Raises:
-        ValueError: fewer than two prompts, or a judge that left pairs out.
+        ValueError: fewer than two prompts, as many clusters as there are not, or a judge that left pairs out.
         HeedfulError: nobody judged any pair.
         NotYetJudged: by a judge that is not to be waited for. Called again with the same arguments it goes on.
     """
+    if clusters is not None and len(clusters) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts but {len(clusters)} clusters")
+    first: dict[Hashable, int] = {}
+    cluster = [first.setdefault(one, row) for row, one in enumerate(clusters or range(len(prompts)))]
     order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
     kept: list[tuple[int, float, str]] = []
     asked, looked = 0, None
@@ -174,7 +182,7 @@ def contest(
             raise ValueError(f"the judge decided {len(votes)} of {len(rows)} pairs")
         asked += len(rows)
         for row, given in zip(rows, votes, strict=True):
-            kept += [(row, vote.won, alias(vote.rater) if vote.rater else "") for vote in given]
+            kept += [(cluster[row], vote.won, alias(vote.rater) if vote.rater else "") for vote in given]
         looked = _look(test, kept) if kept else None
         if looked is not None and looked.stop:
             break
@@ -185,13 +193,28 @@ def contest(
             mend="Put some back in the studio and run the same command again, or run with --watch.gold.judge another.",
         )
     gains = [a.reward - b.reward for a, b in zip(ours, theirs, strict=True)]
-    gold = t_interval(judge.gains(prompts, ours, theirs), level=0.9) if isinstance(judge, ScoreJudge) else None
-    proxy = t_interval(gains, level=0.9)
+    gold = _gain(judge.gains(prompts, ours, theirs), cluster) if isinstance(judge, ScoreJudge) else None
+    proxy = _gain(gains, cluster)
     return Contest(looked.rate, proxy, looked.verdict, looked.pairs, asked, gold, tuple(kept))
 
 
+def _gain(values: Sequence[float], cluster: Sequence[int]) -> Interval:
+    """A mean gain with its 90% interval: Student's, over clusters (CR1) where some prompts go together."""
+    from scipy.special import stdtrit
+
+    numbers, index = np.asarray(values, dtype=np.float64), np.unique(cluster, return_inverse=True)[1]
+    groups = int(index.max()) + 1
+    if groups == len(numbers) or groups < 2:
+        return t_interval(numbers, level=0.9)
+    mean = float(numbers.mean())
+    sums = np.bincount(index, weights=numbers - mean)
+    error = float(np.sqrt(groups / (groups - 1) * (sums**2).sum())) / len(numbers)
+    half = float(stdtrit(groups - 1, 0.95)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
 def _look(test: SequentialTest, votes: Sequence[tuple[int, float, str]]) -> Looked:
-    """What votes say; they have a prompt's number, an outcome and a rater each."""
+    """What votes say; they have a prompt's number (or its cluster's), an outcome and a rater each."""
     raters: list[Hashable] = [rater or None for _, _, rater in votes]
     return test.look([won for _, won, _ in votes], [row for row, _, _ in votes], raters if any(raters) else None)
 
@@ -257,8 +280,8 @@ def rule(checks: Sequence[Check], best_step: int, test: SequentialTest | None = 
     together = altogether(checks, best_step, test or SequentialTest()) if loses else None
     if together is not None and together.verdict == "worse":
         found = together.rate
-        since = f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of the {together.pairs} judgments since then"
-        why = f"{said}, and {since} taken together, while its reward rose"
+        of_all = f"{found.mean:.0%} ({found.low:.0%} to {found.high:.0%}) of all {together.pairs} judgments against it"
+        why = f"{said}, and {of_all} so far, while its reward rose"
         return Ruling(best_step, True, True, f"{why}: stop, and back to {back}.")
     if against.verdict != "worse":
         return Ruling(best_step, False, False, f"{said}: no clear difference.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.core.sequential import SequentialTest
-from heedful.data.records import Conversation
+from heedful.data.records import Conversation, prompt_key
 from heedful.errors import HeedfulError
 from heedful.files import write_json
 from heedful.models.rewards import load_reward
@@ -62,6 +62,7 @@ class GoldChecks:
         folder: where finished checks lie.
         seed: of the run.
         people: the judge, where people decide.
+        clusters: [n] which prompts go together; None takes near-duplicates together.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class GoldChecks:
         folder: Path,
         seed: int,
         people: PeopleJudge | None = None,
+        clusters: Sequence[str] | None = None,
     ) -> None:
         self.settings, self.judge, self.prompts = settings, judge, list(prompts)[: settings.pairs]
+        self.clusters = list(clusters or map(prompt_key, prompts))[: settings.pairs]
         self.policy, self.start, self.folder, self.seed, self.people = policy, start, folder, seed, people
         self.test = SequentialTest(level=settings.level, most=max(10, settings.votes) * settings.pairs)
         self.checks: list[Check] = []
@@ -193,9 +196,17 @@ class GoldChecks:
         return Check(step, kl, best, against_start, theirs, panel)
 
     def _contest(self, judge: Judge, ours: Sequence[Reply], theirs: Sequence[Reply], step: int, number: int) -> Contest:
-        seed = mix(self.seed, step, number)
-        block = self.settings.block
-        return contest(judge, self.prompts, ours, theirs, self.test, block=block, seed=seed, alias=self._alias)
+        return contest(
+            judge,
+            self.prompts,
+            ours,
+            theirs,
+            self.test,
+            block=self.settings.block,
+            seed=mix(self.seed, step, number),
+            alias=self._alias,
+            clusters=self.clusters,
+        )
 
     def _alias(self, rater: str) -> str:
         """What stands for a rater in the run's files: the same in all its checks, and another in another run."""
@@ -299,15 +310,20 @@ def open_judge(spec: str, **settings: Any) -> Judge:
     return ScoreJudge(score)
 
 
-def enough_prompts(prompts: Sequence[Conversation], where: str) -> None:
+def enough_prompts(clusters: Sequence[str], where: str) -> None:
     """Refuse checks on too few prompts.
 
+    Args:
+        clusters: [n] which prompts go together.
+
     Raises:
-        HeedfulError: fewer than `LEAST_PROMPTS`.
+        HeedfulError: fewer than `LEAST_PROMPTS` that do not.
     """
-    if len(prompts) < LEAST_PROMPTS:
+    apart = len(set(clusters))
+    if apart < LEAST_PROMPTS:
+        together = "" if apart == len(clusters) else f" of {len(clusters)}, which do not go together,"
         raise HeedfulError(
-            f"{len(prompts)} prompts are too few for fresh checks.",
+            f"{apart} prompts{together} are too few for fresh checks.",
             where=where,
             mend=f"Give {LEAST_PROMPTS} or more in watch.gold.prompts, or raise records.held_out.",
         )

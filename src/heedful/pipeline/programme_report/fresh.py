@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedful.core.seeds import mix
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval
 from heedful.data.load import DataSpec, load_preferences
 from heedful.data.records import Conversation, as_messages
 from heedful.errors import HeedfulError
@@ -31,6 +31,7 @@ from heedful.evaluation.refusal_rates import (
     spread,
     world_set,
 )
+from heedful.evaluation.winrate import rate_interval
 from heedful.files import sha256_file, sha256_json
 from heedful.pipeline.programme_report.cache import Cache
 from heedful.pipeline.programme_report.reading import Results
@@ -342,4 +343,4 @@ def _rate(values: np.ndarray, clusters: Sequence[str], seed: int) -> Interval:
             where="prompts",
             mend="Raise --prompts, or give the programme more prompts.",
         )
-    return cluster_bootstrap(values, np.array(clusters), seed=seed)
+    return rate_interval(values, np.array(clusters), seed=seed)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval
 from heedful.data.records import Conversation
+from heedful.evaluation.winrate import rate_interval
 from heedful.pipeline.programme_report.fresh import HeadToHead
 from heedful.pipeline.programme_report.material import Absent, Material
 from heedful.pipeline.programme_report.reading import KINDS, Round, named
@@ -194,7 +195,7 @@ def pooled(names: Sequence[str]) -> list[str]:
 def _rate(won: Sequence[float], clusters: Sequence[str], seed: int) -> Interval | None:
     if len(set(clusters)) < 2:
         return None
-    return cluster_bootstrap(np.array(won), np.array(clusters), seed=seed)
+    return rate_interval(np.array(won), np.array(clusters), seed=seed)
 
 
 # --- answers ---

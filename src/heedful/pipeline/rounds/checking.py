@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval
 from heedful.data.records import Conversation, prompt_key
 from heedful.errors import HeedfulError
 from heedful.evaluation.compare import Answer
+from heedful.evaluation.winrate import rate_interval
 from heedful.files import write_json
 from heedful.pipeline.rounds.judging import JUDGMENTS, Question, judged
 from heedful.pipeline.rounds.parts import Work
@@ -48,7 +49,7 @@ def make_check(work: Work) -> dict[str, Any]:
             where=f"rounds/{work.step.number}/check",
             mend="Raise check.pairs; where judgments were withdrawn, --again has people asked anew.",
         )
-    rate = cluster_bootstrap(np.array(values, dtype=float), np.array(clusters), seed=recipe.seed)
+    rate = rate_interval(np.array(values, dtype=float), np.array(clusters), seed=recipe.seed)
     result: dict[str, Any] = {"win_rate": asdict(rate), "pairs": len(pairs), "equal": len(pairs) - len(telling)}
     if recipe.world.use:
         result["gold_win_rate"] = asdict(_gold(recipe, prompts, new, last))
@@ -83,7 +84,7 @@ def _gold(recipe: Recipe, prompts: list[Conversation], new: list[Answer], last: 
     world = World(recipe.world.seed)
     scores = [world.golds(prompts, [one.text for one in row], [one.finished for one in row]) for row in (new, last)]
     wins = (np.sign(scores[0] - scores[1]) + 1) / 2
-    return cluster_bootstrap(wins, np.array([prompt_key(one) for one in prompts]), seed=recipe.seed)
+    return rate_interval(wins, np.array([prompt_key(one) for one in prompts]), seed=recipe.seed)
 
 
 def make_decide(work: Work) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from heedful.core.sequential import LEAST_RATERS
 from heedful.data.load import DataSpec, fit, load_prompts
-from heedful.data.records import Conversation, Prompt
+from heedful.data.read import read_rows
+from heedful.data.records import Conversation, Prompt, prompt_key
 from heedful.errors import HeedfulError
 from heedful.feedback.client import connect
 from heedful.files import read_manifest
@@ -140,7 +141,10 @@ def open_checks(
     asked = held_out if gold.prompts is None else fresh_prompts(gold.prompts, config, models.policy)
     where = "records.held_out" if gold.prompts is None else "watch.gold.prompts"
     prompts = [prompt.prompt for prompt in asked]
-    enough_prompts(prompts, where)
+    clusters = [prompt_key(prompt) for prompt in prompts]
+    if gold.cluster is not None and gold.prompts is not None:
+        clusters = column_of(gold.prompts, gold.cluster, asked, clusters)
+    enough_prompts(clusters[: gold.pairs], where)
     kind, _, name = gold.judge.partition(":")
     judge: Judge
     people = None
@@ -150,7 +154,7 @@ def open_checks(
         judge = open_judge(gold.judge, **({} if kind == "world" else {"device": str(models.policy.device)}))
     policy, start = (answers(models, one, asked, config, gold.pairs) for one in (models.policy, beginning(models)))
     seed = mix(config.seed, GOLD_PURPOSE)
-    return GoldChecks(gold, judge, prompts, policy, start, stage.out / WATCH, seed, people)
+    return GoldChecks(gold, judge, prompts, policy, start, stage.out / WATCH, seed, people, clusters)
 
 
 def ask_people(stage: Opened, gold: GoldConfig, programme: str) -> PeopleJudge:
@@ -174,6 +178,21 @@ def fresh_prompts(source: str, config: OnlineConfig, policy: Policy) -> list[Pro
     loaded = load_prompts(DataSpec(source, on_bad_row=config.records.on_bad_row))
     room = config.records.max_length - config.rollout.max_new_tokens
     return fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
+
+
+def column_of(source: str, column: str, prompts: Sequence[Prompt], otherwise: Sequence[str]) -> list[str]:
+    """[n] what a column of a file says of prompts that were read from it; `otherwise` where it says nothing.
+
+    Raises:
+        HeedfulError: there is no such column.
+    """
+    said = {str(origin): row.get(column) for origin, row in read_rows(source)}
+    if all(value in (None, "") for value in said.values()):
+        raise HeedfulError(
+            f"no row of {source} has a column {column!r}.", where="watch.gold.cluster", mend="Name another column."
+        )
+    values = [said.get(str(prompt.origin)) for prompt in prompts]
+    return [f"{column} {v}" if v not in (None, "") else own for v, own in zip(values, otherwise, strict=True)]
 
 
 def open_refusals(stage: Opened, config: OnlineConfig, models: Any, state: TrainState) -> Conservatism:

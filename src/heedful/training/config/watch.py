@@ -28,6 +28,9 @@ class GoldConfig:
     """Hours without a judgment after which a run that waits for people gives up, to be gone on with later."""
     prompts: str | None = None
     """A file of prompts that nothing was trained on; None takes the ones held out (records.held_out)."""
+    cluster: str | None = None
+    """A column of that file that says which prompts go together (a topic, a fact): intervals count those as one. None
+    takes each prompt for itself, and near-duplicates together."""
     every_kl: float = 2.0
     """Check whenever the KL has grown by so many nats since the last check."""
     every_steps: int = 0
@@ -56,6 +59,8 @@ class GoldConfig:
         require(0 < self.level < 1, f"level is {self.level}; it must lie between 0 and 1.", "watch.gold.level")
         alone = self.judge is not None or self.prompts is None
         require(alone, "prompts are of no use without a judge of the answers.", "watch.gold.prompts")
+        alone = self.prompts is not None or self.cluster is None
+        require(alone, "it names a column of watch.gold.prompts, and there are none.", "watch.gold.cluster")
 
 
 @dataclass(frozen=True)
