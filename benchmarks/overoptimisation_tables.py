@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import overoptimisation_prevention as prevention
 import overoptimisation_runs as runs
 from overoptimisation_read import (
     REPLAYS,
@@ -170,28 +171,49 @@ def watch_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def watch_summary(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The same in one sentence for runs whose gold fell, and one for those where it held."""
+    """What the rule did with runs whose gold fell, and with those where it held, by the truth and by raters."""
     fell = [row for row in rows if row["fell_from"] is not None]
     held = [row for row in rows if row["fell_from"] is None]
-    lines = []
-    caught = [row for row in fell if row["rule"]["stopped"] is not None]
-    lines.append(f"Gold fell in {len(fell)} of {len(rows)} runs. The rule, truth judging, stopped {len(caught)}")
-    if caught:
-        steps = [row["rule"]["steps_after_peak"] for row in caught]
-        nats = [row["rule"]["nats_after_peak"] for row in caught]
-        cost = [row["rule"]["judgments"] for row in caught]
-        lines[-1] += (
-            f", {median(steps):g} steps ({min(steps)} to {max(steps)}) and {median(nats):.1f} nats "
-            f"({min(nats):.1f} to {max(nats):.1f}) after the peak (median, range), for {median(cost):g} judgments "
-            f"({min(cost)} to {max(cost)})"
-        )
-    wrongly = sum(row["rule"]["stopped"] is not None for row in held)
-    lines[-1] += f". Of the {len(held)} runs whose gold held it stopped {wrongly}."
+    line = rule_summary(rows)
     if fell:
         share = np.mean([row["raters"]["stopped"] for row in fell])
-        lines[-1] += f" With simulated raters, one vote a pair, it stopped {share:.0%} of replays where gold fell"
-        lines[-1] += f" and {np.mean([r['raters']['stopped'] for r in held]):.0%} where it held." if held else "."
-    return [*lines, ""]
+        line += f" With simulated raters, one vote a pair, it stopped {share:.0%} of replays where gold fell"
+        line += f" and {np.mean([r['raters']['stopped'] for r in held]):.0%} where it held." if held else "."
+    return [line, ""]
+
+
+def rule_summary(rows: Sequence[dict[str, Any]]) -> str:
+    """How many runs the rule stopped, truth judging, how far after the peak and at what cost."""
+    fell = [row for row in rows if row["fell_from"] is not None]
+    held = [row for row in rows if row["fell_from"] is None]
+    caught = [row["rule"] for row in fell if row["rule"]["stopped"] is not None]
+    line = f"Gold fell in {len(fell)} of {len(rows)} runs. The rule, truth judging, stopped {len(caught)}"
+    if caught:
+        steps, nats, cost, lost = (
+            [rule[name] for rule in caught] for name in ("steps_after_peak", "nats_after_peak", "judgments", "lost")
+        )
+        line += (
+            f", {median(steps):g} steps ({min(steps)} to {max(steps)}) and {median(nats):.1f} nats "
+            f"({min(nats):.1f} to {max(nats):.1f}) after the peak (median, range), for {median(cost):g} judgments "
+            f"({min(cost)} to {max(cost)}), and put back weights that lack {median(lost):.2f} spreads "
+            f"({min(lost):.2f} to {max(lost):.2f}) to the peak"
+        )
+    wrongly = sum(row["rule"]["stopped"] is not None for row in held)
+    return line + f". Of the {len(held)} runs whose gold held it stopped {wrongly}."
+
+
+def prevention_rule(study: Study) -> list[str]:
+    """What the rule would have done with the runs of the arms that only watched; those of a refresh are two runs each,
+    and are left out."""
+    rows = []
+    for name, tracks in study.prevention.items():
+        if name in prevention.ALREADY or "refresh" in name or "stepping in" in name:
+            continue
+        for track in tracks:
+            rule = track.ruled
+            found = stopped(track, rule.stopped, rule.best) | {"judgments": rule.judgments}
+            rows.append({"fell_from": track.curve.onset, "rule": found})
+    return ["The other arms' runs, watched as well:", "", rule_summary(rows), ""] if rows else []
 
 
 def fits_table(study: Study) -> tuple[list[str], list[dict[str, Any]]]:
@@ -258,7 +280,7 @@ def report(out: Path, seeds: Sequence[int], picture: Path | None) -> str:
     seen = ", ".join(str(seed) for seed in study.worlds)
     lines = [f"Seeds {seen}: mean with 95% t interval over seeds; where fewer than three ran, the figure of each.", ""]
     lines += [*best_of_n_table(study), *ppo_table(study), *watch_summary(watched), *watch_table(watched), *fits]
-    text = "\n".join([*lines, *helped])
+    text = "\n".join([*lines, *helped, *prevention_rule(study)])
     tracks = {
         name_of(*key): [{"seed": t.seed, "steps": t.steps, "kl": t.kl, "gold": t.gold, "proxy": t.proxy} for t in found]
         for key, found in study.ppo.items()
