@@ -1,4 +1,4 @@
-"""Every dependency's licence, by what is installed, and its newest release, by the index: columns of docs/architecture.md.
+"""Every dependency's licence, as installed, and newest release, by the index: two columns of docs/architecture.md.
 
 `nox -s upkeep`, or in an environment with everything: pip install pypi-simple && python .ci/upkeep.py
 """
