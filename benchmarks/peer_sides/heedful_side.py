@@ -28,19 +28,12 @@ from heedful.rollout.types import RolloutParams
 from heedful.training.answer_logprobs import known_logprobs
 from heedful.training.batching import Example
 from heedful.training.config.common import MemoryConfig, OptimiserConfig
-from heedful.training.config.online import (
-    GRPOConfig,
-    GRPOUpdateConfig,
-    KLConfig,
-    PPOConfig,
-    PPOUpdateConfig,
-    RLOOConfig,
-    RLOOUpdateConfig,
-    RolloutConfig,
-)
+from heedful.training.config.online import GRPOConfig, PPOConfig, RLOOConfig
 from heedful.training.config.preference import DPOConfig, PairMemoryConfig
 from heedful.training.config.reward import RewardConfig
+from heedful.training.config.rollout import RolloutConfig
 from heedful.training.config.sft import SFTConfig
+from heedful.training.config.updates import GRPOUpdateConfig, KLConfig, PPOUpdateConfig, RLOOUpdateConfig
 from heedful.training.grpo import grpo, grpo_state
 from heedful.training.pairs import Pair
 from heedful.training.ppo import PPOModels, ppo, ppo_state

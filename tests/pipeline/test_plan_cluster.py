@@ -18,7 +18,8 @@ from heedful.pipeline import plan_cluster as plan_cluster_module
 from heedful.pipeline.plan_cluster import SHARE, ClusterPlanner, plan_cluster
 from heedful.pipeline.plan_troupe import Actor, Troupe
 from heedful.training.config.cluster import GIB, ClusterConfig
-from heedful.training.config.online import GRPOConfig, PPOConfig, RolloutConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig
+from heedful.training.config.rollout import RolloutConfig
 from heedful.training.config.sft import SFTConfig
 from heedful.training.settings import from_mapping
 from model_shapes import SHAPES, write_shape

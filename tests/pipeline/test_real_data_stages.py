@@ -13,9 +13,10 @@ from heedful.pipeline.stages.preference import run_dpo
 from heedful.pipeline.stages.reward import run_reward
 from heedful.pipeline.stages.sft import run_sft
 from heedful.training.config.common import RecordsConfig, RunConfig
-from heedful.training.config.online import PPOConfig, RolloutConfig
+from heedful.training.config.online import PPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
+from heedful.training.config.rollout import RolloutConfig
 from heedful.training.config.sft import SFTConfig
 from heedful.training.progress import Display
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from heedful.errors import HeedfulError
-from heedful.training.config.online import FORMS, GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig, ReinforceConfig, RLOOConfig
 from heedful.training.config.quickstart import QuickstartConfig
+from heedful.training.config.updates import FORMS
 from heedful.training.settings import from_mapping
 
 

@@ -42,23 +42,18 @@ from heedful.models.actor_critic import SeparateActorCritic
 from heedful.models.policy import Policy, moving_reference_of, reference_of
 from heedful.models.scalar import Critic
 from heedful.training.config.common import OptimiserConfig
-from heedful.training.config.online import (
+from heedful.training.config.online import GRPOConfig, PPOConfig, RAFTConfig, ReinforceConfig, RLOOConfig
+from heedful.training.config.online_dpo import OnlineDPOConfig, OnlineReferenceConfig
+from heedful.training.config.rollout import RolloutConfig, ScoreConfig
+from heedful.training.config.updates import (
     FormKLConfig,
-    GRPOConfig,
     GRPOUpdateConfig,
     KLConfig,
     PassesConfig,
-    PPOConfig,
     PPOUpdateConfig,
-    RAFTConfig,
-    ReinforceConfig,
     ReinforceUpdateConfig,
-    RLOOConfig,
     RLOOUpdateConfig,
-    RolloutConfig,
-    ScoreConfig,
 )
-from heedful.training.config.online_dpo import OnlineDPOConfig, OnlineReferenceConfig
 from heedful.training.grpo import grpo, grpo_state
 from heedful.training.online_dpo import OnlineDPOModels, online_dpo, online_dpo_state
 from heedful.training.ppo import PPOModels, ppo, ppo_state

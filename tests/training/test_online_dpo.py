@@ -18,9 +18,10 @@ from heedful.errors import HeedfulError
 from heedful.models.policy import Policy, new_policy, reference_of
 from heedful.training.batching import Example
 from heedful.training.config.common import OptimiserConfig
-from heedful.training.config.online import PassesConfig, RolloutConfig, ScoreConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig, OnlineReferenceConfig
 from heedful.training.config.preference import PairMemoryConfig
+from heedful.training.config.rollout import RolloutConfig, ScoreConfig
+from heedful.training.config.updates import PassesConfig
 from heedful.training.online_dpo import OnlineDPOModels, examples, online_dpo, online_dpo_state, pair_up
 from heedful.training.pairs import Pair, behind_other_prompts
 from heedful.training.preference_losses import read_mixture

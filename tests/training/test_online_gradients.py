@@ -20,7 +20,8 @@ from heedful.core.kl import full_kl, k2, k3
 from heedful.core.policy_gradient import Whole
 from heedful.errors import HeedfulError
 from heedful.rollout.types import Rollout
-from heedful.training.config.online import KLConfig, LeashedConfig
+from heedful.training.config.online import LeashedConfig
+from heedful.training.config.updates import KLConfig
 from heedful.training.experience import Experience, judge, kl_price, over_tokens, select_experience
 from heedful.training.updates import Objective
 

@@ -15,7 +15,9 @@ from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.policy import Policy, new_policy, reference_of
 from heedful.models.scalar import Critic
 from heedful.training.config.common import MemoryConfig
-from heedful.training.config.online import GRPOConfig, PPOConfig, PPOUpdateConfig, RolloutConfig
+from heedful.training.config.online import GRPOConfig, PPOConfig
+from heedful.training.config.rollout import RolloutConfig
+from heedful.training.config.updates import PPOUpdateConfig
 from heedful.training.grpo import grpo, grpo_state
 from heedful.training.ppo import PPOModels, ppo, ppo_state
 from heedful.training.rollouts import OnlineModels

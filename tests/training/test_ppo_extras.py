@@ -17,7 +17,9 @@ from heedful.models.scalar import Critic
 from heedful.rollout.types import Rollout
 from heedful.training.batching import Example
 from heedful.training.config.common import OptimiserConfig
-from heedful.training.config.online import KLConfig, PPOConfig, PPOUpdateConfig, PTXConfig, RolloutConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.rollout import RolloutConfig
+from heedful.training.config.updates import KLConfig, PPOUpdateConfig, PTXConfig
 from heedful.training.experience import judge
 from heedful.training.ppo import PPOModels, keep, ppo, ppo_state
 from heedful.training.sft import evaluate_sft

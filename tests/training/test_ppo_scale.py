@@ -15,7 +15,8 @@ from heedful.models.actor_critic import SeparateActorCritic
 from heedful.models.policy import Policy, new_policy, reference_of
 from heedful.models.scalar import Critic, RewardModel, new_reward_model
 from heedful.training.config.common import OptimiserConfig
-from heedful.training.config.online import PPOConfig, RolloutConfig, ScoreConfig
+from heedful.training.config.online import PPOConfig
+from heedful.training.config.rollout import RolloutConfig, ScoreConfig
 from heedful.training.ppo import PPOModels, ppo, ppo_state
 
 PROMPTS = [Prompt((Message("user", word),)) for word in ("red", "blue", "green", "what")]

@@ -16,7 +16,9 @@ from heedful.errors import HeedfulError
 from heedful.models.policy import new_policy, reference_of
 from heedful.training.batching import Example
 from heedful.training.config.common import OptimiserConfig
-from heedful.training.config.online import KLConfig, PassesConfig, RAFTConfig, RolloutConfig, ScoreConfig
+from heedful.training.config.online import RAFTConfig
+from heedful.training.config.rollout import RolloutConfig, ScoreConfig
+from heedful.training.config.updates import KLConfig, PassesConfig
 from heedful.training.experience import logprobs_of
 from heedful.training.online_dpo import examples
 from heedful.training.raft import best, raft, raft_state

@@ -15,7 +15,9 @@ from architectures import tiny_architectures, tiny_tokenizer
 from heedful.data.records import Message, Prompt
 from heedful.models.policy import new_policy, reference_of
 from heedful.training.config.common import MemoryConfig
-from heedful.training.config.online import GRPOConfig, GRPOUpdateConfig, RolloutConfig, ScoreConfig
+from heedful.training.config.online import GRPOConfig
+from heedful.training.config.rollout import RolloutConfig, ScoreConfig
+from heedful.training.config.updates import GRPOUpdateConfig
 from heedful.training.experience import Reading, select
 from heedful.training.grpo import grpo, grpo_state, with_overlong_penalty, with_spread
 from heedful.training.rollouts import Batch, OnlineModels, Questions, join, pick, sample

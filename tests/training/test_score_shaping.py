@@ -15,7 +15,7 @@ from heedful.errors import HeedfulError
 from heedful.models.policy import new_policy, reference_of
 from heedful.models.rewards import EnsembleReward, judged
 from heedful.rollout.types import Rollout
-from heedful.training.config.online import RolloutConfig, ScoreConfig
+from heedful.training.config.rollout import RolloutConfig, ScoreConfig
 from heedful.training.rollouts import OnlineModels, Questions, correlation, fix_scale, sample, shape_scores
 from heedful.training.state import TrainState
 

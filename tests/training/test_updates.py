@@ -16,7 +16,8 @@ from heedful.core.policy_gradient import Whole
 from heedful.models.policy import new_policy
 from heedful.rollout.types import Rollout
 from heedful.training.config.common import MemoryConfig, OptimiserConfig
-from heedful.training.config.online import KLConfig, LeashedConfig, UpdateConfig
+from heedful.training.config.online import LeashedConfig
+from heedful.training.config.updates import KLConfig, UpdateConfig
 from heedful.training.experience import Experience, over_tokens, select_experience
 from heedful.training.state import SetKLCoefficient
 from heedful.training.updates import Objective, policy_state, steer, update_policy

@@ -15,7 +15,8 @@ from heedful.core.kl import estimate
 from heedful.data.packing import micro_batches, prompt_micro_batches
 from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout, RolloutT
-from heedful.training.config.online import BaseKLConfig, OnlineConfig
+from heedful.training.config.online import OnlineConfig
+from heedful.training.config.updates import BaseKLConfig
 from heedful.training.state import TrainState
 from heedful.training.workers import current
 

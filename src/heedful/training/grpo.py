@@ -1,7 +1,7 @@
 """Group relative policy optimisation (Shao et al. 2024): a completion is held against the mean of its prompt's.
 
 Read `grpo` from top to bottom: sample, compare, update, steer β. What Dr. GRPO, DAPO and GSPO change is a record of
-choices (`training.config.online.GRPOForm`), and no name is asked for here.
+choices (`training.config.updates.GRPOForm`), and no name is asked for here.
 """
 
 from __future__ import annotations

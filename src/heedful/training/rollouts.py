@@ -23,7 +23,7 @@ from heedful.models.rewards import Reward, judged
 from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import Readout, ReadRollout, Rollout, RolloutParams
 from heedful.training.batching import records_between
-from heedful.training.config.online import RolloutConfig, ScoreConfig
+from heedful.training.config.rollout import RolloutConfig, ScoreConfig
 from heedful.training.state import TrainState, due, mix
 from heedful.training.workers import current
 

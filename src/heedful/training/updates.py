@@ -16,7 +16,8 @@ from heedful.core.kl import AdaptiveKL, FixedKL, estimate
 from heedful.core.policy_gradient import Aggregation, RatioLevel, Whole, aggregate, clipped_policy_loss
 from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout
-from heedful.training.config.online import BaseKLConfig, LeashedConfig, UpdateConfig
+from heedful.training.config.online import LeashedConfig
+from heedful.training.config.updates import BaseKLConfig, UpdateConfig
 from heedful.training.experience import Experience, ExperienceT, Reading, pick_rows, select_experience
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.rollouts import MINIBATCH_PURPOSE

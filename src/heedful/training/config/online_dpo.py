@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
 from heedful.training.config.checks import require
-from heedful.training.config.online import OnlineConfig, RolloutConfig
+from heedful.training.config.online import OnlineConfig
 from heedful.training.config.preference import LossSettings, MovingConfig, PairMemoryConfig
+from heedful.training.config.rollout import RolloutConfig
 
 
 @dataclass(frozen=True)
