@@ -1,8 +1,8 @@
 """A loopback server that answers as vLLM 0.33 does, with a small policy of its own in place of an engine.
 
 What it knows of vLLM was read in vLLM's request and response models and routes (`vllm/entrypoints/openai/completion`,
-`vllm/entrypoints/rl/online`). Tests with it show that trainer and server keep to that protocol, that weights, samples and
-steps stand in the right order, and what happens when one of them breaks. They show nothing of vLLM's engine, of its
+`vllm/entrypoints/rl/online`). Tests with it show that trainer and server keep to that protocol, that weights, samples
+and steps stand in the right order, and what happens when one of them breaks. They show nothing of vLLM's engine, of its
 kernels or of NCCL: `FakeSender` copies weights in memory where vLLM's own engines would broadcast them.
 `tests/rollout/test_vllm_own.py` holds the same client against vLLM's own code.
 """
@@ -27,8 +27,8 @@ from heedful.rollout.vllm_server import Facts, VLLMServer
 
 FIELDS = frozenset(
     "model prompt n max_tokens temperature top_p top_k min_p repetition_penalty presence_penalty frequency_penalty "
-    "logit_bias stop include_stop_str_in_output skip_special_tokens ignore_eos stop_token_ids logprobs return_token_ids "
-    "return_tokens_as_token_ids return_weight_versions seed".split()
+    "logit_bias stop include_stop_str_in_output skip_special_tokens ignore_eos stop_token_ids logprobs "
+    "return_token_ids return_tokens_as_token_ids return_weight_versions seed".split()
 )
 """The fields of vLLM's CompletionRequest that the client may use."""
 
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(told)
 
-    do_GET = do_POST = _serve
+    do_GET = do_POST = _serve  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

@@ -125,7 +125,7 @@ def _client(server: VLLMServer) -> Any:
     """vLLM's own client of its routes, with our errors, and a version for what is sent."""
     from vllm.distributed.weight_transfer import HTTPVLLMWeightSyncClient
 
-    class Client(HTTPVLLMWeightSyncClient):  # type: ignore[misc]  (vLLM may not be there)
+    class Client(HTTPVLLMWeightSyncClient):  # type: ignore[misc]
         version: str | None = None
 
         def _post(self, path: str, json: dict[str, Any] | None = None) -> None:
