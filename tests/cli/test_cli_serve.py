@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from architectures import tiny_architectures, tiny_tokenizer
@@ -98,9 +98,9 @@ def test_the_real_client_speaks_to_the_real_server(folder: Path) -> None:
     try:
         for _ in range(600):
             try:
-                if httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).is_success:
+                if httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).is_success:
                     break
-            except httpx.HTTPError:
+            except httpx2.HTTPError:
                 assert server.poll() is None, "the server ended"
             time.sleep(0.5)
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=120)

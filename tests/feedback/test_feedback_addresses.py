@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -207,7 +207,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
         return real(address, *args, **over)
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    with addresses.client() as client, pytest.raises(httpx.ConnectError):
+    with addresses.client() as client, pytest.raises(httpx2.ConnectError):
         client.get(f"http://rebind.example:{server.server_port}/")
     assert asked == [PUBLIC]
     with addresses.client() as client, pytest.raises(HeedfulError):
@@ -234,10 +234,10 @@ def test_each_redirect_is_checked(names: dict[str, list[str]], server: Any) -> N
     base = f"http://a.example:{server.server_port}"
     with addresses.client(allow_private=True) as client:
         assert client.get(f"{base}/to?/to?/to?/end").text == "hello"
-        with pytest.raises(httpx.TooManyRedirects):
+        with pytest.raises(httpx2.TooManyRedirects):
             client.get(f"{base}/to?/to?/to?/to?/end")
         for there in ("http://169.254.169.254/latest/", "http://[::ffff:169.254.169.254]/", "file:///etc/passwd"):
-            with pytest.raises((HeedfulError, httpx.UnsupportedProtocol)):
+            with pytest.raises((HeedfulError, httpx2.UnsupportedProtocol)):
                 client.get(f"{base}/to?{there}")
 
 
@@ -256,13 +256,13 @@ def test_an_answer_is_bounded_in_size_and_time_and_not_packed(server: Any) -> No
     base = f"http://127.0.0.1:{server.server_port}"
     with addresses.client(True, max_bytes=1000) as client:
         assert client.get(base).text == "hello"
-        with pytest.raises(httpx.ReadError, match="larger"):
+        with pytest.raises(httpx2.ReadError, match="larger"):
             client.get(f"{base}/large")
-        with pytest.raises(httpx.DecodingError):
+        with pytest.raises(httpx2.DecodingError):
             client.get(f"{base}/packed")
     with addresses.client(True, total_seconds=0.3) as client:
         begun = time.monotonic()
-        with pytest.raises(httpx.HTTPError):
+        with pytest.raises(httpx2.HTTPError):
             client.get(f"{base}/drip")
         assert time.monotonic() - begun < 3
 
@@ -282,7 +282,7 @@ def test_headers_that_come_byte_by_byte_are_cut_off() -> None:
 
         threading.Thread(target=drip, daemon=True).start()
         begun = time.monotonic()
-        with addresses.client(True, total_seconds=0.3) as client, pytest.raises(httpx.ReadTimeout):
+        with addresses.client(True, total_seconds=0.3) as client, pytest.raises(httpx2.ReadTimeout):
             client.get(f"http://127.0.0.1:{listening.getsockname()[1]}/")
         assert time.monotonic() - begun < 3
 
@@ -320,11 +320,11 @@ def test_tls_is_checked_against_the_name_not_the_address(
     with serving(context) as server, serving() as plain:
         with addresses.client(True, verify=trusted) as client:
             assert client.get(f"https://hooks.example:{server.server_port}/").text == "hello"
-            with pytest.raises(httpx.ConnectError, match="certificate"):
+            with pytest.raises(httpx2.ConnectError, match="certificate"):
                 client.get(f"https://other.example:{server.server_port}/")
             with pytest.raises(HeedfulError, match="without TLS"):
                 client.get(f"https://hooks.example:{server.server_port}/to?http://127.0.0.1:{plain.server_port}/")
-        with addresses.client(True) as client, pytest.raises(httpx.ConnectError, match="certificate"):
+        with addresses.client(True) as client, pytest.raises(httpx2.ConnectError, match="certificate"):
             client.get(f"https://hooks.example:{server.server_port}/")
         assert not plain.seen
     assert asked == ["hooks.example", "other.example", "hooks.example", "hooks.example"]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -378,24 +378,24 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 STATUS = {"programme": "p", "name": "P", "raters": 0, "judgments": {}, "batches": [], "new in another version": 1}
 
 
-@pytest.mark.parametrize("first", [500, 502, 503, 429, httpx.ConnectError("no"), httpx.ReadTimeout("slow")])
+@pytest.mark.parametrize("first", [500, 502, 503, 429, httpx2.ConnectError("no"), httpx2.ReadTimeout("slow")])
 def test_failures_on_the_way_are_tried_again(first: Any, waits: list[float]) -> None:
-    answers: list[Any] = [first, first, httpx.Response(200, json=STATUS)]
+    answers: list[Any] = [first, first, httpx2.Response(200, json=STATUS)]
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         one = answers.pop(0)
         if isinstance(one, Exception):
             raise one
-        return httpx.Response(one, headers={"Retry-After": "7"}) if isinstance(one, int) else one
+        return httpx2.Response(one, headers={"Retry-After": "7"}) if isinstance(one, int) else one
 
-    client = HttpClient("https://studio.example", "t", transport=httpx.MockTransport(answer))
+    client = HttpClient("https://studio.example", "t", transport=httpx2.MockTransport(answer))
     assert client.status("p").name == "P"
     assert len(waits) == 2
     assert all(wait >= 7 for wait in waits) if isinstance(first, int) else 0.25 <= waits[0] <= 0.5 <= waits[1] <= 1
 
 
 def test_it_gives_up_at_last_and_says_why(waits: list[float]) -> None:
-    client = HttpClient("https://studio.example", "t", transport=httpx.MockTransport(lambda _: httpx.Response(503)))
+    client = HttpClient("https://studio.example", "t", transport=httpx2.MockTransport(lambda _: httpx2.Response(503)))
     with pytest.raises(HeedfulError, match="answered 503") as caught:
         client.status("p")
     assert caught.value.where == "https://studio.example"
@@ -416,7 +416,7 @@ def test_it_gives_up_at_last_and_says_why(waits: list[float]) -> None:
 def test_refusals_are_not_tried_again(status: int, kind: type, where: str, waits: list[float]) -> None:
     body = {"detail": "no.", "field": "programme", "line": None, "mend": "mend."}
     headers = {"Location": "https://elsewhere.example/"}
-    transport = httpx.MockTransport(lambda _: httpx.Response(status, json=body, headers=headers))
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, json=body, headers=headers))
     with pytest.raises(kind) as caught:
         HttpClient("https://studio.example", "t", transport=transport).status("p")
     assert (caught.value.what, caught.value.where, waits) == ("no.", where, [])
@@ -424,8 +424,12 @@ def test_refusals_are_not_tried_again(status: int, kind: type, where: str, waits
 
 
 def test_what_is_no_studio_is_called_so(waits: list[float]) -> None:
-    for response in (httpx.Response(200, html="<p>hello"), httpx.Response(200, json=[]), httpx.Response(200, json={})):
-        transport = httpx.MockTransport(lambda _, response=response: response)
+    for response in (
+        httpx2.Response(200, html="<p>hello"),
+        httpx2.Response(200, json=[]),
+        httpx2.Response(200, json={}),
+    ):
+        transport = httpx2.MockTransport(lambda _, response=response: response)
         with pytest.raises(HeedfulError):
             HttpClient("https://studio.example", "t", transport=transport).status("p")
 
@@ -436,12 +440,12 @@ def test_an_export_that_was_cut_off_is_fetched_again(tmp_path: Path, waits: list
     whole, calls = b'{"a": 1}\n' * 100, []
     headers = {"Heedful-Sha256": hashlib.sha256(whole).hexdigest(), "Heedful-Rows": "100"}
 
-    def answer(_: httpx.Request) -> httpx.Response:
+    def answer(_: httpx2.Request) -> httpx2.Response:
         calls.append(1)
         content = whole if len(calls) > 1 else whole[:50]
-        return httpx.Response(200, content=content, headers=headers | {"Content-Type": "application/jsonl"})
+        return httpx2.Response(200, content=content, headers=headers | {"Content-Type": "application/jsonl"})
 
-    client = HttpClient("https://studio.example", "t", transport=httpx.MockTransport(answer))
+    client = HttpClient("https://studio.example", "t", transport=httpx2.MockTransport(answer))
     assert client.export("p", "raw", tmp_path / "x.jsonl") == 100
     assert (tmp_path / "x.jsonl").read_bytes() == whole
     assert len(calls) == 2

@@ -303,6 +303,8 @@ def test_the_starting_policys_answers_take_turns_too_and_are_made_once(tmp_path:
         one = Contest(Interval(0.5, 0.3, 0.7), Interval(1.0, 0.5, 1.5), "undecided", 20, 20)
         checks.checks.append(Check(step + 1, 1.0, 0, one, one))
     assert met[:ANSWERS_ANEW] == met[ANSWERS_ANEW:]
+    kept = json.loads((tmp_path / "check-00000000.json").read_text())
+    assert [[asdict(reply) for reply in replies] for replies in met[1:ANSWERS_ANEW]] == kept["opponents"]
     assert len({replies[0].text for replies in met}) == len(seeds) == len(set(seeds)) == ANSWERS_ANEW
     checks.checks.clear()
     assert checks._opponents(0) == checks._replies(0) == met[0]

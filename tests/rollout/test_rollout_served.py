@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from heedful.data.records import Message
@@ -58,9 +58,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
             until = time.monotonic() + SECONDS
             while child.poll() is None and time.monotonic() < until:
                 try:
-                    if httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
+                    if httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
                         break
-                except httpx.HTTPError:
+                except httpx2.HTTPError:
                     time.sleep(0.3)
             else:
                 pytest.fail((folder.parent / "log").read_text()[-2000:])

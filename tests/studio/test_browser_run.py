@@ -112,7 +112,7 @@ def start(made: Path, root: Path, live_server: Any, tmp_path: Path) -> Iterator[
 def answers_of_the_start(root: Path) -> set[str]:
     """Those of its first check, and the others that later checks meet in turn."""
     kept = json.loads((Runs(root).all()[0].folder / "watch" / "check-00000000.json").read_text(encoding="utf-8"))
-    return {one["text"] for replies in (kept["replies"], *kept.get("anew", {}).values()) for one in replies}
+    return {one["text"] for replies in (kept["replies"], *kept.get("opponents", [])) for one in replies}
 
 
 def judge_in_the_browser(page: Any, who: Rater, root: Path, *, likes_start: bool) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 
-import httpx
+import httpx2
 
 from heedful.errors import HeedfulError, Sentence
 
@@ -69,13 +69,13 @@ def refused(address: Address, *, allow_private: bool = False) -> bool:
 class Checked:
     """A URL that may be asked, and the addresses that its host has now."""
 
-    url: httpx.URL
+    url: httpx2.URL
     host: str
     port: int
     addresses: tuple[Address, ...]
 
 
-def parse(url: str | httpx.URL) -> tuple[httpx.URL, str, int]:
+def parse(url: str | httpx2.URL) -> tuple[httpx2.URL, str, int]:
     """A URL with its host and port. Nothing is looked up.
 
     Args:
@@ -85,9 +85,9 @@ def parse(url: str | httpx.URL) -> tuple[httpx.URL, str, int]:
         HeedfulError: it is no such URL.
     """
     try:
-        parsed = httpx.URL(url)
+        parsed = httpx2.URL(url)
         host, port = parsed.raw_host.decode("ascii"), parsed.port
-    except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as error:
+    except (httpx2.InvalidURL, UnicodeError, ValueError, TypeError) as error:
         raise HeedfulError(
             "this is no URL ({error}).", where="url", mend="Write https://host/path.", error=str(error)
         ) from error
@@ -102,7 +102,7 @@ def parse(url: str | httpx.URL) -> tuple[httpx.URL, str, int]:
     return parsed, host, port or PORTS[parsed.scheme]
 
 
-def check(url: str | httpx.URL, *, allow_private: bool = False) -> Checked:
+def check(url: str | httpx2.URL, *, allow_private: bool = False) -> Checked:
     """Look at an address before it is stored or asked.
 
     Args:
@@ -181,10 +181,10 @@ class _Deadline:
         self._timer.cancel()
 
 
-class _Bounded(httpx.SyncByteStream):
+class _Bounded(httpx2.SyncByteStream):
     """A body that ends after so many bytes, and before its deadline."""
 
-    def __init__(self, inner: httpx.SyncByteStream, most: int, deadline: _Deadline) -> None:
+    def __init__(self, inner: httpx2.SyncByteStream, most: int, deadline: _Deadline) -> None:
         self._inner, self._most, self._deadline = inner, most, deadline
 
     def __iter__(self) -> Iterator[bytes]:
@@ -192,17 +192,17 @@ class _Bounded(httpx.SyncByteStream):
         for chunk in self._inner:
             seen += len(chunk)
             if seen > self._most:
-                raise httpx.ReadError(f"the answer is larger than {self._most} bytes")
+                raise httpx2.ReadError(f"the answer is larger than {self._most} bytes")
             yield chunk
         if self._deadline.passed:
-            raise httpx.ReadTimeout("the answer did not end in time")
+            raise httpx2.ReadTimeout("the answer did not end in time")
 
     def close(self) -> None:
         self._deadline.cancel()
         self._inner.close()
 
 
-class Guarded(httpx.BaseTransport):
+class Guarded(httpx2.BaseTransport):
     """Checks each request, redirects included, and connects to the address that it checked.
 
     The name stays in the Host header and in the TLS handshake, so certificates are checked against it.
@@ -213,15 +213,15 @@ class Guarded(httpx.BaseTransport):
     ) -> None:
         self._allow, self._most, self._seconds = allow_private, max_bytes, total_seconds
         # No connection is kept: one made for a name is never used for another name at the same address.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._inner = httpx.HTTPTransport(verify=verify or True, trust_env=False, limits=limits)
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._inner = httpx2.HTTPTransport(verify=verify or True, trust_env=False, limits=limits)
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer a request.
 
         Raises:
             HeedfulError: it goes to an address that is refused.
-            httpx.HTTPError: no address answered, or the answer is too large, too slow or compressed.
+            httpx2.HTTPError: no address answered, or the answer is too large, too slow or compressed.
         """
         target = check(request.url, allow_private=self._allow)
         request.headers["Accept-Encoding"] = "identity"
@@ -230,32 +230,32 @@ class Guarded(httpx.BaseTransport):
             return self._bounded(self._ask(request, target, deadline), deadline)
         except BaseException as error:
             deadline.cancel()
-            if deadline.passed and isinstance(error, httpx.HTTPError):
-                raise httpx.ReadTimeout("the answer did not come in time") from error
+            if deadline.passed and isinstance(error, httpx2.HTTPError):
+                raise httpx2.ReadTimeout("the answer did not come in time") from error
             raise
 
-    def _ask(self, request: httpx.Request, target: Checked, deadline: _Deadline) -> httpx.Response:
+    def _ask(self, request: httpx2.Request, target: Checked, deadline: _Deadline) -> httpx2.Response:
         extensions = {**request.extensions, "trace": deadline.trace}
         if target.url.scheme == "https":
             extensions["sni_hostname"] = target.host
         for number, address in enumerate(target.addresses, 1):
             url = target.url.copy_with(host=str(address))
-            moved = httpx.Request(
+            moved = httpx2.Request(
                 request.method, url, headers=request.headers, stream=request.stream, extensions=extensions
             )
             try:
                 return self._inner.handle_request(moved)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 if number == len(target.addresses) or deadline.passed:
                     raise
         raise AssertionError("a checked URL has an address")
 
-    def _bounded(self, response: httpx.Response, deadline: _Deadline) -> httpx.Response:
+    def _bounded(self, response: httpx2.Response, deadline: _Deadline) -> httpx2.Response:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
-        assert isinstance(response.stream, httpx.SyncByteStream)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
         if encoding not in ("", "identity"):
             response.stream.close()
-            raise httpx.DecodingError(f"the answer is packed with {encoding}, which nobody asked for")
+            raise httpx2.DecodingError(f"the answer is packed with {encoding}, which nobody asked for")
         response.stream = _Bounded(response.stream, self._most, deadline)
         return response
 
@@ -264,7 +264,7 @@ class Guarded(httpx.BaseTransport):
         self._inner.close()
 
 
-def _same_or_safer(response: httpx.Response) -> None:
+def _same_or_safer(response: httpx2.Response) -> None:
     """Refuse a redirect that leaves TLS: it would send in the clear what was sent encrypted."""
     if response.has_redirect_location and response.url.scheme == "https":
         there = response.url.join(response.headers["location"])
@@ -285,15 +285,15 @@ def client(
     max_bytes: int = MAX_BYTES,
     redirects: int = REDIRECTS,
     verify: ssl.SSLContext | None = None,
-) -> httpx.Client:
+) -> httpx2.Client:
     """An HTTP client for addresses that people typed.
 
     It follows at most `redirects` redirects and checks each; it never leaves TLS once in it; it reads no proxy
     settings (a proxy would look the name up again); an answer ends at `max_bytes` bytes and `total_seconds` seconds.
-    `verify` says which certificates to trust, where not those that httpx trusts.
+    `verify` says which certificates to trust, where not those that httpx2 trusts.
     """
     guarded = Guarded(allow_private=allow_private, max_bytes=max_bytes, total_seconds=total_seconds, verify=verify)
-    return httpx.Client(
+    return httpx2.Client(
         transport=guarded,
         follow_redirects=redirects > 0,
         max_redirects=redirects,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 
 from heedful.errors import HeedfulError
 from heedful.feedback.client import TOKEN_VARIABLE, Paging, short, warn_of_held_back
@@ -53,21 +53,21 @@ class HttpClient(Paging):
         url: of the studio, as in https://studio.example.org.
         token: of the programme, made on its settings page.
         allow_insecure: speak without TLS to a studio that is not on this machine.
-        transport: of httpx, for tests.
+        transport: of httpx2, for tests.
 
     Raises:
         HeedfulError: no token, no URL, or no TLS.
     """
 
     def __init__(
-        self, url: str, token: str, *, allow_insecure: bool = False, transport: httpx.BaseTransport | None = None
+        self, url: str, token: str, *, allow_insecure: bool = False, transport: httpx2.BaseTransport | None = None
     ) -> None:
         self.url = _checked(url, allow_insecure)
         if not token.isascii() or not token.isprintable() or not token.strip():
             mend = f"Make one on the programme's settings page, and set {TOKEN_VARIABLE}."
             raise HeedfulError("a studio is asked with a token.", where="token", mend=mend)
         headers = {"Authorization": f"Bearer {token.strip()}", "Accept": "application/json, application/jsonl"}
-        self._http = httpx.Client(
+        self._http = httpx2.Client(
             base_url=f"{self.url}/api/", headers=headers, timeout=SECONDS, transport=transport, follow_redirects=False
         )
 
@@ -177,7 +177,7 @@ class HttpClient(Paging):
     @contextmanager
     def _stream(
         self, method: str, path: str, query: Mapping[str, Any], body: Any = None, line: str = "item"
-    ) -> Iterator[httpx.Response]:
+    ) -> Iterator[httpx2.Response]:
         sent: dict[str, Any] = (
             {} if body is None else {"content": packed(body), "headers": {"Content-Type": "application/json"}}
         )
@@ -197,7 +197,7 @@ class HttpClient(Paging):
         for left in range(TRIES - 1, -1, -1):
             try:
                 return act()
-            except (httpx.TransportError, _TryAgain) as error:
+            except (httpx2.TransportError, _TryAgain) as error:
                 if not left:
                     what = str(error) or type(error).__name__
                     raise HeedfulError(
@@ -207,7 +207,7 @@ class HttpClient(Paging):
                 time.sleep(max(wait, error.wait if isinstance(error, _TryAgain) else 0))
         raise AssertionError
 
-    def _refused(self, answer: httpx.Response, line: str) -> HeedfulError:
+    def _refused(self, answer: httpx2.Response, line: str) -> HeedfulError:
         try:
             told = answer.json()
             detail, field, mend = str(told["detail"]), str(told.get("field") or ""), str(told.get("mend") or "")
@@ -229,7 +229,7 @@ class HttpClient(Paging):
 class _TryAgain(Exception):  # noqa: N818 - it is caught here, and never seen
     """The studio is there and cannot answer now."""
 
-    def __init__(self, answer: httpx.Response) -> None:
+    def __init__(self, answer: httpx2.Response) -> None:
         super().__init__(f"it answered {answer.status_code}")
         told = answer.headers.get("retry-after", "")
         self.wait = min(float(told), LONGEST_WAIT * 2) if told.isdigit() else 0.0
@@ -237,8 +237,8 @@ class _TryAgain(Exception):  # noqa: N818 - it is caught here, and never seen
 
 def _checked(url: str, allow_insecure: bool) -> str:
     try:
-        parsed = httpx.URL(url.rstrip("/"))
-    except (httpx.InvalidURL, TypeError) as error:
+        parsed = httpx2.URL(url.rstrip("/"))
+    except (httpx2.InvalidURL, TypeError) as error:
         raise HeedfulError(f"{url!r} is no URL.", where="studio", mend="Write https://studio.example.org.") from error
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.userinfo:
         raise HeedfulError(
@@ -266,7 +266,7 @@ def _path(programme: str, *more: str) -> str:
     return "/".join(["programmes", *(quote(str(one), safe="") for one in (programme, *more))])
 
 
-def _save(answer: httpx.Response, out: Path) -> int:
+def _save(answer: httpx2.Response, out: Path) -> int:
     """Write an answer to a file that appears only once it is whole."""
     digest = hashlib.sha256()
     with atomic_write(out, "wb") as file:
@@ -274,5 +274,5 @@ def _save(answer: httpx.Response, out: Path) -> int:
             digest.update(piece)
             file.write(piece)
         if digest.hexdigest() != answer.headers.get("Heedful-Sha256"):
-            raise httpx.ReadError("the export was cut off")
+            raise httpx2.ReadError("the export was cut off")
     return int(answer.headers["Heedful-Rows"])

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 from django.db import connection, transaction
 from django.db.models import F
 
@@ -172,7 +172,7 @@ def _send(delivery: Delivery, at: datetime) -> str:
             answer.close()  # what the receiver says is of no interest, only how it begins
     except HeedfulError as error:
         return error.what
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         return f"{type(error).__name__}: {error}"
     if answer.history and answer.request.method != "POST":
         return f"it answered {answer.history[0].status_code}, which turns a POST into a GET: give the final address"

@@ -109,7 +109,6 @@ def pretrain(run: Embedded, out: Path | None = None) -> dict[str, Any]:
     with opened("pretrain", config, run.display) as stage:
         if isinstance(stage, dict):
             return stage
-        config = stage.config
         tokenizer = run.world.tokenizer()
         policy = new_policy(run.settings.architecture, tokenizer, seed=run.seed, init_std=run.settings.init_std)
         texts = run.world.pretraining_documents(run.settings.documents, mix(run.seed, 10))
@@ -118,7 +117,7 @@ def pretrain(run: Embedded, out: Path | None = None) -> dict[str, Any]:
         held_out = len(examples) // 100
         data = {"source": "embedded world", "world": run.world.seed, "documents": len(texts)}
         data["sha256"] = sha256_json([texts, run.settings.architecture, run.settings.init_std])
-        return fine_tune(stage, config, policy, examples[held_out:], examples[:held_out], [], data, name="pretrain")
+        return fine_tune(stage, policy, examples[held_out:], examples[:held_out], [], data)
 
 
 def sample_pairs(run: Embedded, policy: Policy) -> list[tuple[Conversation, str, str]]:

@@ -216,27 +216,26 @@ class GoldChecks:
             write_json(self.folder / PROMPTS, asked)
             self._write(0, replies=[asdict(reply) for reply in replies])
             return replies
-        return [Reply(**reply) for reply in kept["replies"]]
+        return replies_of(kept["replies"])
 
     def _opponents(self, step: int) -> list[Reply]:
         """The answers of the start or of a best that this check meets: those of their turn."""
-        met = len(self.checks) if step == 0 else sum(check.best_step == step for check in self.checks)
-        kept = self._read(step)
-        if step == 0 and met % ANSWERS_ANEW:
-            return [Reply(**reply) for reply in self._start_anew(met % ANSWERS_ANEW)]
-        if kept is not None and ("opponents" in kept or "opponent" in kept):  # one set in the files of an older heedful
-            sets = kept.get("opponents") or [kept["opponent"]]
-            return [Reply(**reply) for reply in sets[met % len(sets)]]
-        return self._replies(step)
+        if step == 0:
+            turn = len(self.checks) % ANSWERS_ANEW
+            return self._start_anew(turn) if turn else self._replies(0)
+        kept = self._read(step) or {}
+        sets = kept.get("opponents", [kept["opponent"]] if "opponent" in kept else [])  # one set in old files
+        met = sum(check.best_step == step for check in self.checks)
+        return replies_of(sets[met % len(sets)]) if sets else self._replies(step)
 
-    def _start_anew(self, number: int) -> list[dict[str, Any]]:
-        """Other answers of the starting policy, made when they are first met."""
+    def _start_anew(self, turn: int) -> list[Reply]:
+        """The starting policy's answers of a turn after its first, made when they are first met."""
         self._replies(0)
-        sets = dict((self._read(0) or {}).get("anew", {}))
-        if str(number) not in sets:
-            sets[str(number)] = [asdict(reply) for reply in self.start(mix(self.seed, 0, OPPONENT, number))]
-            self._write(0, anew=sets)
-        return list(sets[str(number)])
+        sets = list((self._read(0) or {}).get("opponents", []))
+        while len(sets) < turn:
+            sets.append([asdict(reply) for reply in self.start(mix(self.seed, 0, OPPONENT, len(sets) + 1))])
+            self._write(0, opponents=sets)
+        return replies_of(sets[turn - 1])
 
     def _write(self, step: int, **found: Any) -> None:
         """Keep the answers of a step, and once it is known what a check found, that and after which step it was."""
@@ -271,6 +270,11 @@ class GoldChecks:
         judgments = sum(check.judgments for check in self.checks)
         found = {"checks": rows, "best_step": self.best_step, "judgments": judgments}
         return found if self.left is None else found | {"left_open": self.left}
+
+
+def replies_of(rows: Sequence[dict[str, Any]]) -> list[Reply]:
+    """Answers as a check's file holds them."""
+    return [Reply(**row) for row in rows]
 
 
 def open_judge(spec: str, **settings: Any) -> Judge:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 
 from heedful.core.seeds import mix
 from heedful.errors import HeedfulError
@@ -142,14 +142,14 @@ class VLLMServer:
 
     async def _ask(self, asked: Sequence[dict[str, Any]], at_once: int) -> list[Any]:
         room = asyncio.Semaphore(at_once)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(base_url=self.url, timeout=self._timeout(), limits=limits) as client:
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        async with httpx2.AsyncClient(base_url=self.url, timeout=self._timeout(), limits=limits) as client:
 
             async def one(body: dict[str, Any]) -> Any:
                 async with room:
                     try:
                         answer = await client.post("/v1/completions", json=body)
-                    except httpx.HTTPError as error:
+                    except httpx2.HTTPError as error:
                         raise self._gone(error) from error
                     return self._content(answer)
 
@@ -196,15 +196,15 @@ class VLLMServer:
             HeedfulError: the server is gone, or refuses.
         """
         try:
-            answer = httpx.request(how, self.url + path, timeout=self._timeout(), **request)
-        except httpx.HTTPError as error:
+            answer = httpx2.request(how, self.url + path, timeout=self._timeout(), **request)
+        except httpx2.HTTPError as error:
             raise self._gone(error) from error
         return self._content(answer)
 
-    def _timeout(self) -> httpx.Timeout:
-        return httpx.Timeout(self.patience, connect=min(self.patience, 10.0), pool=None)
+    def _timeout(self) -> httpx2.Timeout:
+        return httpx2.Timeout(self.patience, connect=min(self.patience, 10.0), pool=None)
 
-    def _content(self, answer: httpx.Response) -> Any:
+    def _content(self, answer: httpx2.Response) -> Any:
         path = answer.request.url.path
         if answer.status_code == 404 and path != "/v1/completions":
             raise self.problem(f"it has no {path}: it runs without VLLM_SERVER_DEV_MODE=1, or is older than vLLM 0.33")
@@ -215,8 +215,8 @@ class VLLMServer:
         except ValueError as error:
             raise self.problem(f"{path} answered with something else than JSON") from error
 
-    def _gone(self, error: httpx.HTTPError) -> HeedfulError:
-        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+    def _gone(self, error: httpx2.HTTPError) -> HeedfulError:
+        if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
             return HeedfulError(
                 f"the vLLM server did not answer within {self.patience:g} seconds.",
                 where=self.url,
@@ -235,7 +235,7 @@ class VLLMServer:
         return HeedfulError(f"{what}.", where=self.url, mend=f"Start it with {START}, for this run alone.")
 
 
-def _said(answer: httpx.Response) -> str:
+def _said(answer: httpx2.Response) -> str:
     """What an error says, in a line."""
     try:
         content = answer.json()

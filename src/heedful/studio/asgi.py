@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from heedful.studio.config import StudioConfig
-from heedful.studio.setup import configure
+from heedful.studio.config import LogFormat, StudioConfig
+from heedful.studio.setup import configure_served
 
 RATING = re.compile(r"/p/[^/]+/rate/")
 """What raters wait for between two items."""
@@ -27,20 +27,12 @@ def made() -> Any:
         runs=Path(runs) if (runs := os.environ.get("HEEDFUL_STUDIO_RUNS")) else None,
         public_url=os.environ.get("HEEDFUL_STUDIO_PUBLIC_URL", ""),
         lan=bool(os.environ.get("HEEDFUL_STUDIO_LAN")),
+        workers=int(os.environ.get("HEEDFUL_STUDIO_WORKERS") or 1),
+        log_format=cast(LogFormat, os.environ.get("HEEDFUL_STUDIO_LOG") or "text"),
     )
     static = os.environ.get("HEEDFUL_STUDIO_STATIC")
     hosts = [host for host in os.environ.get("HEEDFUL_STUDIO_HOSTS", "").split(",") if host]
-    over = {"ALLOWED_HOSTS": hosts} if hosts else {}
-    configure(
-        config.address,
-        config.folder,
-        public_url=config.public_url,
-        lan=config.lan,
-        runs=config.runs,
-        static=Path(static) if static else None,
-        log_format=os.environ.get("HEEDFUL_STUDIO_LOG") or "text",
-        **over,
-    )
+    configure_served(config, hosts, Path(static) if static else None)
     from django.core.wsgi import get_wsgi_application
 
     from heedful.studio.threads import Threaded, threads_each
@@ -49,8 +41,7 @@ def made() -> Any:
     end_with_parent()
     application = get_wsgi_application()
     _warm_up()
-    workers = int(os.environ.get("HEEDFUL_STUDIO_WORKERS") or 1)
-    return Threaded(application, RATING.match, threads=threads_each(workers))
+    return Threaded(application, RATING.match, threads=threads_each(config.workers))
 
 
 def _warm_up() -> None:

@@ -128,7 +128,7 @@ def settings(log_format: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "propagate": True},
             "django.request": {"level": "ERROR", "filters": ["told_already"]},  # what a client did wrong is no news
             "axes": {"level": "CRITICAL"},  # it names who failed to log in, and from where
-            "httpx": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
             "uvicorn": {"handlers": [], "propagate": True},
             "uvicorn.error": {"handlers": [], "propagate": True, "level": "WARNING"},
             "uvicorn.access": {"handlers": [], "propagate": False},

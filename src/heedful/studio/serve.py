@@ -150,7 +150,7 @@ def prepare(config: StudioConfig, hosts: Sequence[str]) -> None:
     Raises:
         HeedfulError: the folder cannot be written, or the database cannot be reached.
     """
-    from heedful.studio.setup import configure
+    from heedful.studio.setup import configure_served
 
     try:
         config.folder.mkdir(parents=True, exist_ok=True)
@@ -160,16 +160,7 @@ def prepare(config: StudioConfig, hosts: Sequence[str]) -> None:
         ) from error
     if not os.access(config.folder, os.W_OK):
         raise HeedfulError("cannot write to this folder.", where=str(config.folder), mend="Choose another --folder.")
-    configure(
-        config.address,
-        config.folder,
-        public_url=config.public_url,
-        lan=config.lan,
-        runs=config.runs,
-        static=config.folder / STATIC,
-        log_format=config.log_format,
-        **({} if config.public_url else {"ALLOWED_HOSTS": list(hosts)}),
-    )
+    configure_served(config, hosts, config.folder / STATIC)
     from heedful.studio.static import collect
 
     collect()
@@ -225,7 +216,7 @@ def pass_on(config: StudioConfig, hosts: Sequence[str]) -> None:
     os.environ["HEEDFUL_STUDIO_FOLDER"] = str(config.folder.resolve())
     os.environ["HEEDFUL_STUDIO_RUNS"] = "" if config.runs is None else str(config.runs.resolve())
     os.environ["HEEDFUL_STUDIO_PUBLIC_URL"] = config.public_url
-    os.environ["HEEDFUL_STUDIO_HOSTS"] = "" if config.public_url else ",".join(hosts)
+    os.environ["HEEDFUL_STUDIO_HOSTS"] = ",".join(hosts)
     os.environ["HEEDFUL_STUDIO_LAN"] = "1" if config.lan else ""
     os.environ["HEEDFUL_STUDIO_WORKERS"] = str(config.workers)
     os.environ["HEEDFUL_STUDIO_STATIC"] = str((config.folder / STATIC).resolve())

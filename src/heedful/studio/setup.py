@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from heedful.errors import HeedfulError
 from heedful.feedback import setup as store
 from heedful.studio import logs
+from heedful.studio.config import StudioConfig
 
 HERE = Path(__file__).resolve().parent
 SECRET, FIELD_KEY = "secret-key", "field-key"
@@ -86,6 +88,27 @@ def configure(
         over["HEEDFUL_RUNS"] = str(runs.resolve())
     found = settings(folder, public_url, lan) | _static(static) | {"LOGGING": logs.settings(log_format)}
     store.setup(url, found | over)
+
+
+def configure_served(config: StudioConfig, hosts: Sequence[str] = (), static: Path | None = None) -> None:
+    """Configure Django as the settings of `heedful studio` say.
+
+    Args:
+        config: where, and for whom.
+        hosts: names that the studio answers to, where no proxy in front says one.
+        static: where collected static files lie; by default they are served as they are in the packages.
+    """
+    over = {"ALLOWED_HOSTS": list(hosts)} if hosts and not config.public_url else {}
+    configure(
+        config.address,
+        config.folder,
+        public_url=config.public_url,
+        lan=config.lan,
+        runs=config.runs,
+        static=static,
+        log_format=config.log_format,
+        **over,
+    )
 
 
 def secret_key(folder: Path) -> str:

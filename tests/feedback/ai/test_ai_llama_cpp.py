@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 import tiny_gguf
@@ -72,9 +72,9 @@ def llama(model: Path, port: int = 0, *, logits: bool = True) -> Iterator[Runnin
             until = time.monotonic() + SECONDS
             while process.poll() is None and time.monotonic() < until:
                 try:
-                    if httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5).status_code == 200:
+                    if httpx2.get(f"http://127.0.0.1:{port}/v1/models", timeout=5).status_code == 200:
                         break
-                except httpx.HTTPError:
+                except httpx2.HTTPError:
                     time.sleep(0.2)
             else:
                 pytest.fail(log.read_text()[-2000:])

@@ -71,17 +71,16 @@ class Server:
         timeout: float = 120.0,
         stream: bool = False,
     ) -> None:
-        import httpx
+        import httpx2
         import openai
 
         self.model, self.timeout, self.key_variable, self.stream = model, timeout, key_variable, stream
         try:
             # Attempts are counted, paced and paid for one level up; no organisation is read from the environment.
             # A redirect would take the key to another address.
-            http = httpx.Client(verify=_certificates(), timeout=timeout, follow_redirects=False)
-            make: Any = openai.OpenAI  # typed for one of httpx's two generations, fit for both
-            self._client = make(base_url=url, api_key=key, max_retries=0, timeout=timeout, http_client=http)
-        except (openai.OpenAIError, httpx.InvalidURL, TypeError, ValueError) as error:
+            http = httpx2.Client(verify=_certificates(), timeout=timeout, follow_redirects=False)
+            self._client = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=timeout, http_client=http)
+        except (openai.OpenAIError, httpx2.InvalidURL, TypeError, ValueError) as error:
             raise HeedfulError(
                 f"no client can be made ({error}).", where=url or "url", mend="Check the URL."
             ) from error
@@ -109,7 +108,7 @@ class Server:
 
     def request(self, ask: Ask, prices: Prices) -> Reply | Fault:
         """Ask once."""
-        import httpx
+        import httpx2
         import openai
 
         try:
@@ -119,7 +118,7 @@ class Server:
                 body = self._streamed(answer) if kind.startswith("text/event-stream") else self._body(answer)
         except openai.APIStatusError as error:
             return self._refused(error)
-        except (openai.APIConnectionError, httpx.HTTPError) as error:
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
             return self._broken(error)
         except (ValueError, TypeError) as error:  # a text that no JSON or header can hold
             return Fault("bad request", f"the request cannot be written: {error}", again=False)
@@ -198,13 +197,15 @@ class Server:
         return given
 
     def _broken(self, error: Exception) -> Fault:
-        """A connection that failed or fell silent. Named by class: newer clients raise another httpx's errors."""
+        """A connection that failed or fell silent."""
+        import httpx2
+
         cause = error.__cause__ or error
-        name = type(cause).__name__
-        if "Timeout" in name and "Connect" not in name:
-            return Fault("timeout", f"no answer in {self.timeout:g} s", maybe_paid=True)
         # Where no connection was made nothing was sent, so nothing was paid.
-        return Fault("connection", f"the connection failed: {cause}", maybe_paid=not name.startswith("Connect"))
+        connected = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
+        if connected and isinstance(cause, httpx2.TimeoutException):
+            return Fault("timeout", f"no answer in {self.timeout:g} s", maybe_paid=True)
+        return Fault("connection", f"the connection failed: {cause}", maybe_paid=connected)
 
     def _refused(self, error: Any) -> Fault:
         status = int(error.status_code)
@@ -241,10 +242,10 @@ class Server:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Those that httpx trusts, read once for all servers."""
-    import httpx
+    """Those that httpx2 trusts, read once for all servers."""
+    import httpx2
 
-    return httpx.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
 def read_answer(body: bytes, model: str, prices: Prices) -> Reply | Fault:

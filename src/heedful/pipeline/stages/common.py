@@ -42,7 +42,9 @@ from heedful.training.config.sft import SFTConfig
 from heedful.training.config.stage import StageConfig
 from heedful.training.folders import METRICS
 from heedful.training.progress import Display
-from heedful.training.state import TrainState
+from heedful.training.run import Watch, run
+from heedful.training.sharding import sharding
+from heedful.training.state import Step, TrainState
 from heedful.training.trackers import check_wandb
 from heedful.training.workers import current
 
@@ -54,9 +56,38 @@ ConfigT = TypeVar("ConfigT", bound=StageConfig)
 class Opened(Generic[ConfigT]):
     """A stage that is not finished yet: where it writes, how it shows progress, and its settled settings."""
 
+    name: str
     out: Path
     display: Display
     config: ConfigT
+    parting: ExitStack
+    """Holds the models that train parted among the workers, until they are trained."""
+
+    def part(self, *roles: Computing) -> None:
+        """Part the layers of models that train among the workers, if the run asks for it; before optimisers are made.
+
+        Raises:
+            HeedfulError: an architecture that does not name its layers.
+        """
+        self.parting.enter_context(sharding(*roles))
+
+    def train(
+        self, trainer: Iterator[Step], state: TrainState, total: int, shown: Sequence[str], watch: Watch | None
+    ) -> dict[str, float]:
+        """Run a trainer to its end, lay parted models together again, and return the last figures."""
+        figures = run(
+            trainer,
+            state,
+            out=self.out,
+            total=total,
+            title=self.name,
+            settings=self.config.run,
+            display=self.display,
+            shown=shown,
+            watch=watch,
+        )
+        self.parting.close()
+        return figures
 
 
 @contextmanager
@@ -72,31 +103,47 @@ def opened(stage: str, config: ConfigT, display: Display | None) -> Iterator[Ope
     check_workers(stage, config)
     check_wandb(config.run.wandb)
     out = Path(config.out)
+    with ExitStack() as held:
+
+        def begun() -> tuple[dict[str, Any] | None, ConfigT]:
+            held.enter_context(untouched(out))
+            held.enter_context(locked(out))
+            now = settled(stage, config, out, display)
+            done = begin(out, stage, now)
+            if done is None:
+                held.enter_context(cleared_where_refused(out))
+            return done, now
+
+        done, config = team.led(begun)  # the leader alone holds the folder
+        if done is not None:
+            display.say(f"{stage}: {out} is finished already; delete it, or choose another --out, to run again.")
+            yield done
+            return
+        yield Opened(stage, out, display, config, held.enter_context(ExitStack()))
+
+
+@contextmanager
+def untouched(out: Path) -> Iterator[None]:
+    """Leave no folder that was made to be locked and nothing else, and no lock in a folder that is no run's."""
     made_here, foreign = not out.exists(), out.is_dir() and not (out / ".lock").exists()
     try:
-        with ExitStack() as stack:
-
-            def begun() -> tuple[dict[str, Any] | None, ConfigT]:
-                stack.enter_context(locked(out))
-                now = settled(stage, config, out, display)
-                return begin(out, stage, now), now
-
-            done, config = team.led(begun)
-            if done is not None:
-                display.say(f"{stage}: {out} is finished already; delete it, or choose another --out, to run again.")
-                yield done
-                return
-            try:
-                yield Opened(out, display, config)
-            except HeedfulError:
-                if team.leads and not (out / METRICS).exists():  # refused before the first step: leave no trace
-                    clear(out)
-                raise
+        yield
     finally:
-        if team.leads and made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
+        if made_here and out.exists() and {item.name for item in out.iterdir()} <= {".lock"}:
             shutil.rmtree(out)
-        if team.leads and foreign and not (out / CONFIG).exists():  # no run's folder, and none has begun here
+        if foreign and not (out / CONFIG).exists():
             (out / ".lock").unlink(missing_ok=True)
+
+
+@contextmanager
+def cleared_where_refused(out: Path) -> Iterator[None]:
+    """Clear a run that is refused before its first step."""
+    try:
+        yield
+    except HeedfulError:
+        if not (out / METRICS).exists():
+            clear(out)
+        raise
 
 
 def check_workers(stage: str, config: StageConfig) -> None:
@@ -273,13 +320,7 @@ def compiling(config: StageConfig, *roles: object) -> None:
             role.compiles = True
 
 
-def resume(
-    stage: Opened,
-    config: StageConfig,
-    data: Mapping[str, Any],
-    state: TrainState,
-    more: Mapping[str, str] | None = None,
-) -> None:
+def resume(stage: Opened, data: Mapping[str, Any], state: TrainState, more: Mapping[str, str] | None = None) -> None:
     """Go on from the newest checkpoint, if there is one, on the inputs that the run was begun with.
 
     Args:
@@ -288,12 +329,12 @@ def resume(
     Raises:
         HeedfulError: the data or a model that the run reads has changed since.
     """
-    revision = config.loading.revision
+    revision = stage.config.loading.revision
 
     def compare() -> None:
         made_of = {
             role: source_fingerprint(name, revision=revision if role == "model" else None)
-            for role, name in parents(config).items()
+            for role, name in parents(stage.config).items()
         }
         same_inputs(stage.out, {"data": data["sha256"], **made_of, **(more or {})})
 
@@ -314,8 +355,6 @@ def parents(config: StageConfig) -> dict[str, str]:
 
 def conclude(
     stage: Opened,
-    name: str,
-    config: StageConfig,
     state: TrainState,
     save: Callable[[Path], None],
     figures: dict[str, float],
@@ -326,8 +365,10 @@ def conclude(
 
     def write() -> dict[str, Any]:
         inputs = json.loads((stage.out / INPUTS).read_text(encoding="utf-8"))
-        made_from = {role: {"name": source, "fingerprint": inputs[role]} for role, source in parents(config).items()}
-        manifest = lineage(name, config, made_from, data)
+        made_from = {
+            role: {"name": source, "fingerprint": inputs[role]} for role, source in parents(stage.config).items()
+        }
+        manifest = lineage(stage.name, stage.config, made_from, data)
         manifest |= {"figures": figures, **(more or {})}
         manifest["steps"] = state.step
         manifest["seconds"] = state.scalars.get("seconds", 0.0)

@@ -56,8 +56,7 @@ from heedful.training.raft import raft, raft_state
 from heedful.training.reinforce import reinforce, reinforce_state
 from heedful.training.rloo import rloo, rloo_state
 from heedful.training.rollouts import OnlineModels
-from heedful.training.run import Watch, run
-from heedful.training.sharding import sharding
+from heedful.training.run import Watch
 from heedful.training.state import Step, TrainState
 
 ConfigT = TypeVar("ConfigT", bound=OnlineConfig)
@@ -83,28 +82,28 @@ def run_ppo(
         prompts, held_out = fitting_prompts(stage, loaded, policy, config)
         kept, kept_data = kept_text(stage, policy, config)
         models = open_ppo_models(stage, policy, config)
-        with sharding(policy, *trained_critics(models)):
-            state = ppo_state(models.actor_critic, config)
-            warn(stage, config, state)
-            inputs = {name: one["sha256"] for name, one in kept_data.items()} | watch_inputs(config.watch)
-            resume(stage, config, loaded.describe(), state, inputs)
-            checkpointing(policy, config)
-            if isinstance(models.actor_critic, SeparateActorCritic):
-                checkpointing(models.actor_critic.critic, config)
-                compiling(config, models.actor_critic.critic)
-            compiling(config, policy, models.reference, models.reward)
-            models, watcher = open_watch(stage, config, models, state, prompts, held_out)
-            with rollout_server(stage, config, policy) as server:
-                models = replace(models, server=server)
-                trainer = ppo(state, models, prompts, config, kept)
-                figures = run_online(stage, "ppo", config, state, trainer, watcher, watch(models) if watch else None)
+        stage.part(policy, *trained_critics(models))
+        state = ppo_state(models.actor_critic, config)
+        warn(stage, config, state)
+        inputs = {name: one["sha256"] for name, one in kept_data.items()} | watch_inputs(config.watch)
+        resume(stage, loaded.describe(), state, inputs)
+        checkpointing(policy, config)
+        if isinstance(models.actor_critic, SeparateActorCritic):
+            checkpointing(models.actor_critic.critic, config)
+            compiling(config, models.actor_critic.critic)
+        compiling(config, policy, models.reference, models.reward)
+        models, watcher = open_watch(stage, config, models, state, prompts, held_out)
+        with rollout_server(stage, config, policy) as server:
+            models = replace(models, server=server)
+            trainer = ppo(state, models, prompts, config, kept)
+            figures = run_online(stage, state, trainer, watcher, watch(models) if watch else None)
 
         def save(folder: Path) -> None:
             policy.save(folder)
             models.actor_critic.save_value(folder / "critic")
 
         more = {"reward": config.reward, **kept_data, **said_by(watcher)}
-        return conclude(stage, "ppo", config, state, save, figures, loaded.describe(), more)
+        return conclude(stage, state, save, figures, loaded.describe(), more)
 
 
 def run_rloo(config: RLOOConfig, display: Display | None = None, watch: MakeWatch | None = None) -> dict[str, Any]:
@@ -206,19 +205,19 @@ def run_without_critic(
         reward = open_reward(stage, policy, config)
         models = assemble(policy, reward)
         settle(policy, reward)
-        with sharding(policy):
-            state = begin(models, config)
-            warn(stage, config, state)
-            resume(stage, config, loaded.describe(), state, {**(inputs or {}), **watch_inputs(config.watch)})
-            checkpointing(policy, config)
-            compiling(config, policy, models.reference, reward)
-            models, watcher = open_watch(stage, config, models, state, prompts, held_out)
-            with rollout_server(stage, config, policy) as server:
-                models = replace(models, server=server)
-                trainer = train(state, models, prompts, config)
-                figures = run_online(stage, name, config, state, trainer, watcher, watch(models) if watch else None)
+        stage.part(policy)
+        state = begin(models, config)
+        warn(stage, config, state)
+        resume(stage, loaded.describe(), state, {**(inputs or {}), **watch_inputs(config.watch)})
+        checkpointing(policy, config)
+        compiling(config, policy, models.reference, reward)
+        models, watcher = open_watch(stage, config, models, state, prompts, held_out)
+        with rollout_server(stage, config, policy) as server:
+            models = replace(models, server=server)
+            trainer = train(state, models, prompts, config)
+            figures = run_online(stage, state, trainer, watcher, watch(models) if watch else None)
         entries = {"reward": config.reward, **(more or {}), **said_by(watcher)}
-        return conclude(stage, name, config, state, policy.save, figures, loaded.describe(), entries)
+        return conclude(stage, state, policy.save, figures, loaded.describe(), entries)
 
 
 def fitting_prompts(
@@ -254,26 +253,15 @@ def warn(stage: Opened, config: OnlineConfig, state: TrainState) -> None:
 
 
 def run_online(
-    stage: Opened,
-    name: str,
-    config: OnlineConfig,
+    stage: Opened[ConfigT],
     state: TrainState,
     trainer: Iterator[Step],
     watcher: Watcher | None,
     watch: Watch | None,
 ) -> dict[str, float]:
     """Run an online trainer to its end and return its last figures."""
-    figures = run(
-        trainer,
-        state,
-        out=stage.out,
-        total=config.steps,
-        title=name,
-        settings=config.run,
-        display=stage.display,
-        shown=("reward", "kl", "entropy", "accuracy", "length"),
-        watch=together(watcher, watch),
-    )
+    shown = ("reward", "kl", "entropy", "accuracy", "length")
+    figures = stage.train(trainer, state, stage.config.steps, shown, together(watcher, watch))
     if watcher is not None:
         watcher.conclude()
     return figures

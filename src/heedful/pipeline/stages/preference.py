@@ -37,8 +37,7 @@ from heedful.training.preference import Objective, PreferenceData, check_records
 from heedful.training.preference_losses import LOSSES, Mixture, read_mixture
 from heedful.training.progress import Display
 from heedful.training.reference import CACHE, LogprobCache, MovingReference
-from heedful.training.run import Intervene, Watch, no_intervention, run
-from heedful.training.sharding import sharding
+from heedful.training.run import Intervene, Watch, no_intervention
 from heedful.training.shared_prompt import is_exact
 
 REPORT = "report.html"
@@ -68,27 +67,19 @@ def run_dpo(
         data = preference_data(objective, pairs, pairs, config, cache)
         held = preference_data(objective, evaluation, pairs, config, cache)
         total = total_steps(len(pairs), config.batch_size, config.epochs)
-        with sharding(policy):
-            state = preference_state(policy, config.optimiser, total, config.seed, objective.moving)
-            resume(stage, config, loaded.describe(), state, own_losses(mixture))
-            checkpointing(policy, config)
-            compiling(config, policy, *([objective.moving.policy] if objective.moving else []))
-            watched = prompts_of(held_out or records)
-            figures = run(
-                dpo(state, policy, objective, data, config),
-                state,
-                out=stage.out,
-                total=total,
-                title="dpo",
-                settings=config.run,
-                display=stage.display,
-                shown=("loss", "margin", "accuracy", "held_out_accuracy"),
-                watch=Watch(
-                    evaluate=lambda: evaluate_dpo(policy, objective.at(state.tokens(config.memory)), held, state),
-                    sample=lambda: watched_samples(policy, watched, config.records.max_length),
-                    intervene=intervene(policy) if intervene else no_intervention,
-                ),
-            )
+        stage.part(policy)
+        state = preference_state(policy, config.optimiser, total, config.seed, objective.moving)
+        resume(stage, loaded.describe(), state, own_losses(mixture))
+        checkpointing(policy, config)
+        compiling(config, policy, *([objective.moving.policy] if objective.moving else []))
+        watched = prompts_of(held_out or records)
+        watch = Watch(
+            evaluate=lambda: evaluate_dpo(policy, objective.at(state.tokens(config.memory)), held, state),
+            sample=lambda: watched_samples(policy, watched, config.records.max_length),
+            intervene=intervene(policy) if intervene else no_intervention,
+        )
+        shown = ("loss", "margin", "accuracy", "held_out_accuracy")
+        figures = stage.train(dpo(state, policy, objective, data, config), state, total, shown, watch)
 
         def save(folder: Path) -> None:
             policy.save(folder)
@@ -100,7 +91,7 @@ def run_dpo(
             write_report(folder / REPORT, report)
 
         more = {"loss": mixture.describe()}
-        done = conclude(stage, "dpo", config, state, save, figures, loaded.describe(), more)
+        done = conclude(stage, state, save, figures, loaded.describe(), more)
         stage.display.say(f"report: {stage.out / REPORT}")
         return done
 

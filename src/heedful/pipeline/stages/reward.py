@@ -45,8 +45,7 @@ from heedful.training.reward_data import (
     rendered_answers,
 )
 from heedful.training.reward_losses import LOSSES, RewardLoss
-from heedful.training.run import Watch, run
-from heedful.training.sharding import sharding
+from heedful.training.run import Watch
 
 R = TypeVar("R", Preference, Ranking)
 
@@ -87,23 +86,15 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         learning = learner(model, ready.items, settled)
         budget = config.memory.tokens
         total = total_steps(len(ready.items), config.batch_size, config.epochs)
-        with sharding(model):
-            state = reward_state(learning, config, total)
-            more = {} if reference is None else {"reference": str(reference.described["sha256"])}
-            resume(stage, config, ready.loaded.describe(), state, more)
-            checkpointing(model, config)
-            compiling(config, model)
-            figures = run(
-                reward(state, learning, ready.items, settled),
-                state,
-                out=stage.out,
-                total=total,
-                title="reward",
-                settings=config.run,
-                display=stage.display,
-                shown=("loss", "accuracy", "held_out_accuracy"),
-                watch=Watch(evaluate=lambda: evaluate_reward(learning, ready.held_out, state.tokens(config.memory))),
-            )
+        stage.part(model)
+        state = reward_state(learning, config, total)
+        more = {} if reference is None else {"reference": str(reference.described["sha256"])}
+        resume(stage, ready.loaded.describe(), state, more)
+        checkpointing(model, config)
+        compiling(config, model)
+        watch = Watch(evaluate=lambda: evaluate_reward(learning, ready.held_out, state.tokens(config.memory)))
+        trainer = reward(state, learning, ready.items, settled)
+        figures = stage.train(trainer, state, total, ("loss", "accuracy", "held_out_accuracy"), watch)
         learning.heads.settle()
         normalise(model, ready.items if reference is None else reference.items, config)
         said: dict[str, Any] = {INITIALISATION: start, "loss": config.loss, **base}
@@ -116,7 +107,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         said["held_out"] = held_out_accuracy(model, ready.held_out, ready.prompts, budget)
         if said["held_out"]:
             stage.display.say(say_accuracy(said["held_out"]))
-        return conclude(stage, "reward", config, state, model.save, figures, ready.loaded.describe(), said)
+        return conclude(stage, state, model.save, figures, ready.loaded.describe(), said)
 
 
 def check_combination(config: RewardConfig, loss: RewardLoss) -> None:

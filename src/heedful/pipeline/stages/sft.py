@@ -26,9 +26,8 @@ from heedful.pipeline.stages.common import (
 from heedful.training.batching import Example, total_steps
 from heedful.training.config.sft import SFTConfig
 from heedful.training.progress import Display
-from heedful.training.run import Watch, run
+from heedful.training.run import Watch
 from heedful.training.sft import evaluate_sft, sft, sft_state
-from heedful.training.sharding import sharding
 
 
 def run_sft(config: SFTConfig, display: Display | None = None) -> dict[str, Any]:
@@ -42,40 +41,29 @@ def run_sft(config: SFTConfig, display: Display | None = None) -> dict[str, Any]
         records, held_out = prepared(loaded, policy, config, stage.display)
         examples = [demonstration_example(record, policy, config.records.max_length) for record in records]
         evaluation = [demonstration_example(record, policy, config.records.max_length) for record in held_out]
-        return fine_tune(
-            stage, config, policy, examples, evaluation, prompts_of(held_out or records), loaded.describe()
-        )
+        return fine_tune(stage, policy, examples, evaluation, prompts_of(held_out or records), loaded.describe())
 
 
 def fine_tune(
-    stage: Opened,
-    config: SFTConfig,
+    stage: Opened[SFTConfig],
     policy: Policy,
     examples: Sequence[Example],
     evaluation: Sequence[Example],
     watched: Sequence[Conversation],
     data: dict[str, Any],
-    name: str = "sft",
 ) -> dict[str, Any]:
     """Train a policy on sequences that are tokens already; what `sft` and the world's pretraining share."""
+    config = stage.config
     total = total_steps(len(examples), config.batch_size, config.epochs)
-    with sharding(policy):
-        state = sft_state(policy, config.optimiser, total, config.seed)
-        resume(stage, config, data, state)
-        checkpointing(policy, config)
-        compiling(config, policy)
-        figures = run(
-            sft(state, policy, examples, config),
-            state,
-            out=stage.out,
-            total=total,
-            title=name,
-            settings=config.run,
-            display=stage.display,
-            shown=("loss", "held_out_loss"),
-            watch=Watch(
-                evaluate=lambda: evaluate_sft(policy, evaluation, state.tokens(config.memory)),
-                sample=lambda: watched_samples(policy, watched, config.records.max_length),
-            ),
-        )
-    return conclude(stage, name, config, state, policy.save, figures, data)
+    stage.part(policy)
+    state = sft_state(policy, config.optimiser, total, config.seed)
+    resume(stage, data, state)
+    checkpointing(policy, config)
+    compiling(config, policy)
+    watch = Watch(
+        evaluate=lambda: evaluate_sft(policy, evaluation, state.tokens(config.memory)),
+        sample=lambda: watched_samples(policy, watched, config.records.max_length),
+    )
+    trainer = sft(state, policy, examples, config)
+    figures = stage.train(trainer, state, total, ("loss", "held_out_loss"), watch)
+    return conclude(stage, state, policy.save, figures, data)
