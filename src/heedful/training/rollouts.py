@@ -148,8 +148,9 @@ def sample(
     if server is not None:
         server.prepare(state.step)
     batch = answer(models, questions, *drawn(state, state.step, questions, rollout), rollout, score, state.scalars)
-    if server is not None and server.wants_ahead(state.step):
+    if server is not None and server.settings.overlap:
         server.sync(state.step)
+    if server is not None and server.wants_ahead(state.step):
         chosen, seed = drawn(state, state.step + 1, questions, rollout)
         mine = current().block(len(chosen))
         own = [chosen[i] for i in mine]
