@@ -208,6 +208,13 @@ class VLLMServer:
         path = answer.request.url.path
         if answer.status_code == 404 and path != "/v1/completions":
             raise self.problem(f"it has no {path}: it runs without VLLM_SERVER_DEV_MODE=1, or is older than vLLM 0.33")
+        if answer.is_server_error:
+            raise HeedfulError(
+                f"{path} answered {answer.status_code}: {_said(answer)}.",
+                where=self.url,
+                mend="Look at the server's log. If it has to be started anew, the same command then goes on from the "
+                "last checkpoint.",
+            )
         if answer.is_error:
             raise self.problem(f"{path} answered {answer.status_code}: {_said(answer)}")
         try:

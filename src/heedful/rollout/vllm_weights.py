@@ -52,20 +52,27 @@ def connect(server: VLLMServer, facts: Facts, policy: Policy, address: str | Non
             mend="Leave it at built-in on a CPU.",
         )
     try:
-        from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
+        import vllm.distributed.weight_transfer  # noqa: F401
     except ImportError as error:
         raise HeedfulError(
             f"vLLM sends the weights, and is not installed beside this program ({error}).",
             where="rollout.engine",
             mend="Install it: pip install 'heedful[vllm]'.",
         ) from error
+    return begin(server, facts, policy, address)
+
+
+def begin(server: VLLMServer, facts: Facts, policy: Policy, address: str | None) -> Sender:
+    """`connect`, where vLLM and a device that it knows are there."""
+    from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
+
     server.call("POST", "/shutdown_weight_transfer_engine")  # of a trainer that was killed
     client, init = _client(server), _init_info(server, facts, address)
 
-    def begin() -> Any:
+    def opened() -> Any:
         return WeightTransferTrainerFactory.trainer_init(init, client=client, source=_source(policy))
 
-    return VLLMSender(server, policy.device, in_time(server, policy.device, begin), client)
+    return VLLMSender(server, policy.device, in_time(server, policy.device, opened), client)
 
 
 class VLLMSender:
