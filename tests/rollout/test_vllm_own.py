@@ -1,7 +1,7 @@
 """The client of a vLLM server against vLLM 0.33's own routes and transfer engines, on a CPU (`vllm_own.py`).
 
-Run it by hand in an environment of its own, with torch for a CPU: `pip install --no-deps vllm==0.33.0`, then whatever its
-import asks for, and peft, httpx2; HEEDFUL_VLLM_PYTHON names its interpreter.
+Run it by hand in an environment of its own, with torch for a CPU: `pip install --no-deps vllm==0.33.0`, then whatever
+its import asks for, and peft, httpx2; HEEDFUL_VLLM_PYTHON names its interpreter.
 """
 
 from __future__ import annotations

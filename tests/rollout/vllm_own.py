@@ -1,10 +1,12 @@
-"""heedful's client against vLLM's own code, on a CPU; prints what test_vllm_own.py looks at. Runs where vLLM is installed.
+"""heedful's client against vLLM's own code, on a CPU; prints what test_vllm_own.py looks at. Runs where vLLM is.
 
 vLLM's: the settings of its engine, every route with its request and response models, `OpenAIServingCompletion`, the
 trainer's NCCL engine and the worker's, with their rendezvous. Not vLLM's: the model that samples (heedful's own), the
 loading of a layer's weights (by name), and the wire: `Wire` sends through the store of the rendezvous what NCCL would
 broadcast from GPU to GPU, unpacked.
 """
+
+# ruff: noqa: E402  (which platform vLLM sees is settled before the rest is imported)
 
 from __future__ import annotations
 
