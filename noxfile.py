@@ -29,7 +29,7 @@ def base(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def extras(session: nox.Session) -> None:
     """The wheel with each extra, or those that are named behind --."""
-    wanted = session.posargs or ["train", "postgres", "serve", "qlora", "wandb", "lm-eval", "ray"]
+    wanted = session.posargs or ["train", "postgres", "serve", "qlora", "wandb", "lm-eval", "ray", "vllm"]
     session.run(".ci/packaging", *wanted, external=True, env={"PYTHON": str(session.virtualenv.bin + "/python")})
 
 

@@ -181,6 +181,7 @@ def main(extra: str) -> None:
     else:
         train()
         modules = {"serve": "fastapi", "qlora": "bitsandbytes", "wandb": "wandb", "lm-eval": "lm_eval", "ray": "ray"}
+        modules["vllm"] = "vllm.distributed.weight_transfer"
         if extra in modules:
             importlib.import_module(modules[extra])
     print(f"{extra}: works, Python {sys.version.split()[0]}")

@@ -33,7 +33,8 @@ from heedful.training.settings import to_yaml
 CONFIG = "heedful.yaml"
 INPUTS = "inputs.json"
 RESULT = ".result"
-FREE = ("out", "run", "memory", "launch", "loading.device", "reference.cache")
+SERVER = ("rollout.vllm.url", "rollout.vllm.address", "rollout.vllm.patience")
+FREE = ("out", "run", "memory", "launch", "loading.device", "reference.cache", *SERVER)
 """Settings that a resumed run may change without becoming another run (memory and workers change no loss, but may
 change the last bit of a sum)."""
 

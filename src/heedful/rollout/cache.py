@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import cache_utils
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
-    DummyLayer,
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
 )
+
+STATELESS: Any = getattr(cache_utils, "DummyLayer", ())
+"""Layers that hold nothing; transformers before 5.21, which vLLM 0.33 asks for, has none of its own for them."""
 
 MIN_ROOM = 256
 """Tokens of room that a growing layer makes at least, as far as the rollout can still use them."""
@@ -146,7 +149,7 @@ class RolloutCache(Cache):
             layer.reorder_cache(index)
 
     def _stateful(self) -> list[Any]:
-        return [layer for layer in self.layers if not isinstance(layer, DummyLayer)]
+        return [layer for layer in self.layers if not isinstance(layer, STATELESS)]
 
 
 def _preallocated(layer: Any, limit: int) -> Any:

@@ -159,8 +159,8 @@ def pick_rows(rollout: RolloutT, rows: Sequence[int]) -> RolloutT:
 
 
 def old_logprobs(state: TrainState, policy: Policy, rollout: Rollout, config: OnlineConfig) -> Tensor:
-    """[B, T]: log-probabilities under the policy that sampled: the sampler's own, or computed again if asked."""
-    if not config.rollout.recompute_logprobs:
+    """[B, T]: log-probabilities of the policy before its update: the sampler's own, or computed again."""
+    if not config.rollout.recomputes:
         return rollout.logprobs
     policy.model.eval()
     return run_logprobs(state, policy, rollout, config)

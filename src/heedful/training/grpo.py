@@ -13,6 +13,7 @@ from heedful.core.advantages import flat_groups, group_advantages, overlong_pena
 from heedful.data.records import Prompt
 from heedful.training.batching import records_between
 from heedful.training.config.online import GRPOConfig
+from heedful.training.correction import corrected
 from heedful.training.experience import Experience, describe, kl_price, old_logprobs, over_tokens, run_logprobs
 from heedful.training.rollouts import (
     RESAMPLE_PURPOSE,
@@ -52,7 +53,8 @@ def grpo(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
         rewards = batch.scores - kl_price(config.kl, kl_coefficient, old, reference, mask).sum(1)
         advantages = group_advantages(batch.grouped(rewards), scale=form.scale).flatten()
         experience = Experience(rollout, old, reference, over_tokens(advantages, mask))
-        figures = update_policy(state, models.policy, experience, objective, config)
+        experience, told = corrected(models, experience, config.rollout, form.ratio)
+        figures = update_policy(state, models.policy, experience, objective, config) | told
         figures |= describe(rollout, old, reference) | batch.figures() | counted
         figures["kl_coefficient"] = kl_coefficient
         steer(state, config.kl, figures["kl"], len(batch))

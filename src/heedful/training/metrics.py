@@ -357,6 +357,49 @@ METRICS: tuple[Metric, ...] = (
         "Below 1e-3 in float32. Above: as first_ratio.",
     ),
     Metric(
+        "sampler_kl",
+        UPDATE,
+        "With rollout.engine vllm: KL(sampler || policy) before the first step, in nats per token, by k3.",
+        "0.001 to 0.01 in bfloat16 is what others report; with rollout.vllm.overlap also what a step moves. Above "
+        "rollout.vllm.max_kl the run ends.",
+    ),
+    Metric(
+        "sampler_ratio",
+        UPDATE,
+        "With rollout.engine vllm: mean over tokens of the policy's probability over the sampler's.",
+        "Near 1. Far from it: as sampler_kl.",
+    ),
+    Metric(
+        "sampler_ratio_most",
+        UPDATE,
+        "The largest of these.",
+        "What rollout.vllm.cap cuts off.",
+    ),
+    Metric(
+        "sampler_capped",
+        UPDATE,
+        "Share of tokens whose ratio lies above rollout.vllm.cap.",
+        "Below 0.01. Above: the correction is biased; leave rollout.vllm.overlap, or take smaller steps.",
+    ),
+    Metric(
+        "sampler_lag",
+        UPDATE,
+        "How many steps old the weights were that sampled the batch.",
+        "0; with rollout.vllm.overlap 1, but for the first step of a run or of what goes on.",
+    ),
+    Metric(
+        "sync_seconds",
+        UPDATE,
+        "With rollout.engine vllm: seconds that the step spent on sending weights.",
+        "Small beside the step. Else: a faster way between the GPUs.",
+    ),
+    Metric(
+        "rollout_seconds",
+        UPDATE,
+        "With rollout.engine vllm: seconds that the step waited for completions.",
+        "With rollout.vllm.overlap near 0 where learning takes longer than sampling.",
+    ),
+    Metric(
         "update_kl",
         UPDATE,
         "How far the batch's steps took the policy from the one that sampled, in nats per token.",

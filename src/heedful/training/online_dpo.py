@@ -20,7 +20,8 @@ from heedful.rollout.types import Rollout
 from heedful.training.answer_logprobs import known_logprobs, lengths
 from heedful.training.batching import Example
 from heedful.training.config.online_dpo import OnlineDPOConfig
-from heedful.training.experience import describe, run_logprobs
+from heedful.training.correction import sampler_figures
+from heedful.training.experience import describe, old_logprobs, run_logprobs
 from heedful.training.optimiser import Optimiser, learning_rate
 from heedful.training.pairs import Pair, behind_other_prompts
 from heedful.training.preference import Objective, PreferenceData, forget_ratio, gather, sizes_of
@@ -93,14 +94,16 @@ def online_dpo(
         state.begin_step()
         batch = sample(state, models, questions, config.rollout, config.score)
         rollout = batch.rollout
+        old = old_logprobs(state, models.policy, rollout, config)
         reference = run_logprobs(state, models.reference, rollout, config)
         duels = pair_up(batch.grouped(batch.scores), config.pairs, config.labels)
         data = preference_data(models, questions, rollout, duels, reference, state, config)
         figures = learn(state, models, data, rollout.logprobs.sum(1)[duels.rows], config)
-        figures |= describe(rollout, rollout.logprobs, reference) | batch.figures() | {"ties": duels.ties}
+        figures |= sampler_figures(models, rollout, old)
+        figures |= describe(rollout, old, reference) | batch.figures() | {"ties": duels.ties}
         if models.start is not None:
             begun = run_logprobs(state, models.start, rollout, config)
-            figures |= {"kl": describe(rollout, rollout.logprobs, begun)["kl"], "reference_kl": figures["kl"]}
+            figures |= {"kl": describe(rollout, old, begun)["kl"], "reference_kl": figures["kl"]}
         state.step += 1
         if models.moving is not None and models.moving.follow(models.policy, state.step):
             forget_ratio(state)

@@ -24,6 +24,7 @@ from heedful.rollout.types import Readout, ReadRollout, Rollout
 from heedful.training.batching import Example, records_between
 from heedful.training.config.common import OptimiserConfig
 from heedful.training.config.online import PPOConfig
+from heedful.training.correction import corrected
 from heedful.training.experience import (
     CriticExperience,
     Reading,
@@ -35,6 +36,7 @@ from heedful.training.experience import (
 )
 from heedful.training.optimiser import Optimiser
 from heedful.training.rollouts import PTX_PURPOSE, Batch, Questions, fix_scale, sample
+from heedful.training.served import RolloutServer
 from heedful.training.sft import imitate
 from heedful.training.state import Step, TrainState, mix
 from heedful.training.updates import Objective, Terms, accumulate, epochs, own_reading, steer, step_optimisers
@@ -54,6 +56,8 @@ class PPOModels:
     """Whether the critic began as a copy of the reward model, and so speaks on its scale."""
     start: Policy | None = None
     """The policy as it began, where the reference is another."""
+    server: RolloutServer | None = None
+    """A server that samples in the policy's place."""
 
     @property
     def policy(self) -> Policy:
@@ -117,7 +121,7 @@ def read_all(models: PPOModels, config: PPOConfig, rollout: Rollout, budget: int
     models.policy.model.eval()
     models.actor_critic.value_module.eval()
     logprobs = rollout.logprobs
-    if config.rollout.recompute_logprobs:
+    if config.rollout.recomputes:
         logprobs, _, values = in_micro_batches(
             rollout,
             parts,
@@ -158,6 +162,8 @@ def assess(
         whiten_advantages=config.update.whiten_advantages,
     )
     figures = describe(rollout, logprobs, reference) | {"kl_coefficient": kl_coefficient}
+    experience, told = corrected(models, experience, config.rollout, "token")
+    figures |= told
     explained = float(explained_variance(values, experience.returns, mask))
     if math.isfinite(explained):  # it has no answer where all returns are equal
         figures["explained_variance"] = explained

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heedful.data.records import Prompt
 from heedful.training.config.online import RAFTConfig
+from heedful.training.correction import sampler_figures
 from heedful.training.experience import (
     Experience,
     describe,
@@ -46,12 +47,13 @@ def raft(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
         batch = sample(state, models, questions, config.rollout, config.score)
         rollout, mask = batch.rollout, batch.rollout.mask
         old = old_logprobs(state, models.policy, rollout, config)
+        told = sampler_figures(models, rollout, old)
         reference = run_logprobs(state, models.reference, rollout, config)
         rewards = batch.scores - kl_price(config.kl, kl_coefficient, old, reference, mask).sum(1)
         kept = best(batch.grouped(rewards), config.keep, config.ranking)
         experience = Experience(rollout, old, reference, over_tokens(torch.ones_like(rewards), mask))
         figures = update_policy(state, models.policy, select_experience(experience, kept), objective, config)
-        figures |= describe(rollout, old, reference) | batch.figures()
+        figures |= describe(rollout, old, reference) | batch.figures() | told
         figures |= {"kept_reward": float(batch.rewards[kept].mean()), "kl_coefficient": kl_coefficient}
         steer(state, config.kl, figures["kl"], len(batch))
         state.step += 1

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from heedful.core.advantages import returns_to_go, shape_rewards, whiten
 from heedful.data.records import Prompt
 from heedful.training.config.online import ReinforceConfig
+from heedful.training.correction import corrected
 from heedful.training.experience import Experience, describe, kl_price, old_logprobs, run_logprobs
 from heedful.training.rollouts import OnlineModels, Questions, fix_scale, sample
 from heedful.training.state import Step, TrainState
@@ -43,7 +44,8 @@ def reinforce(
         rewards = shape_rewards(batch.scores, kl_price(config.kl, kl_coefficient, old, reference, mask), mask)
         advantages = whiten(returns_to_go(rewards, mask, gamma=config.update.gamma), mask, shift_mean=True)
         experience = Experience(rollout, old, reference, advantages)
-        figures = update_policy(state, models.policy, experience, objective, config)
+        experience, told = corrected(models, experience, config.rollout, "token")
+        figures = update_policy(state, models.policy, experience, objective, config) | told
         figures |= describe(rollout, old, reference) | batch.figures()
         figures["kl_coefficient"] = kl_coefficient
         steer(state, config.kl, figures["kl"], len(batch))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from heedful.core.advantages import leave_one_out
 from heedful.data.records import Prompt
 from heedful.training.config.online import RLOOConfig
+from heedful.training.correction import corrected
 from heedful.training.experience import Experience, describe, kl_price, old_logprobs, over_tokens, run_logprobs
 from heedful.training.rollouts import OnlineModels, Questions, fix_scale, sample
 from heedful.training.state import Step, TrainState
@@ -42,7 +43,8 @@ def rloo(state: TrainState, models: OnlineModels, prompts: Sequence[Prompt], con
         rewards = batch.scores - kl_price(config.kl, kl_coefficient, old, reference, mask).sum(1)
         advantages = leave_one_out(batch.grouped(rewards)).flatten()
         experience = Experience(rollout, old, reference, over_tokens(advantages, mask))
-        figures = update_policy(state, models.policy, experience, objective, config)
+        experience, told = corrected(models, experience, config.rollout, config.update.ratio)
+        figures = update_policy(state, models.policy, experience, objective, config) | told
         figures |= describe(rollout, old, reference) | batch.figures()
         figures["kl_coefficient"] = kl_coefficient
         steer(state, config.kl, figures["kl"], len(batch))

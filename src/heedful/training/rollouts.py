@@ -24,6 +24,7 @@ from heedful.rollout.engine import NativeEngine, decode
 from heedful.rollout.types import Readout, ReadRollout, Rollout, RolloutParams
 from heedful.training.batching import records_between
 from heedful.training.config.rollout import RolloutConfig, ScoreConfig
+from heedful.training.served import Ask, RolloutServer
 from heedful.training.state import TrainState, due, mix
 from heedful.training.workers import current
 
@@ -55,6 +56,11 @@ class Players(Protocol):
         """What is read off the policy's states as it samples, if anything."""
         ...
 
+    @property
+    def server(self) -> RolloutServer | None:
+        """Who samples in the policy's place, if anybody."""
+        ...
+
 
 @dataclass(frozen=True)
 class OnlineModels:
@@ -65,6 +71,8 @@ class OnlineModels:
     reward: Reward
     start: Policy | None = field(default=None, kw_only=True)
     """The policy as it began, where the reference is another or moves."""
+    server: RolloutServer | None = field(default=None, kw_only=True)
+    """A server that samples in the policy's place."""
 
     @property
     def readout(self) -> None:
@@ -131,12 +139,42 @@ class Batch:
 def sample(
     state: TrainState, models: Players, questions: Questions, rollout: RolloutConfig, score: ScoreConfig
 ) -> Batch:
-    """The batch of this step: the next prompts, their completions from the policy's own distribution, scored."""
+    """The batch of this step: the next prompts, their completions from the policy's own distribution, scored.
+
+    From a server that samples ahead, the completions are of the policy as it was a step before, but for the first of a
+    run or of what goes on; and the next batch is asked for here, with the weights as they stand now.
+    """
+    server = models.server
+    if server is not None:
+        server.prepare(state.step)
+    batch = answer(models, questions, *drawn(state, state.step, questions, rollout), rollout, score, state.scalars)
+    if server is not None and server.settings.overlap:
+        server.sync(state.step)
+    if server is not None and server.wants_ahead(state.step):
+        chosen, seed = drawn(state, state.step + 1, questions, rollout)
+        mine = current().block(len(chosen))
+        own = [chosen[i] for i in mine]
+        server.begin(
+            state.step + 1,
+            asking(questions, own, seed, rollout, rollout.samples_per_prompt, mine.start) if own else None,
+            rollout.max_batch,
+        )
+    return batch
+
+
+def drawn(state: TrainState, step: int, questions: Questions, rollout: RolloutConfig) -> tuple[list[int], int]:
+    """The prompts of a step, and the seed of their completions."""
     wanted = rollout.prompts_per_step
-    chosen = records_between(state.step * wanted, (state.step + 1) * wanted, len(questions), state.seed)
-    return answer(
-        models, questions, chosen, mix(state.seed, SAMPLES_PURPOSE, state.step), rollout, score, state.scalars
-    )
+    chosen = records_between(step * wanted, (step + 1) * wanted, len(questions), state.seed)
+    return list(chosen), mix(state.seed, SAMPLES_PURPOSE, step)
+
+
+def asking(
+    questions: Questions, chosen: Sequence[int], seed: int, settings: RolloutConfig, samples: int, first: int
+) -> Ask:
+    """`complete`'s completions, as a server is asked for them."""
+    params = RolloutParams(settings.max_new_tokens, settings.temperature, seed, settings.stop)
+    return Ask(tuple(tuple(questions.tokens[i]) for i in chosen), params, samples, first)
 
 
 def answer(
@@ -179,7 +217,11 @@ def _answered(
 ) -> Batch:
     """`answer`, of a worker's share: `first` prompts stand before it."""
     samples = settings.samples_per_prompt
-    rollout = complete(models.policy, questions, chosen, seed, settings, samples, models.readout, first)
+    if models.server is None:
+        rollout = complete(models.policy, questions, chosen, seed, settings, samples, models.readout, first)
+    else:
+        ask = asking(questions, chosen, seed, settings, samples, first)
+        rollout = models.server.complete(ask, settings.max_batch)
     texts = decode(models.policy, rollout)
     asked = [questions.conversations[chosen[i]] for i in rollout.prompt_index.tolist()]
     given, told = judged(models.reward, asked, texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ from heedful.pipeline.stages.common import (
 )
 from heedful.pipeline.stages.players import open_ppo_models, open_reference, open_reward, settle
 from heedful.pipeline.stages.preference import moving_reference, own_losses
+from heedful.pipeline.stages.served import rollout_server
 from heedful.pipeline.stages.watched import open_watch, said_by
 from heedful.pipeline.watching import Watcher, together, watch_inputs
 from heedful.training.batching import Example
@@ -91,8 +93,10 @@ def run_ppo(
             compiling(config, models.actor_critic.critic)
         compiling(config, policy, models.reference, models.reward)
         models, watcher = open_watch(stage, config, models, state, prompts, held_out)
-        trainer = ppo(state, models, prompts, config, kept)
-        figures = run_online(stage, state, trainer, watcher, watch(models) if watch else None)
+        with rollout_server(stage, config, policy) as server:
+            models = replace(models, server=server)
+            trainer = ppo(state, models, prompts, config, kept)
+            figures = run_online(stage, state, trainer, watcher, watch(models) if watch else None)
 
         def save(folder: Path) -> None:
             policy.save(folder)
@@ -208,8 +212,10 @@ def run_without_critic(
         checkpointing(policy, config)
         compiling(config, policy, models.reference, reward)
         models, watcher = open_watch(stage, config, models, state, prompts, held_out)
-        trainer = train(state, models, prompts, config)
-        figures = run_online(stage, state, trainer, watcher, watch(models) if watch else None)
+        with rollout_server(stage, config, policy) as server:
+            models = replace(models, server=server)
+            trainer = train(state, models, prompts, config)
+            figures = run_online(stage, state, trainer, watcher, watch(models) if watch else None)
         entries = {"reward": config.reward, **(more or {}), **said_by(watcher)}
         return conclude(stage, state, policy.save, figures, loaded.describe(), entries)
 

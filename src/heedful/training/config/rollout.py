@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from heedful.errors import HeedfulError
 from heedful.training.config.checks import at_least, require, share
+from heedful.training.config.server import VLLMConfig
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,33 @@ class RolloutConfig:
     """Most sequences decoded at once; None leaves it to the engine."""
     recompute_logprobs: bool = False
     """Take the old log-probs from the trainer's forward pass, not from the sampler. Their mismatch is logged."""
+    engine: Literal["built-in", "vllm"] = "built-in"
+    """built-in: the policy samples in this program; vllm: a vLLM server does, with the weights of every step (not
+    exercised on a GPU yet)."""
+    vllm: VLLMConfig = VLLMConfig()
 
     def __post_init__(self) -> None:
         where = "rollout."
         at_least(1, where, prompts_per_step=self.prompts_per_step, samples_per_prompt=self.samples_per_prompt)
         at_least(1, where, max_new_tokens=self.max_new_tokens)
         require(self.temperature > 0, "training samples at a temperature above 0.", "rollout.temperature")
+        if self.engine == "built-in" and self.vllm.overlap:
+            raise HeedfulError(
+                "the built-in engine samples where the policy learns, so that nothing would be done at once.",
+                where="rollout.vllm.overlap",
+                mend="Leave it out, or sample from a server on other GPUs (rollout.engine vllm).",
+            )
+        if self.engine == "built-in" and self.vllm != VLLMConfig():
+            raise HeedfulError(
+                "these settings are of a vLLM server, and the built-in engine samples.",
+                where="rollout.vllm",
+                mend="Set rollout.engine to vllm, or leave them out.",
+            )
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the old log-probs are the trainer's own: asked for, or because another program samples."""
+        return self.recompute_logprobs or self.engine == "vllm"
 
 
 @dataclass(frozen=True)
