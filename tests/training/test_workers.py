@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -60,6 +62,21 @@ def test_workers_without_a_launcher_are_refused() -> None:
         LaunchConfig(workers=3)
     with pytest.raises(HeedfulError, match=r"launch\.patience"):
         LaunchConfig(patience=0)
+
+
+@pytest.mark.parametrize(
+    ("where", "given"),
+    [
+        ("placement", {"launcher": "torchrun", "placement": "spread"}),
+        ("on", {"on": "fast"}),
+        ("scorers", {"launcher": "torchrun", "workers": 2, "scorers": 1}),
+        ("scorers", {"launcher": "ray", "workers": 2, "scorers": 3}),
+        ("scorers_on", {"launcher": "ray", "scorers_on": "judging"}),
+    ],
+)
+def test_what_nobody_would_place_is_refused(where: str, given: dict[str, Any]) -> None:
+    with pytest.raises(HeedfulError, match=rf"launch\.{where}: "):
+        LaunchConfig(**given)
 
 
 def test_each_worker_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

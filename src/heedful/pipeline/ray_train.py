@@ -14,7 +14,8 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.pipeline.on_ray import cluster
-from heedful.training.config.launch import LaunchConfig
+from heedful.pipeline.ray_scorers import give, start_scorers
+from heedful.training.config.launch import LaunchConfig, label
 
 STORAGE = ".heedful-ray"
 """Folder, in the current one, for Ray Train's own notes where the cluster has several hosts."""
@@ -45,18 +46,20 @@ def train_on_ray(launch: LaunchConfig, run: Callable[[Sequence[str]], int], argu
     Raises:
         HeedfulError: Ray is not installed, no cluster, or workers died more often than they are started again.
     """
-    with cluster(launch.address, launch.workers + 1, "launch", told=True) as ray:
+    with cluster(launch.address, launch.workers + launch.scorers + 1, "launch", told=True) as ray:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
         codes = ray.remote(Codes).options(num_cpus=0).remote()
-        here = os.getcwd()
+        scorers = start_scorers(ray, launch)
+        here, gpus = os.getcwd(), ray.cluster_resources().get("GPU", 0) >= launch.workers
 
         def loop() -> None:
             import ray
             from ray.train import get_context
 
             os.chdir(here)
+            give(scorers)
             rank = get_context().get_world_rank()
             ray.get(codes.add.remote(rank, run(arguments)))
 
@@ -65,7 +68,10 @@ def train_on_ray(launch: LaunchConfig, run: Callable[[Sequence[str]], int], argu
             trainer = TorchTrainer(
                 loop,
                 scaling_config=ScalingConfig(
-                    num_workers=launch.workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= launch.workers
+                    num_workers=launch.workers,
+                    use_gpu=gpus,
+                    placement_strategy=launch.placement.upper(),
+                    resources_per_worker={"CPU": 1, "GPU": int(gpus), **label(launch.on)},
                 ),
                 run_config=RunConfig(
                     name=f"heedful-{os.getpid()}",

@@ -28,6 +28,7 @@ from heedful.models.scalar import Critic, RewardModel
 from heedful.models.storage import check_source
 from heedful.pipeline.choices import lora_of, precision_of, resolve_device
 from heedful.pipeline.plan import planned_tokens
+from heedful.pipeline.ray_scorers import refuse_beside_scorers
 from heedful.pipeline.run_folder import CONFIG, INPUTS, begin, begun_with, clear, finish, lineage, locked, same_inputs
 from heedful.pipeline.scratch import open_scratch
 from heedful.rollout.engine import NativeEngine, decode
@@ -114,6 +115,10 @@ def check_workers(stage: str, config: StageConfig) -> None:
         )
     if launch.shard:
         refuse_beside_shards(config)
+    if launch.scorers:
+        if not isinstance(config, OnlineConfig):
+            raise HeedfulError(f"{stage} asks no reward model.", where="launch.scorers", mend="Leave it out.")
+        refuse_beside_scorers(config)
 
 
 def refuse_beside_shards(config: StageConfig) -> None:
