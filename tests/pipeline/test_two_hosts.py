@@ -132,7 +132,7 @@ def test_a_long_cut_ends_both_with_a_word_and_the_run_goes_on(hosts: Hosts, give
     (left,) = checkpoints(out)
     assert read_manifest(left) is not None
     at = int(left.name.removeprefix("step-"))
-    assert at >= 3
+    assert at >= 2  # one is written every second step
     with training(hosts, given, out, 300.0) as agents:
         assert [one.wait(600) for one in agents] == [0, 0], "\n".join(said(out))
     assert f"going on from step {at}" in said(out)[0]
