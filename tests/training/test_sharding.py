@@ -1,4 +1,4 @@
-"""What a sharded run leaves: whole weights at the leader alone, laid together one by one, and files of a bounded size."""
+"""What a sharded run leaves: whole weights at the leader alone, laid together one by one, in files of bounded size."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ def collect(out: Path) -> None:
 
     with joined(LaunchConfig(shard=True), "cpu") as team:
         policy = model()
+        policy.precision = "bfloat16"
+        first = {name: weight.detach().clone() for name, weight in policy.model.named_parameters()}
         with sharding(policy):
+            with team.whole():  # as it samples
+                for name, weight in policy.model.named_parameters():
+                    assert torch.equal(weight, first[name].to(torch.bfloat16)), name
+            del first
             before = resident("VmRSS")
             Path("/proc/self/clear_refs").write_text("5")  # the most is what it is now
         grown = resident("VmHWM") - before

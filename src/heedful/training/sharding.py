@@ -19,7 +19,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from heedful.errors import HeedfulError
 from heedful.models.kernels import install
-from heedful.models.low_precision import LOW, Computing, lower
+from heedful.models.low_precision import LOW, Computing, kept_high
 from heedful.training.workers import current
 
 
@@ -68,11 +68,14 @@ class Parted:
 
     def open(self) -> None:
         """Let the role run the ordinary model, with the weights as they are, in the precision that is computed in."""
-        low = self.role.precision == "bfloat16"
-        _fill(self.whole, self.parted)
+        low, kept = self.role.precision == "bfloat16", kept_high(self.whole)
+
+        def put(name: str, weight: Tensor) -> Tensor:
+            return weight.to(LOW) if low and weight.dtype == torch.float32 and not kept(name) else weight
+
+        _fill(self.whole, self.parted, put)
         self.role.model, self.role.sharded = self.whole, False
         if low:
-            lower(self.whole)
             install(self.whole)
 
     def close(self) -> None:
@@ -89,7 +92,7 @@ class Parted:
     def collect(self) -> None:
         """Let the role have an ordinary model to save: of the leader, in main memory; the others' has no weights."""
         leads = current().leads
-        _fill(self.whole, self.parted, lambda weight: weight.cpu() if leads else weight.to("meta"))
+        _fill(self.whole, self.parted, lambda _, weight: weight.cpu() if leads else weight.to("meta"))
         self.role.model, self.role.sharded = self.whole, False
 
 
@@ -125,11 +128,11 @@ def _skeleton(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _fill(model: nn.Module, parted: nn.Module, put: Callable[[Tensor], Tensor] = lambda weight: weight) -> None:
+def _fill(model: nn.Module, parted: nn.Module, put: Callable[[str, Tensor], Tensor] = lambda _, weight: weight) -> None:
     """Give a skeleton the weights of the model that it was made from; all workers lay them together, one by one.
 
     Args:
-        put: where each goes once it is whole.
+        put: name and whole weight -> what the skeleton has of it.
     """
     weights: dict[str, Any] = dict(parted.named_parameters(remove_duplicate=False))
     made: dict[int, nn.Parameter] = {}
@@ -138,7 +141,7 @@ def _fill(model: nn.Module, parted: nn.Module, put: Callable[[Tensor], Tensor] =
         if id(weight) not in made:
             whole = weight.detach()
             whole = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
-            made[id(weight)] = nn.Parameter(put(whole), requires_grad=weight.requires_grad)
+            made[id(weight)] = nn.Parameter(put(name, whole), requires_grad=weight.requires_grad)
         owner, _, last = name.rpartition(".")
         setattr(model.get_submodule(owner), last, made[id(weight)])
     model.train(parted.training)
