@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import heedful
 from heedful.errors import HeedfulError
 from heedful.training.settings import to_yaml
 from stage_runs import config, write_inputs, write_model
@@ -34,9 +35,11 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hosts() -> Iterator[Any]:
+def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of two hosts, as Ray sees it: one to train, one to judge."""
     from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(heedful.__file__).parents[1]))  # from whatever folder a process starts
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "resources": {"training": 1}})
     try:
