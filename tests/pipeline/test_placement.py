@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heedful.errors import HeedfulError
+from heedful.training.config.launch import LaunchConfig
 from stage_runs import config, run_stage
 
 SCORERS: dict[str, Any] = {"launch": {"launcher": "ray", "workers": 1, "scorers": 1}}
@@ -41,3 +42,13 @@ def test_a_run_in_one_process_has_nobody_to_ask() -> None:
     made = config("ppo", Path("in"), Path("model"), Path("reward"), Path("out"), **SCORERS)
     with pytest.raises(HeedfulError, match=r"^launch\.scorers: nothing has started the scorers"):
         remote_reward(made, "float32")
+
+
+def test_a_cluster_that_is_gone_is_told_from_workers_that_died() -> None:
+    from heedful.pipeline.ray_train import _gave_up
+
+    launch = LaunchConfig(launcher="ray", workers=2, address="10.0.0.1:6379")
+    gone = "The actor 218e is temporarily unavailable: RpcError: RPC error: Socket closed rpc_code: 14."
+    assert str(_gave_up(RuntimeError(gone), launch)).startswith("launch.address: the Ray cluster does not answer")
+    died = _gave_up(RuntimeError("Training failed.\nA worker exited with code -9."), launch)
+    assert str(died).startswith("launch: the workers ended before they were through, and were started again 3 times")
