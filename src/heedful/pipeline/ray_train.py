@@ -91,7 +91,7 @@ def train_on_ray(launch: LaunchConfig, run: Callable[[Sequence[str]], int], argu
     return max(found.values(), default=1)
 
 
-GONE = re.compile(r"unavailable|socket closed|gcs|raylet|connection (refused|reset)", re.IGNORECASE)
+GONE = re.compile(r"unavailable|socket closed|\bgcs\b", re.IGNORECASE)
 """What Ray says where the cluster itself does not answer, not a worker."""
 
 
