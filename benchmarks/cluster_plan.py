@@ -65,7 +65,8 @@ def child(name: str, size: str, options: argparse.Namespace) -> None:
     """Run one stage twice and print its plan, its peak and the seconds of a step."""
     from rich.console import Console
 
-    from heedful.pipeline import plan_cluster
+    from heedful.pipeline import cluster_planner
+    from heedful.pipeline.plan_cluster import plan_cluster
     from heedful.training.config.cluster import ClusterConfig
     from heedful.training.progress import Display
 
@@ -77,7 +78,7 @@ def child(name: str, size: str, options: argparse.Namespace) -> None:
         launch=found["launch"] * 1e6,
         efficiency=1.0,
     )
-    plan_cluster.CONTEXT = 0
+    cluster_planner.CONTEXT = 0
     stage = memory_plan.STAGES[name][0]
     home = import_module(f"heedful.pipeline.stages.{memory_plan.HOMES.get(stage, 'online')}")
     run, seconds, measured = getattr(home, f"run_{stage}"), [], 0
@@ -95,7 +96,7 @@ def child(name: str, size: str, options: argparse.Namespace) -> None:
             run(config, display)
             measured = measured or (memory_plan.status("VmHWM") - base if what == size else 0)
             seconds.append(time.process_time() - began)
-        made = plan_cluster.plan_cluster(stage, config, cluster)
+        made = plan_cluster(stage, config, cluster)
     step = (seconds[-1] - seconds[-2]) / (MORE - FEW)
     print(json.dumps({"plan": made.describe(), "measured": measured, "step": step, "rates": found}))
 
@@ -125,7 +126,7 @@ def measure(options: argparse.Namespace) -> None:
 def shapes() -> None:
     """Real shapes: parameters, and the fewest H200s that hold checkpointed SFT of all weights and of adapters."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
-    from heedful.pipeline.plan_cluster import ClusterPlanner
+    from heedful.pipeline.cluster_planner import ClusterPlanner
     from heedful.pipeline.plan_troupe import Troupe
     from heedful.training.config.cluster import ClusterConfig
     from heedful.training.config.sft import SFTConfig

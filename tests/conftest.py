@@ -27,7 +27,7 @@ MEMORY = Path("/dev/shm")
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 if find_spec("ray") is None:  # `make test-ray` has it, in an environment of its own
-    collect_ignore_glob = ["pipeline/test_on_ray.py", "pipeline/test_ray_train.py"]
+    collect_ignore_glob = ["pipeline/test_on_ray.py", "pipeline/test_ray_scorers.py", "pipeline/test_ray_train.py"]
 
 ASKS = {"db", "transactional_db", "live_server", "database"}
 """Fixtures of a test that reads or writes the database; `database` is one of its own, for processes. The rest asks for

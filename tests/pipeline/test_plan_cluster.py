@@ -15,7 +15,9 @@ import pytest
 from heedful.errors import HeedfulError
 from heedful.models.rehearsal import update
 from heedful.pipeline import plan_cluster as plan_cluster_module
-from heedful.pipeline.plan_cluster import SHARE, ClusterPlanner, plan_cluster
+from heedful.pipeline.cluster_plan import SHARE
+from heedful.pipeline.cluster_planner import ClusterPlanner
+from heedful.pipeline.plan_cluster import plan_cluster
 from heedful.pipeline.plan_troupe import Actor, Troupe
 from heedful.training.config.cluster import GIB, ClusterConfig
 from heedful.training.config.online import GRPOConfig, PPOConfig
@@ -180,8 +182,8 @@ def test_shares_fetch_layers_in_every_micro_batch_and_send_gradients(small: Path
 
 def test_shares_are_laid_together_at_the_end_and_that_has_to_fit_too(small: Path) -> None:
     made = plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="sharded"))
-    assert made.at("saving") == pytest.approx(4 * made.parameters["policy"])
-    assert plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="replicas")).at("saving") == 0
+    assert made.at("beginning") == pytest.approx(4 * made.parameters["policy"])
+    assert plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="replicas")).at("beginning") == 0
 
 
 def test_adapters_do_not_go_with_shares(small: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heedful.errors import HeedfulError
+from heedful.training import joining
 from heedful.training.config.launch import LaunchConfig
 from heedful.training.joining import device_of_worker, launched
 from heedful.training.workers import Workers, by_place, current, working
@@ -60,6 +64,38 @@ def test_workers_without_a_launcher_are_refused() -> None:
         LaunchConfig(workers=3)
     with pytest.raises(HeedfulError, match=r"launch\.patience"):
         LaunchConfig(patience=0)
+
+
+@pytest.mark.parametrize(
+    ("where", "given"),
+    [
+        ("placement", {"launcher": "torchrun", "placement": "spread"}),
+        ("on", {"on": "fast"}),
+        ("scorers", {"launcher": "torchrun", "workers": 2, "scorers": 1}),
+        ("scorers", {"launcher": "ray", "workers": 2, "scorers": 3}),
+        ("scorers_on", {"launcher": "ray", "scorers_on": "judging"}),
+    ],
+)
+def test_what_nobody_would_place_is_refused(where: str, given: dict[str, Any]) -> None:
+    with pytest.raises(HeedfulError, match=rf"launch\.{where}: "):
+        LaunchConfig(**given)
+
+
+def test_an_error_is_said_though_the_way_to_the_store_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut:
+        def set_timeout(self, timeout: Any) -> None: ...
+
+        def add(self, key: str, value: int) -> int:
+            time.sleep(3600)
+            return 1
+
+    monkeypatch.setattr(joining.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(joining.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(joining.distributed.distributed_c10d, "_get_default_store", Cut)
+    monkeypatch.setattr(joining, "ANSWER", 0.1)
+    began = time.monotonic()
+    assert joining.first_to_say(joining.LostWorkerError("another worker has ended."))
+    assert time.monotonic() - began < 30
 
 
 def test_each_worker_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

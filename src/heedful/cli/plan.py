@@ -13,8 +13,8 @@ from heedful.training.config.cluster import ClusterConfig
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from heedful.pipeline.cluster_plan import ClusterPlan
     from heedful.pipeline.plan import Need, Plan
-    from heedful.pipeline.plan_cluster import ClusterPlan
 
 NOTES = """The settings are those of the stage; --data and --out may be left out. Only configurations are read: no
 weights, no data. docs/memory.md tells how the figures come about, and how far off they were. With --gpus 8xH200 the
@@ -99,8 +99,9 @@ def _print_cluster(made: ClusterPlan) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from heedful.pipeline.cluster_plan import SHARE
     from heedful.pipeline.plan import gibibytes
-    from heedful.pipeline.plan_cluster import SHARE, lacking
+    from heedful.pipeline.plan_cluster import lacking
 
     table = _table(made.needs)
     table.add_row("at most at a time", f"always + {made.worst}", gibibytes(made.total), style="bold")

@@ -122,7 +122,7 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 @torch.no_grad()
 def lower(model: nn.Module) -> None:
     """Round a model's weights to bfloat16 for good, in place; those that its architecture keeps in float32 stay."""
-    kept = _kept(model)
+    kept = kept_high(model)
     for name, weight in model.named_parameters():
         if weight.dtype == torch.float32 and not kept(name):
             weight.data = weight.data.to(LOW)
@@ -136,7 +136,7 @@ def is_high(model: Any) -> bool:
 def _twin(model: Any) -> Any:
     """A copy whose weights are rounded; buffers are shared."""
     memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
-    kept = _kept(model)
+    kept = kept_high(model)
     for name, weight in model.named_parameters():
         dtype = weight.dtype if kept(name) else LOW
         memo[id(weight)] = nn.Parameter(weight.detach().to(dtype, copy=True), requires_grad=weight.requires_grad)
@@ -147,7 +147,7 @@ def _pairs(model: nn.Module, twin: nn.Module) -> list[tuple[nn.Parameter, nn.Par
     return list(zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def _kept(model: nn.Module) -> Callable[[str], bool]:
+def kept_high(model: nn.Module) -> Callable[[str], bool]:
     """Which weights, by name, stay float32: a scalar head, and what the architecture says of itself."""
     names = {"score"}
     for module in model.modules():

@@ -284,6 +284,10 @@ def fit_vocabulary(model: Any, tokenizer: Any) -> None:
                 parameter[rows:] = parameter[:rows].mean(0)
 
 
+FILE = "5GB"
+"""The most of a file of weights. As it is written, a file is copied once in main memory."""
+
+
 def write_folder(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights (adapters merged), configuration, generation settings and tokenizer into a folder.
 
@@ -310,14 +314,14 @@ def write_folder(model: Any, tokenizer: Any, folder: Path) -> None:
 def _write_weights(model: Any, folder: Path) -> None:
     merged = merged_state(model)
     if merged is None:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size=FILE)
         return
     shown = copy.copy(underlying(model))  # the weights are merged ones, float32, whatever the base is stored in
     shown.config = copy.deepcopy(shown.config)
     shown.hf_quantizer = None
     if hasattr(shown.config, "quantization_config"):
         del shown.config.quantization_config
-    shown.save_pretrained(folder, state_dict=merged)
+    shown.save_pretrained(folder, state_dict=merged, max_shard_size=FILE)
     shown.config.dtype = "float32"
     shown.config.save_pretrained(folder)
 

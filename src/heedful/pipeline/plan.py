@@ -37,7 +37,7 @@ KEPT = {"cpu": 0.65, "cuda": 0.1}
 """What an allocator keeps in pieces that fit nobody, as a share of what comes and goes, where a step has several
 passes: on a CPU as measured (docs/memory.md), on a GPU not."""
 
-When = Literal["always", "update", "rollouts", "scoring", "saving"]
+When = Literal["always", "update", "rollouts", "scoring", "beginning"]
 PASSING: tuple[When, ...] = ("update", "rollouts", "scoring")
 
 

@@ -7,6 +7,7 @@ those that are started again go on from there.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 from heedful.errors import HeedfulError
 from heedful.pipeline.on_ray import cluster
-from heedful.training.config.launch import LaunchConfig
+from heedful.pipeline.ray_scorers import give, start_scorers
+from heedful.training.config.launch import LaunchConfig, label
 
 STORAGE = ".heedful-ray"
 """Folder, in the current one, for Ray Train's own notes where the cluster has several hosts."""
@@ -45,18 +47,21 @@ def train_on_ray(launch: LaunchConfig, run: Callable[[Sequence[str]], int], argu
     Raises:
         HeedfulError: Ray is not installed, no cluster, or workers died more often than they are started again.
     """
-    with cluster(launch.address, launch.workers + 1, "launch", told=True) as ray:
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", f"{max(60.0, launch.patience):g}")
+    with cluster(launch.address, launch.workers + launch.scorers + 1, "launch", told=True) as ray:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
         codes = ray.remote(Codes).options(num_cpus=0).remote()
-        here = os.getcwd()
+        scorers = start_scorers(ray, launch)
+        here, gpus = os.getcwd(), ray.cluster_resources().get("GPU", 0) >= launch.workers
 
         def loop() -> None:
             import ray
             from ray.train import get_context
 
             os.chdir(here)
+            give(scorers)
             rank = get_context().get_world_rank()
             ray.get(codes.add.remote(rank, run(arguments)))
 
@@ -65,7 +70,10 @@ def train_on_ray(launch: LaunchConfig, run: Callable[[Sequence[str]], int], argu
             trainer = TorchTrainer(
                 loop,
                 scaling_config=ScalingConfig(
-                    num_workers=launch.workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= launch.workers
+                    num_workers=launch.workers,
+                    use_gpu=gpus,
+                    placement_strategy=launch.placement.upper(),
+                    resources_per_worker={"CPU": 1, "GPU": int(gpus), **label(launch.on)},
                 ),
                 run_config=RunConfig(
                     name=f"heedful-{os.getpid()}",
@@ -83,11 +91,22 @@ def train_on_ray(launch: LaunchConfig, run: Callable[[Sequence[str]], int], argu
     return max(found.values(), default=1)
 
 
+GONE = re.compile(r"unavailable|socket closed|\bgcs\b", re.IGNORECASE)
+"""What Ray says where the cluster itself does not answer, not a worker."""
+
+
 def _gave_up(error: Exception, launch: LaunchConfig) -> HeedfulError:
     why = str(error).strip().splitlines()
+    said = f": {why[-1][:200]}" if why else "."
+    again = "run the same command again: it goes on from the last checkpoint."
+    if why and GONE.search(why[-1]):
+        what, where = (
+            f"the Ray cluster does not answer any more{said}",
+            "launch.address" if launch.address else "launch",
+        )
+        return HeedfulError(what, where=where, mend=f"See that its head runs (ray status), and {again}")
     return HeedfulError(
-        f"the workers ended before they were through, and were started again {launch.restarts} times at most"
-        + (f": {why[-1][:200]}" if why else "."),
+        f"the workers ended before they were through, and were started again {launch.restarts} times at most{said}",
         where="launch",
-        mend="Run the same command again: it goes on from the last checkpoint. launch.restarts allows more.",
+        mend=f"{again.capitalize()} launch.restarts allows more.",
     )

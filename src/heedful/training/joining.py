@@ -23,6 +23,7 @@ from torch import distributed
 
 from heedful.errors import HeedfulError
 from heedful.training.config.launch import LaunchConfig
+from heedful.training.interfaces import choose_interface
 from heedful.training.workers import Workers, current, working
 
 LOST = re.compile(
@@ -31,8 +32,14 @@ LOST = re.compile(
 )
 """What torch says where a worker is gone, or does not answer."""
 
-LINGER = 3.0
-"""Seconds that rank 0 stays after an error, for the others to ask whether it was told."""
+LINGER = 20.0
+"""Seconds that rank 0 stays, at most, after a mistake that all may meet, for the others to ask whether it was told."""
+
+LOST_LINGER = 3.0
+"""The same where another worker is lost: who is gone asks nothing."""
+
+ANSWER = 5.0
+"""Seconds that the group's store has to answer. It lies with rank 0, and the way there may be what has broken."""
 
 SAID = "heedful/said"
 """Key of the group's store: what the first worker that failed said."""
@@ -100,6 +107,7 @@ def joined(launch: LaunchConfig, device: str = "auto") -> Iterator[Workers]:
             torch.cuda.set_device(torch.device(where))
         try:
             if own:
+                choose_interface()
                 distributed.init_process_group("gloo" if where == "cpu" else "cpu:gloo,cuda:nccl", timeout=patience)
             group = distributed.new_group(backend="gloo", timeout=patience)
             team = Workers(distributed.get_rank(), distributed.get_world_size(), group, shards=launch.shard)
@@ -129,13 +137,26 @@ def first_to_say(error: HeedfulError) -> bool:
     """
     if not distributed.is_initialized():
         return True
+    found: list[bool] = []
+    # In a thread of its own: a call of the store waits for as long as TCP does, a quarter of an hour and more.
+    asking = threading.Thread(target=lambda: found.append(_asked(error)), daemon=True)
+    asking.start()
+    asking.join(ANSWER + (_linger(error) if distributed.get_rank() == 0 else 0.0))
+    return found[0] if found else True
+
+
+def _linger(error: HeedfulError) -> float:
+    return LOST_LINGER if isinstance(error, LostWorkerError) else LINGER
+
+
+def _asked(error: HeedfulError) -> bool:
     try:
         store: Any = distributed.distributed_c10d._get_default_store()
-        store.set_timeout(timedelta(seconds=5))
+        store.set_timeout(timedelta(seconds=ANSWER))
         before = int(store.add(SAID, 1)) - 1
         name = hashlib.sha256(str(error).encode()).hexdigest()[:16]
         first = before == 0 if isinstance(error, LostWorkerError) else int(store.add(f"{SAID}/{name}", 1)) == 1
-        until = time.monotonic() + LINGER
+        until = time.monotonic() + _linger(error)
         while distributed.get_rank() == 0 and time.monotonic() < until:  # its process may hold the store
             if int(store.add(SAID, 0)) >= distributed.get_world_size():
                 break
@@ -177,5 +198,6 @@ def _no_start(error: Exception, launch: LaunchConfig) -> HeedfulError:
         f"the workers did not find each other within {launch.patience:g} s: {str(error).splitlines()[0]}",
         where="launch",
         mend="Check that all were started, and that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set as torchrun "
-        "sets them.",
+        "sets them. On several hosts MASTER_ADDR has to be an address that all of them reach; GLOO_SOCKET_IFNAME and "
+        "NCCL_SOCKET_IFNAME name the network interface.",
     )

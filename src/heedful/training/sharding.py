@@ -8,27 +8,31 @@ the positions that are asked for (`core/logprob.py`). What is frozen (references
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from heedful.errors import HeedfulError
 from heedful.models.kernels import install
-from heedful.models.low_precision import LOW, Computing, lower
+from heedful.models.low_precision import LOW, Computing, kept_high
 from heedful.training.workers import current
 
 
 @contextmanager
-def sharding(*roles: Computing) -> Iterator[None]:
+def sharding(*roles: Computing, used: bool = False) -> Iterator[None]:
     """Part the layers of models that train among the workers, where the run asks for it; whole again afterwards.
 
-    Called before optimisers are made. When the block has ended well, `role.model` is an ordinary model with all weights
-    in float32, at every worker; the state of the run, which holds the parts, is of no more use.
+    Called before optimisers are made. When the block has ended well, the state of the run, which holds the parts, is of
+    no more use, and `role.model` is an ordinary model with all weights in float32.
+
+    Args:
+        used: every worker is to have that model on its device. Else it is there to be saved: rank 0 alone has weights,
+            in main memory, and no device ever holds more of them than its part and one tensor.
 
     Raises:
         HeedfulError: an architecture that does not name its layers.
@@ -41,7 +45,7 @@ def sharding(*roles: Computing) -> Iterator[None]:
         team.sharded += [Parted(role) for role in roles]
         yield
         for parted in team.sharded:
-            parted.lay_together()
+            parted.lay_together() if used else parted.collect()
     finally:
         team.sharded.clear()
 
@@ -64,11 +68,14 @@ class Parted:
 
     def open(self) -> None:
         """Let the role run the ordinary model, with the weights as they are, in the precision that is computed in."""
-        low = self.role.precision == "bfloat16"
-        _fill(self.whole, self.parted)
+        low, kept = self.role.precision == "bfloat16", kept_high(self.whole)
+
+        def put(name: str, weight: Tensor) -> Tensor:
+            return weight.to(LOW) if low and weight.dtype == torch.float32 and not kept(name) else weight
+
+        _fill(self.whole, self.parted, put)
         self.role.model, self.role.sharded = self.whole, False
         if low:
-            lower(self.whole)
             install(self.whole)
 
     def close(self) -> None:
@@ -80,6 +87,12 @@ class Parted:
     def lay_together(self) -> None:
         """Let the role have an ordinary model from now on, its weights in float32."""
         _fill(self.whole, self.parted)
+        self.role.model, self.role.sharded = self.whole, False
+
+    def collect(self) -> None:
+        """Let the role have an ordinary model to save: of the leader, in main memory; the others' has no weights."""
+        leads = current().leads
+        _fill(self.whole, self.parted, lambda _, weight: weight.cpu() if leads else weight.to("meta"))
         self.role.model, self.role.sharded = self.whole, False
 
 
@@ -115,8 +128,12 @@ def _skeleton(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _fill(model: nn.Module, parted: nn.Module) -> None:
-    """Give a skeleton the weights of the model that it was made from; all workers lay them together."""
+def _fill(model: nn.Module, parted: nn.Module, put: Callable[[str, Tensor], Tensor] = lambda _, weight: weight) -> None:
+    """Give a skeleton the weights of the model that it was made from; all workers lay them together, one by one.
+
+    Args:
+        put: name and whole weight -> what the skeleton has of it.
+    """
     weights: dict[str, Any] = dict(parted.named_parameters(remove_duplicate=False))
     made: dict[int, nn.Parameter] = {}
     for name, _ in list(model.named_parameters(remove_duplicate=False)):
@@ -124,7 +141,7 @@ def _fill(model: nn.Module, parted: nn.Module) -> None:
         if id(weight) not in made:
             whole = weight.detach()
             whole = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
-            made[id(weight)] = nn.Parameter(whole, requires_grad=weight.requires_grad)
+            made[id(weight)] = nn.Parameter(put(name, whole), requires_grad=weight.requires_grad)
         owner, _, last = name.rpartition(".")
         setattr(model.get_submodule(owner), last, made[id(weight)])
     model.train(parted.training)

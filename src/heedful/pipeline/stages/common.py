@@ -28,6 +28,7 @@ from heedful.models.scalar import Critic, RewardModel
 from heedful.models.storage import check_source
 from heedful.pipeline.choices import lora_of, precision_of, resolve_device
 from heedful.pipeline.plan import planned_tokens
+from heedful.pipeline.ray_scorers import refuse_beside_scorers
 from heedful.pipeline.run_folder import CONFIG, INPUTS, begin, begun_with, clear, finish, lineage, locked, same_inputs
 from heedful.pipeline.scratch import open_scratch
 from heedful.rollout.engine import NativeEngine, decode
@@ -63,13 +64,16 @@ class Opened(Generic[ConfigT]):
     parting: ExitStack
     """Holds the models that train parted among the workers, until they are trained."""
 
-    def part(self, *roles: Computing) -> None:
+    def part(self, *roles: Computing, used: bool = False) -> None:
         """Part the layers of models that train among the workers, if the run asks for it; before optimisers are made.
+
+        Args:
+            used: as `sharding`: every worker is to have them whole afterwards, and not the leader alone to save them.
 
         Raises:
             HeedfulError: an architecture that does not name its layers.
         """
-        self.parting.enter_context(sharding(*roles))
+        self.parting.enter_context(sharding(*roles, used=used))
 
     def train(
         self, trainer: Iterator[Step], state: TrainState, total: int, shown: Sequence[str], watch: Watch | None
@@ -161,6 +165,10 @@ def check_workers(stage: str, config: StageConfig) -> None:
         )
     if launch.shard:
         refuse_beside_shards(config)
+    if launch.scorers:
+        if not isinstance(config, OnlineConfig):
+            raise HeedfulError(f"{stage} asks no reward model.", where="launch.scorers", mend="Leave it out.")
+        refuse_beside_scorers(config)
 
 
 def refuse_beside_shards(config: StageConfig) -> None:

@@ -11,13 +11,21 @@ from heedful.models.one_base import SharedBase, weight_bytes
 from heedful.models.policy import Policy, load_policy, reference_of
 from heedful.models.rewards import Reward, load_reward
 from heedful.models.scalar import Critic, RewardModel
+from heedful.pipeline.ray_scorers import remote_reward
 from heedful.pipeline.stages.common import Opened, lora_of
 from heedful.training.config.online import LeashedConfig, OnlineConfig, PPOConfig
 from heedful.training.ppo import PPOModels
 
 
 def open_reward(stage: Opened, policy: Policy, config: OnlineConfig) -> Reward:
-    """The judge; under LoRA on the policy's own base, where it was trained as an adapter of that. It is frozen."""
+    """The judge: a scorer of the cluster's, where the run has some, else a model of this process. It is frozen."""
+    if config.launch.scorers:
+        return remote_reward(config, policy.precision)
+    return open_reward_here(stage, policy, config)
+
+
+def open_reward_here(stage: Opened, policy: Policy, config: OnlineConfig) -> Reward:
+    """The judge in this process; under LoRA on the policy's base, where it was trained as an adapter of that."""
     base = SharedBase(policy) if is_adapted(policy.model) else None
     judge = load_reward(config.reward, base=base, device=str(policy.device), precision=policy.precision)
     if base is None:
@@ -69,10 +77,13 @@ def open_ppo_models(stage: Opened, policy: Policy, config: PPOConfig) -> PPOMode
     """The reference, the reward and the critic that a PPO run needs; says what stands on one base."""
     judge = open_reward(stage, policy, config)
     reference, start = open_reference(policy, config)
+    remote = config.launch.scorers > 0
+    # With scorers a critic still begins as a copy of the reward model, which is opened for that and let go.
+    origin = open_reward_here(stage, policy, config) if remote and config.critic == "separate" else judge
     if config.critic == "shared":
         models = PPOModels(SharedActorCritic(policy), reference, judge, start=start)
-    elif isinstance(judge, RewardModel) and judge.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
-        critic = Critic.from_reward(judge, lora=lora_of(config), seed=config.seed)
+    elif isinstance(origin, RewardModel) and origin.tokenizer.get_vocab() == policy.tokenizer.get_vocab():
+        critic = Critic.from_reward(origin, lora=lora_of(config), seed=config.seed)
         models = PPOModels(SeparateActorCritic(policy, critic), reference, judge, critic_from_reward=True, start=start)
     else:
         critic = Critic.from_policy(policy, lora=lora_of(config), seed=config.seed)

@@ -86,7 +86,7 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         learning = learner(model, ready.items, settled)
         budget = config.memory.tokens
         total = total_steps(len(ready.items), config.batch_size, config.epochs)
-        stage.part(model)
+        stage.part(model, used=True)  # it is normalised and measured afterwards, by all
         state = reward_state(learning, config, total)
         more = {} if reference is None else {"reference": str(reference.described["sha256"])}
         resume(stage, ready.loaded.describe(), state, more)

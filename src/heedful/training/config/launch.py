@@ -11,6 +11,11 @@ PATIENCE = 600.0
 """Seconds that a worker waits for the others where nothing else is asked for."""
 
 
+def label(name: str | None) -> dict[str, float]:
+    """What Ray is asked for, to place a process on a host that has a resource of a name."""
+    return {} if name is None else {name: 0.001}
+
+
 @dataclass(frozen=True)
 class LaunchConfig:
     """Several processes, each with a share of every batch (docs/scale.md). None of it changes what is learnt."""
@@ -25,6 +30,15 @@ class LaunchConfig:
     and the same paths of data, models and --out."""
     restarts: int = 3
     """With ray: how often the workers start again, from the last checkpoint, when one of them has died."""
+    placement: Literal["pack", "spread"] = "pack"
+    """With ray: workers on as few hosts as hold them, or on as many as there are."""
+    on: str | None = None
+    """With ray: a resource of your own (ray start --resources) that the workers' hosts have."""
+    scorers: int = 0
+    """With ray, learning online: processes of their own that hold the reward model, in place of every worker; with a
+    GPU each, where the cluster has enough for all. 0: every worker holds it."""
+    scorers_on: str | None = None
+    """A resource of your own that the scorers' hosts have."""
     shard: bool = False
     """Each worker keeps a share of the weights, gradients and moments of what trains (FSDP2), not a copy of them."""
     patience: float = PATIENCE
@@ -39,6 +53,19 @@ class LaunchConfig:
             self.launcher == "ray" or self.address is None,
             "an address is of a Ray cluster. Set launch.launcher to ray.",
             "launch.address",
+        )
+        at_least(0, "launch.", scorers=self.scorers)
+        for name, given in {"placement": self.placement != "pack", "on": self.on, "scorers": self.scorers}.items():
+            require(
+                self.launcher == "ray" or not given,
+                f"Ray places workers. Set launch.launcher to ray, or leave {name} out.",
+                f"launch.{name}",
+            )
+        require(self.scorers > 0 or self.scorers_on is None, "there are no scorers.", "launch.scorers_on")
+        require(
+            self.scorers <= self.workers,
+            f"{self.scorers} scorers for {self.workers} workers, each of which asks one.",
+            "launch.scorers",
         )
         require(
             self.launcher != "none" or self.workers == 1,
