@@ -33,7 +33,8 @@ def random_devices(device: torch.device) -> list[torch.device]:
 
 
 def checkpoint_activations(model: Any) -> None:
-    """Recompute activations in the backward pass, layer by layer: less memory, 14% to 23% more time in steps of 30M weights (docs/memory.md).
+    """Recompute activations in the backward pass, layer by layer: less memory, 14% to 23% more time in steps of 30M
+    weights (docs/memory.md).
 
     It acts while the model is in training mode, with and without adapters, and changes no gradient.
 
