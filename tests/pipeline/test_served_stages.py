@@ -101,14 +101,14 @@ def test_a_stage_learns_from_what_the_server_samples(
     assert any(not torch.equal(trained[name], start[name]) for name in start)
 
 
-class Interrupted(Exception):
+class KilledError(Exception):
     """In place of a kill."""
 
 
 def stopping(at: int) -> Any:
     def intervene(step: Step) -> list[Event]:
         if step.number == at:
-            raise Interrupted
+            raise KilledError
         return []
 
     return lambda models: Watch(intervene=intervene)
@@ -118,7 +118,7 @@ def test_a_run_that_goes_on_sends_its_checkpoints_weights_before_it_samples(
     made: Path, tmp_path: Path, fake: FakeVLLM
 ) -> None:
     given = settings("rloo", made, tmp_path / "run", fake, {"overlap": True}, steps=4)
-    with pytest.raises(Interrupted):
+    with pytest.raises(KilledError):
         said("rloo", given, watch=stopping(3))
     fake.calls.clear()
     with serving(new_policy(tiny_architectures()["llama"], tiny_tokenizer(), seed=7)) as other:  # on another port
