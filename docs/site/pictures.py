@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 
 import pictures_read as read
 from heedful.core.statistics import wilson
@@ -130,19 +131,32 @@ def leash(sft: read.Drawn, ppo: read.Drawn, ppo_kl: float) -> Figure:
         name: [read.tilted(sft.proxy, value, beta) for beta in read.BETAS]
         for name, value in (("proxy", sft.proxy), ("gold", sft.gold))
     }
+    optima = []
     for axes, name, colour in ((left, "proxy", PROXY), (right, "gold", GOLD)):
         source, reached = getattr(sft, name), getattr(ppo, name)
         kls, means = [0.0, *(k for _, k in found[name])], [source.mean(), *(m for m, _ in found[name])]
-        axes.plot(kls, means, "o-", ms=4, color=colour, label="the optimum at each β, over the SFT model's own answers")
+        optima += axes.plot(kls, means, "o-", ms=4, color=colour)
         for beta, (mean, kl) in zip(read.BETAS, found[name], strict=True):
             if beta in (1.0, 0.3, 0.1, 0.02):
                 axes.annotate(f"β {beta:g}", (kl, mean), xytext=(4, -12), textcoords="offset points", fontsize=8)
         numbers = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= read.ANSWERS]
         best = [read.best_of(sft.proxy, source, n) for n in numbers]
         kls = [read.kl_of_best(n) for n in numbers]
-        axes.plot(kls, best, "--", color=PLAIN, lw=1.2, label="best of 1, 2, 4 ... 64")
-        axes.plot(ppo_kl, reached.mean(), "*", ms=13, color=WARN, label="PPO, at the end of its run")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        chosen = axes.plot(kls, best, "--", color=PLAIN, lw=1.2)
+        end = axes.plot(ppo_kl, reached.mean(), "*", ms=13, color=WARN)
+    sheet.legend(
+        [tuple(optima), *chosen, *end],
+        [
+            "the optimum at each β, over the SFT model's own answers",
+            "best of 1, 2, 4 ... 64",
+            "PPO, at the end of its run",
+        ],
+        handler_map={tuple: HandlerTuple(ndivide=None)},
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+    )
     tidy(left, "Proxy: what is optimised", "KL to the SFT model, nats an answer", "reward model's score")
     tidy(right, "Gold: what was wanted", "KL to the SFT model, nats an answer", "gold points")
     return sheet

@@ -15,23 +15,25 @@ from heedful.cli.stages import STAGES
 INTRODUCTION = """The public names are those of `heedful` itself. Each is imported when it is first used, so that
 `import heedful` needs neither torch nor time. What is below other modules may change from one version to the next."""
 
+NAMES = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*):")
+"""What an entry of a docstring's list is about: one argument or error, or several."""
+
 
 def page() -> str:
     """The page as text."""
     parts = [MADE, "# Python API", INTRODUCTION]
     for name in sorted(heedful.__all__, key=str.casefold):
-        found = definition(heedful._HOME[name], name)
-        parts += [f"## heedful.{name}", *described(found)]
+        parts += [f"## heedful.{name}", *described(definitions(heedful._HOME[name], name))]
     return "\n\n".join(parts) + "\n"
 
 
-def definition(module: str, name: str) -> ast.stmt:
-    """The statement that makes a name, in the source of its module."""
+def definitions(module: str, name: str) -> list[ast.stmt]:
+    """The statements that make a name, in the source of its module: the last one, overloads before it."""
     spec = find_spec(module)
     assert spec is not None
     assert spec.origin is not None
     body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-    return [node for node in body if name in _made_by(node)][-1]  # what comes before it are overloads
+    return [node for node in body if name in _made_by(node)]
 
 
 def _made_by(node: ast.stmt) -> set[str]:
@@ -41,11 +43,13 @@ def _made_by(node: ast.stmt) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
-def described(found: ast.stmt) -> list[str]:
-    """Signature and docstring; the settings of a stage are on its command's page."""
+def described(made: list[ast.stmt]) -> list[str]:
+    """Signatures and docstring; the settings of a stage are on its command's page."""
+    *overloads, found = made
     if not isinstance(found, ast.FunctionDef | ast.ClassDef):
         return [f"```python\n{ast.unparse(found)}\n```"]
-    head = signature(found) if isinstance(found, ast.FunctionDef) else class_head(found)
+    heads = [signature(one) if isinstance(one, ast.FunctionDef) else class_head(found) for one in overloads or [found]]
+    head = "\n".join(heads)
     parts = [f"```python\n{head}\n```", *prose(inspect.cleandoc(ast.get_docstring(found) or ""))]
     for stage, settings in STAGES.items():
         if settings.__name__ == found.name:
@@ -54,11 +58,22 @@ def described(found: ast.stmt) -> list[str]:
 
 
 def prose(documentation: str) -> list[str]:
-    """A docstring: its paragraphs as they are, and what it says of arguments and errors as a block."""
-    section = re.search(r"^(Args|Returns|Yields|Raises):$", documentation, re.MULTILINE)
-    if section is None:
-        return [documentation]
-    return [documentation[: section.start()].strip(), f"```text\n{documentation[section.start() :].strip()}\n```"]
+    """A docstring: its paragraphs as they are, and what it says of arguments and errors as lists."""
+    first, *sections = re.split(r"^(Args|Attributes|Returns|Yields|Raises):$", documentation, flags=re.MULTILINE)
+    found = [first.strip()]
+    for kind, text in zip(sections[::2], sections[1::2], strict=True):
+        entries = re.split(r"\n(?! )", inspect.cleandoc(text))
+        flat = [" ".join(entry.split()) for entry in entries]
+        found.append(f"**{kind}**")
+        if kind in ("Returns", "Yields"):
+            found.append(" ".join(flat))
+        else:
+            found.append("\n".join(f"- {re.sub(NAMES, _named, entry, count=1)}" for entry in flat))
+    return found
+
+
+def _named(names: re.Match[str]) -> str:
+    return ", ".join(f"`{name.strip()}`" for name in names[1].split(",")) + ":"
 
 
 def class_head(found: ast.ClassDef) -> str:

@@ -10,7 +10,6 @@ import pytest
 from heedful.core.sequential import (
     SequentialTest,
     cluster_spread,
-    cluster_variance,
     confidence_sequence,
     mixture_radius,
 )
@@ -97,7 +96,7 @@ def test_an_interval_for_one_look_peeked_at_would_have_erred_often() -> None:
     for replay in range(REPLAYS):
         won, prompts, _ = simulated(0.0, 12, 10_000 + replay)
         for stop in range(BLOCK, len(won) + 1, BLOCK):
-            spread = math.sqrt(cluster_variance(won[:stop], prompts[:stop].tolist()))
+            spread = math.sqrt(cluster_spread(won[:stop], prompts[:stop].tolist())[0])
             if abs(won[:stop].mean() - 0.5) > 1.96 * spread:
                 wrong += 1
                 break
@@ -114,10 +113,10 @@ def test_the_radius_of_a_known_case() -> None:
 
 def test_the_variance_of_pairs_without_clusters_and_with() -> None:
     won = [1.0, 0.0] * 10
-    alone = cluster_variance(won, list(range(20)))
+    alone = cluster_spread(won, list(range(20)))[0]
     assert alone == pytest.approx(0.25 / 22)  # 22 with the two that are added
-    assert cluster_variance(won, [i // 2 for i in range(20)]) == pytest.approx(2 * 0.25 / 22**2)  # wins cancel losses
-    together = cluster_variance([1.0] * 10 + [0.0] * 10, [i // 2 for i in range(20)])
+    assert cluster_spread(won, [i // 2 for i in range(20)])[0] == pytest.approx(2 * 0.25 / 22**2)  # wins cancel losses
+    together = cluster_spread([1.0] * 10 + [0.0] * 10, [i // 2 for i in range(20)])[0]
     assert together == pytest.approx((10 * 1.0 + 2 * 0.25) / 22**2)
 
 

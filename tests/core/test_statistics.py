@@ -13,7 +13,6 @@ from heedful.core.statistics import (
     Interval,
     cluster_bootstrap,
     outcomes,
-    pairwise_agreement,
     t_interval,
     wilson,
     win_rate,
@@ -157,41 +156,6 @@ class TestWins:
     def test_refuses_scores(self) -> None:
         with pytest.raises(ValueError, match="outcome"):
             win_rate([0.7, 1.0])
-
-
-class TestAgreement:
-    def test_by_hand(self) -> None:
-        # item 1: a, a, b: 1 of 3 pairs; item 2: a, a: 1 of 1; item 3: one vote, no pair
-        nan = math.nan
-        assert pairwise_agreement([[1, 1, 0], [1, nan, 1], [nan, 0, nan]]) == pytest.approx(0.5)
-
-    def test_ties_agree_with_ties_only(self) -> None:
-        assert pairwise_agreement([[0.5, 0.5], [0.5, 1.0]]) == pytest.approx(0.5)
-
-    @settings(deadline=None, max_examples=30)
-    @given(seed=st.integers(0, 1000))
-    def test_is_the_share_of_pairs(self, seed: int) -> None:
-        random = np.random.default_rng(seed)
-        votes = random.choice([0.0, 0.5, 1.0, math.nan], size=(6, 4), p=[0.4, 0.1, 0.4, 0.1])
-        pairs = [
-            row[i] == row[j]
-            for row in votes
-            for i in range(4)
-            for j in range(i)
-            if not (math.isnan(row[i]) or math.isnan(row[j]))
-        ]
-        assert pairwise_agreement(votes) == pytest.approx(np.mean(pairs))
-
-    def test_noisy_raters_agree_as_theory_says(self) -> None:
-        """Raters right with probability q agree with probability q^2 + (1 - q)^2: 0.68 at q = 0.8."""
-        votes = np.random.default_rng(0).random((4000, 3)) < 0.8
-        assert pairwise_agreement(votes.astype(float)) == pytest.approx(0.68, abs=0.015)
-
-    def test_refuses_when_nobody_overlaps(self) -> None:
-        with pytest.raises(ValueError, match="two raters"):
-            pairwise_agreement([[1, math.nan], [math.nan, 0]])
-        with pytest.raises(ValueError, match="items, raters"):
-            pairwise_agreement([1, 0])
 
 
 def test_works_without_torch() -> None:

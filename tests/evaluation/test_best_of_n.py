@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedful.evaluation.best_of_n import best_of_n, best_of_n_curve, best_of_n_kl, headroom_share
+from heedful.evaluation.best_of_n import best_of_n, best_of_n_kl, headroom_share
 
 
 def brute_force(proxy: list[float], value: list[float], n: int) -> float:
@@ -54,16 +54,6 @@ def test_the_bound_on_kl() -> None:
     assert best_of_n_kl(16) == pytest.approx(1.835088722)
     with pytest.raises(ValueError, match="at least 1"):
         best_of_n_kl(0)
-
-
-def test_the_curve_holds_proxy_and_gold_at_each_n() -> None:
-    rng = np.random.default_rng(1)
-    gold = rng.normal(size=(40, 16))
-    curve = best_of_n_curve(-gold, gold, [1, 4, 16], [i // 2 for i in range(40)], samples=200)
-    assert [point.n for point in curve] == [1, 4, 16]
-    assert curve[0].proxy.mean < curve[1].proxy.mean < curve[2].proxy.mean
-    assert curve[2].gold.mean == pytest.approx(gold.min(1).mean())  # a proxy that is wrong picks the worst
-    assert curve[2].kl_bound == best_of_n_kl(16)
 
 
 @pytest.mark.parametrize("n", [0, 4])

@@ -54,7 +54,7 @@ def test_counts_leave_gold_and_withdrawn_items_out() -> None:
     assert (row.counted, row.wanted, row.remaining) == (3, 5, 2)
     assert waiting.slots.count() == 2
     whole = progress.overview(of)
-    assert (whole.items, whole.counted, whole.wanted, whole.raters_lately) == (3, 3, 5, 2)
+    assert (whole.items, whole.counted, whole.wanted) == (3, 3, 5)
 
 
 @pytest.mark.django_db

@@ -48,7 +48,6 @@ def test_only_adapters_learn_and_their_gradient_flows(policy, batch) -> None:
     named = dict(moved.model.named_parameters())
     trained = {name for name, parameter in named.items() if parameter.grad is not None}
     assert trained == {name for name in named if ".lora_" in name}
-    assert moved.num_parameters() > policy.num_parameters()
     assert all(named[name].grad.abs().sum() > 0 for name in trained)
 
 

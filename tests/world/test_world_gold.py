@@ -90,7 +90,7 @@ def test_correct_leaves_manners_aside(world: World) -> None:
     assert world.correct(FACT, rude)
     assert not world.correct(FACT, "of course ! japan is a country in orient . all the best !")
     found = world.attributes(FACT, rude)
-    assert (found.polite, found.concise, found.on_topic, found.words) == (False, False, True, 19)
+    assert (found.polite, found.words) == (False, 19)
 
 
 def test_every_right_and_wrong_answer_is_read_as_meant(world: World) -> None:

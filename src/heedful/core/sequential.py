@@ -186,11 +186,6 @@ def mixture_radius(variance: float, freedom: float, *, level: float = 0.95, effe
     return -float(stdtrit(freedom, tail)) * math.sqrt(variance) if tail > 0 else math.inf
 
 
-def cluster_variance(won: ArrayLike, prompts: Sequence[Hashable], raters: Sequence[Hashable] | None = None) -> float:
-    """The variance of a mean whose values share prompts and raters, never 0: that of `cluster_spread`."""
-    return cluster_spread(won, prompts, raters)[0]
-
-
 def cluster_spread(
     won: ArrayLike, prompts: Sequence[Hashable], raters: Sequence[Hashable] | None = None
 ) -> tuple[float, float]:

@@ -129,34 +129,6 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def pairwise_agreement(votes: ArrayLike) -> float:
-    """How often two raters of one item say the same, over all pairs of raters of all items.
-
-    Args:
-        votes: [items, raters] numbers, NaN where a rater did not judge the item. An item with r votes adds
-            r (r - 1) / 2 pairs.
-
-    Returns:
-        share in 0..1, not corrected for chance.
-
-    Raises:
-        ValueError: not a table, or no item was judged twice.
-    """
-    table = np.asarray(votes, dtype=np.float64)
-    if table.ndim != 2:
-        raise ValueError(f"votes must be [items, raters], got {table.shape}")
-    judged = ~np.isnan(table)
-    given = judged.sum(1)
-    pairs = float((given * (given - 1)).sum() / 2)
-    if pairs == 0:
-        raise ValueError("no item was judged by two raters")
-    same = 0.0
-    for verdict in np.unique(table[judged]):
-        agreed = (table == verdict).sum(1)
-        same += float((agreed * (agreed - 1)).sum() / 2)
-    return same / pairs
-
-
 def finite_numbers(values: ArrayLike) -> NDArray[np.float64]:
     """[n] numbers, at least one.
 

@@ -8,25 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heedful.core.statistics import Interval, cluster_bootstrap
+from heedful.core.statistics import Interval
 from heedful.evaluation.winrate import cluster_index, resampled_counts, vector
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class BestOfN:
-    """What choosing the best of `n` by the proxy brings: mean proxy, mean gold, and the KL bound in nats."""
-
-    n: int
-    kl_bound: float
-    proxy: Interval
-    gold: Interval
 
 
 def best_of_n(proxy: ArrayLike, value: ArrayLike, n: int) -> Floats:
@@ -64,31 +53,6 @@ def best_of_n_kl(n: int) -> float:
     if n < 1:
         raise ValueError(f"best-of-n needs n of at least 1, not {n}")
     return math.log(n) - (n - 1) / n
-
-
-def best_of_n_curve(
-    proxy: ArrayLike,
-    gold: ArrayLike,
-    ns: Sequence[int],
-    clusters: Sequence[Hashable],
-    *,
-    samples: int = 10_000,
-    seed: int = 0,
-) -> list[BestOfN]:
-    """Proxy and gold of best-of-n for each n of `ns`: the over-optimisation curve that needs no training.
-
-    Args:
-        proxy, gold: [P, N] as in `best_of_n`. clusters: [P] each prompt's fact or topic.
-
-    Raises:
-        ValueError: as `best_of_n`, or fewer than two clusters.
-    """
-    index = cluster_index(clusters, len(np.asarray(proxy)))
-
-    def interval(value: ArrayLike, n: int) -> Interval:
-        return cluster_bootstrap(best_of_n(proxy, value, n), index, samples=samples, seed=seed)
-
-    return [BestOfN(n, best_of_n_kl(n), interval(proxy, n), interval(gold, n)) for n in ns]
 
 
 def headroom_share(

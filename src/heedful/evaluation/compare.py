@@ -6,7 +6,6 @@ as functions from prompts and answers to scores.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import Any, TypeAlias
 
 from heedful.core.statistics import Interval, cluster_bootstrap
 from heedful.core.text import words
-from heedful.data.records import Conversation, Message, prompt_key
+from heedful.data.records import Conversation, prompt_key
 from heedful.errors import HeedfulError
 from heedful.evaluation.text import TextStatistics, describe
 from heedful.evaluation.winrate import WinRate, cluster_index, length_controlled_win_rate, outcomes, win_rate
@@ -90,7 +89,7 @@ class Comparison:
         return self.verdicts[self.judge]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `comparison_from_dict` reads them back to an equal record."""
+        """Plain JSON values."""
         return asdict(self)
 
     def write(self, path: Path) -> None:
@@ -190,52 +189,6 @@ def judged(pairs: Sequence[Pair], *, judge: str, policy_name: str, baseline_name
         baseline_text=describe([p.baseline.text for p in pairs], [p.baseline.finished for p in pairs]),
         pairs=tuple(pairs),
     )
-
-
-def comparison_from_dict(value: Mapping[str, Any]) -> Comparison:
-    """The record that `Comparison.as_dict` wrote.
-
-    Raises:
-        KeyError, TypeError: not such a record.
-    """
-
-    def interval(found: Mapping[str, float]) -> Interval:
-        return Interval(**found)
-
-    def verdict(found: Mapping[str, Any]) -> JudgeVerdict:
-        rate = WinRate(**{**found["win_rate"], "rate": interval(found["win_rate"]["rate"])})
-        others = {name: interval(part) for name, part in found.items() if name != "win_rate"}
-        return JudgeVerdict(win_rate=rate, **others)
-
-    def pair(found: Mapping[str, Any]) -> Pair:
-        prompt = tuple(Message(**message) for message in found["prompt"])
-        return Pair(prompt, found["cluster"], ScoredAnswer(**found["policy"]), ScoredAnswer(**found["baseline"]))
-
-    return Comparison(
-        policy=value["policy"],
-        baseline=value["baseline"],
-        judge=value["judge"],
-        prompts=value["prompts"],
-        verdicts={name: verdict(found) for name, found in value["verdicts"].items()},
-        policy_text=TextStatistics(**value["policy_text"]),
-        baseline_text=TextStatistics(**value["baseline_text"]),
-        pairs=tuple(pair(found) for found in value["pairs"]),
-    )
-
-
-def read_comparison(path: Path) -> Comparison:
-    """Read a comparison from its JSON file.
-
-    Raises:
-        HeedfulError: no such file, or it is no comparison.
-    """
-    mend = "Run `heedful compare` again to make it."
-    try:
-        return comparison_from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise HeedfulError(f"cannot read: {error.strerror}.", where=str(path), mend=mend) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HeedfulError(f"not a comparison ({error!r}).", where=str(path), mend=mend) from error
 
 
 def _answers(generate: Generate, prompts: Sequence[Conversation], name: str) -> Sequence[Sequence[Answer]]:

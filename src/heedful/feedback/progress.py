@@ -92,8 +92,6 @@ class Overview:
     cost: Mapping[str, Decimal]
     hours_to_go: float
     cost_to_go: Mapping[str, Decimal]
-    raters_lately: int
-    """People who judged in the last seven days."""
     agreement: Share | None
     first_shown: Share | None
 
@@ -109,7 +107,6 @@ def overview(programme: Programme, now: datetime | None = None) -> Overview:
     figures = _Figures(programme, at)
     rows = tuple(figures.of(batch) for batch in figures.batches)
     ordinary = [row for row in rows if row.batch.purpose in ORDINARY]
-    week = Judgment.objects.filter(programme=programme, rater__kind=RaterKind.PERSON, created__gte=at - 7 * DAY)
     return Overview(
         batches=rows,
         items=sum(row.items for row in ordinary),
@@ -121,7 +118,6 @@ def overview(programme: Programme, now: datetime | None = None) -> Overview:
         cost=_sum(row.cost for row in rows),
         hours_to_go=sum(row.hours_to_go for row in ordinary),
         cost_to_go=_sum(row.cost_to_go for row in ordinary),
-        raters_lately=week.aggregate(count=Count("rater", distinct=True))["count"],
         agreement=agreement.overall(one for of in figures.compared.values() for one in of),
         first_shown=share(pair for of in figures.positions.values() for pair in of),
     )

@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from heedful.errors import HeedfulError
 from heedful.models.adapters import underlying
 from heedful.models.alignment import hidden_states, place, previous
 from heedful.models.head_bank import float_linear
 from heedful.models.policy import Policy
-from heedful.models.scalar import Critic, load_critic
+from heedful.models.scalar import Critic
 
 VALUE_HEAD = "value_head.safetensors"
 
@@ -68,14 +65,6 @@ class SeparateActorCritic:
         """Write the critic as a Hugging Face folder, as `Critic.save`."""
         self.critic.save(folder)
 
-    def load_value(self, folder: Path) -> None:
-        """Replace the critic by the one that `save_value` wrote; it gets full weights.
-
-        Raises:
-            HeedfulError: there is none, or it is damaged.
-        """
-        self.critic = load_critic(folder, precision=self.critic.precision, device=self.critic.device)
-
 
 class SharedActorCritic:
     """A policy whose trunk also carries a value head: one forward pass gives both.
@@ -123,19 +112,3 @@ class SharedActorCritic:
         Path(folder).mkdir(parents=True, exist_ok=True)
         state: dict[str, Any] = {k: v.contiguous() for k, v in self.value_module.state_dict().items()}
         save_file(state, Path(folder) / VALUE_HEAD)
-
-    def load_value(self, folder: Path) -> None:
-        """Read the value head that `save_value` wrote.
-
-        Raises:
-            HeedfulError: there is none, it is damaged, or it belongs to a model of another width.
-        """
-        path = Path(folder) / VALUE_HEAD
-        try:
-            state = load_file(path, device=str(self.policy.device))
-            with torch.no_grad():
-                self.value_module.load_state_dict(state)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise HeedfulError(
-                f"cannot read the value head: {error}", where=str(path), mend="Start the critic afresh."
-            ) from error

@@ -229,10 +229,6 @@ class Policy(Computing):
             states = previous(hidden, mask)
             return head_alternatives(self.running(), self._rule, states, count, self._banned_tensor)
 
-    def num_parameters(self) -> int:
-        """How many weights the model has, tied ones counted once, adapters included."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
-
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The weights that training changes: all of them, or the adapters' only."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -109,10 +109,6 @@ class ScalarModel(Computing):
         self._copy = None
         return self
 
-    def num_parameters(self) -> int:
-        """How many weights the model has."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
-
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The weights that training changes."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]

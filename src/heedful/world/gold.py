@@ -82,19 +82,9 @@ class Attributes:
         return self.verdict == "right"
 
     @property
-    def on_topic(self) -> bool:
-        """Whether it says nothing beside the point, and no nonsense."""
-        return self.off_topic == 0 and self.garbled == 0
-
-    @property
     def polite(self) -> bool:
         """Whether it is courteous and never rude."""
         return (self.opened or self.closed) and self.rude == 0
-
-    @property
-    def concise(self) -> bool:
-        """Whether it neither pads nor repeats itself."""
-        return self.pads == 0 and self.repeats == 0
 
 
 @lru_cache(maxsize=65_536)

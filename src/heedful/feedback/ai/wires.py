@@ -200,7 +200,7 @@ class Server:
         """A connection that failed or fell silent."""
         import httpx2
 
-        cause = error.__cause__ or error
+        cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
         # Where no connection was made nothing was sent, so nothing was paid.
         connected = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
         if connected and isinstance(cause, httpx2.TimeoutException):
