@@ -22,7 +22,7 @@ import torch
 from heedful.models.checkpoint_weights import checkpoint_weights, weight_shapes
 from heedful.models.policy import Policy
 from heedful.rollout.engine import NativeEngine
-from heedful.rollout.types import RolloutParams
+from heedful.rollout.types import DecodingParams
 from heedful.rollout.vllm_server import Facts, VLLMServer
 
 FIELDS = frozenset(
@@ -46,6 +46,7 @@ class FakeVLLM(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 512
 
     def __init__(self, policy: Policy, window: int = 512, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
@@ -106,7 +107,7 @@ class FakeVLLM(ThreadingHTTPServer):
         if len([call for call in self.calls if call.startswith("sample")]) > self.free:
             self.gate.wait()
         with self._lock, torch.no_grad():
-            params = RolloutParams(body["max_tokens"], body["temperature"], body["seed"], tuple(body["stop"]))
+            params = DecodingParams(body["max_tokens"], body["temperature"], body["seed"], tuple(body["stop"]))
             rollout = NativeEngine(self.policy).generate([body["prompt"]], params, samples_per_prompt=body["n"])
         choices = []
         for row in range(len(rollout)):

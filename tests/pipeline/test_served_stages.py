@@ -57,7 +57,7 @@ def settings(stage: str, made: Path, out: Path, fake: FakeVLLM, vllm: dict[str, 
         rollout = {"prompts_per_step": 2, "samples_per_prompt": 3, "max_new_tokens": 6}
     served = {"engine": "vllm", "vllm": {"url": fake.url, "patience": 20.0, **(vllm or {})}}
     update = {"epochs": 1, "minibatches": 1}
-    given = {"steps": 3, "rollout": rollout | served, "update": update, "score": {"normalise": "none"}} | over
+    given = {"steps": 2, "rollout": rollout | served, "update": update, "score": {"normalise": "none"}} | over
     return config(stage, made / "inputs", made / "policy", made / "reward", out, **given)
 
 
@@ -73,42 +73,42 @@ def said(stage: str, given: Any, **more: Any) -> str:
 
 CASES = [
     ("ppo", {"critic": "shared"}),
-    ("rloo", {}),
     ("grpo", {"loading": {"lora_rank": 2, "lora_alpha": 4.0}}),
-    ("reinforce", {}),
-    ("raft", {}),
+    pytest.param("rloo", {}, marks=pytest.mark.slow),
+    pytest.param("reinforce", {}, marks=pytest.mark.slow),
+    pytest.param("raft", {}, marks=pytest.mark.slow),
     ("online-dpo", {}),
 ]
 
 
-@pytest.mark.parametrize(("stage", "over"), CASES, ids=[stage for stage, _ in CASES])
+@pytest.mark.parametrize(("stage", "over"), CASES)
 def test_a_stage_learns_from_what_the_server_samples(
     stage: str, over: dict[str, Any], made: Path, tmp_path: Path, fake: FakeVLLM
 ) -> None:
     told = said(stage, settings(stage, made, tmp_path / "run", fake, **over))
     assert "has not been exercised on a GPU yet" in told
     rows = metrics(tmp_path / "run")
-    assert len(rows) == 3
+    assert len(rows) == 2
     for row in rows:
         assert 0 <= row["sampler_kl"] < 1e-6  # each batch by the weights that the step begins with
         assert row["sampler_lag"] == 0
         assert row["logprob_mismatch"] < 1e-3
     calls = [call for call in fake.calls if not call.startswith("sample")]
-    assert calls.count("/finish_weight_update") == 3
+    assert calls.count("/finish_weight_update") == 2
     assert calls[-1] == "/shutdown_weight_transfer_engine"
     trained = load_policy(tmp_path / "run").model.state_dict()
     start = load_policy(made / "policy").model.state_dict()
     assert any(not torch.equal(trained[name], start[name]) for name in start)
 
 
-class Interrupted(Exception):
+class KilledError(Exception):
     """In place of a kill."""
 
 
 def stopping(at: int) -> Any:
     def intervene(step: Step) -> list[Event]:
         if step.number == at:
-            raise Interrupted
+            raise KilledError
         return []
 
     return lambda models: Watch(intervene=intervene)
@@ -118,7 +118,7 @@ def test_a_run_that_goes_on_sends_its_checkpoints_weights_before_it_samples(
     made: Path, tmp_path: Path, fake: FakeVLLM
 ) -> None:
     given = settings("rloo", made, tmp_path / "run", fake, {"overlap": True}, steps=4)
-    with pytest.raises(Interrupted):
+    with pytest.raises(KilledError):
         said("rloo", given, watch=stopping(3))
     fake.calls.clear()
     with serving(new_policy(tiny_architectures()["llama"], tiny_tokenizer(), seed=7)) as other:  # on another port

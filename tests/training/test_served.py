@@ -26,6 +26,7 @@ from heedful.training.grpo import grpo, grpo_state
 from heedful.training.rollouts import OnlineModels, Questions, sample
 from heedful.training.served import RolloutServer
 from heedful.training.state import TrainState
+from heedful.training.workers import Workers, working
 
 PROMPTS = [Prompt((Message("user", word),)) for word in ("red", "blue", "green", "what", "please")]
 
@@ -235,6 +236,50 @@ def test_weights_correct_what_the_sampler_says(fake: FakeVLLM) -> None:
     assert cut == pytest.approx(plain * 1.25, rel=1e-3)
     assert (told[0.0]["sampler_capped"], told[5.0]["sampler_capped"], told[1.25]["sampler_capped"]) == (0, 0, 1)
     assert told[5.0]["sampler_ratio"] == pytest.approx(1.6487, rel=1e-3)
+
+
+class Team(Workers):
+    """One of two workers, alone: what the leader did is handed to the other as it was."""
+
+    def __init__(self, rank: int, done: list[Any]) -> None:
+        super().__init__(rank, 2, group=None)
+        self.done = done
+
+    def led(self, work: Any) -> Any:
+        if self.leads:
+            self.done.append(work())
+            return self.done[-1]
+        return self.done.pop(0)
+
+    def gathered(self, value: Any) -> list[Any]:
+        return [value]
+
+
+def test_workers_ask_for_their_own_shares_and_the_leader_alone_sends_weights(fake: FakeVLLM) -> None:
+    """The shares of two are the batch of one, with the same random numbers, by the weights that the leader sent."""
+    config = settings(fake, overlap=True)
+    config = replace(config, rollout=replace(config.rollout, prompts_per_step=3), steps=2)
+    parted: list[list[Any]] = []
+    done: list[Any] = []
+    for rank in (0, 1):
+        fake.calls.clear()
+        with working(Team(rank, done)):
+            state, models = parts(fake, config)
+            questions = Questions(models.policy, PROMPTS)
+            batches = []
+            for step in range(2):
+                state.step = step
+                batches.append(sample(state, models, questions, config.rollout, ScoreConfig()).texts)
+            assert models.server is not None
+            assert fake.calls.count("/finish_weight_update") == (2 if rank == 0 else 0)
+            shares = {0: 1, 1: 2}[rank]  # of three prompts
+            assert len([call for call in fake.calls if call.startswith("sample")]) == 2 * shares
+        fake.version = models.server.version(0)  # of equal weights, as nothing is learnt here
+        parted.append(batches)
+    state, models = parts(fake, config)
+    questions = Questions(models.policy, PROMPTS)
+    whole = [sample(state, models, questions, config.rollout, ScoreConfig()).texts]
+    assert parted[0][0] + parted[1][0] == whole[0]
 
 
 def test_settings_of_a_server_without_one() -> None:

@@ -23,6 +23,9 @@ BAN = -100.0
 AT_ONCE = 4096
 """Sequences asked for at once where nobody says how many; the server queues what it has no room for."""
 
+CONNECTIONS = 512
+"""Requests at once: each is a file of this process, which may often have no more than 1,024."""
+
 START = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --logprobs-mode processed_logprobs --generation-config vllm "
     '--weight-transfer-config \'{"backend": "nccl"}\''
@@ -142,7 +145,7 @@ class VLLMServer:
 
     async def _ask(self, asked: Sequence[dict[str, Any]], at_once: int) -> list[Any]:
         room = asyncio.Semaphore(at_once)
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=None)
         async with httpx2.AsyncClient(base_url=self.url, timeout=self._timeout(), limits=limits) as client:
 
             async def one(body: dict[str, Any]) -> Any:
