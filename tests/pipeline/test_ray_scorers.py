@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import heedful
+from architectures import WORDS
 from heedful.errors import HeedfulError
 from heedful.training.settings import to_yaml
 from stage_runs import config, write_inputs, write_model
@@ -96,19 +98,28 @@ def test_scorers_give_the_same_rewards_also_when_one_is_killed(hosts: Any, given
     assert weights[0] == weights[1]
 
 
-def test_a_scorer_that_cannot_open_the_model_and_one_that_finds_no_room_are_told(tmp_path: Path) -> None:
+def test_a_scorer_says_what_the_model_says_also_after_a_kill_and_what_is_wrong(given: Path, tmp_path: Path) -> None:
     import ray
 
+    from heedful.data.records import Message
+    from heedful.models.rewards import load_reward
     from heedful.pipeline.ray_scorers import RemoteReward, start_scorers
     from heedful.training.config.launch import LaunchConfig
 
+    asked = [(Message("user", f"{WORDS[i]} {WORDS[i + 5]}"),) for i in range(9)]
+    texts = [f"{WORDS[2 * i]} yes" + " please" * (i % 4) for i in range(9)]
     ray.init(num_cpus=1, include_dashboard=False)
     try:
         (scorer,) = start_scorers(ray, LaunchConfig(launcher="ray", scorers=1))
+        remote = RemoteReward(scorer, str(given / "reward"), "float32", 300)
+        known = load_reward(str(given / "reward"))(asked, texts)
+        assert torch.equal(remote(asked, texts), torch.as_tensor(known))
+        os.kill(ray.get(scorer.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+        assert torch.equal(remote(asked, texts), torch.as_tensor(known))
         with pytest.raises(HeedfulError, match="nowhere"):
-            RemoteReward(scorer, str(tmp_path / "nowhere"), "float32", 120)([], [])
+            RemoteReward(scorer, str(tmp_path / "nowhere"), "float32", 300)(asked, texts)
         (waiting,) = start_scorers(ray, LaunchConfig(launcher="ray", scorers=1, scorers_on="judging"))
         with pytest.raises(HeedfulError, match="no scorer has answered for 3 s"):
-            RemoteReward(waiting, "model", "float32", 3)([], [])
+            RemoteReward(waiting, str(given / "reward"), "float32", 3)(asked, texts)
     finally:
         ray.shutdown()
