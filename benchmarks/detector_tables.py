@@ -86,20 +86,25 @@ def two_level(values: Sequence[float], worlds: Sequence[int], *, samples: int = 
 def share(values: Sequence[float], worlds: Sequence[int], *, rate: bool = True) -> dict[str, float] | None:
     """A mean over runs with its two-level interval; a single world gives the mean alone.
 
-    A share of runs also has Wilson's interval, and the wider end of both: none of 18 runs is no proof of never.
+    Args:
+        rate: whether it is a share of runs (`widened`).
     """
-    from heedful.core.statistics import wilson
-
     if not values:
         return None
     if len(set(worlds)) < 2:
         return {"mean": sum(values) / len(values), "runs": len(values)}
-    found = two_level(values, worlds)
-    low, high = found.low, found.high
-    if rate:
-        alone = wilson(sum(values), len(values))
-        low, high = min(low, alone.low), max(high, alone.high)
-    return {"mean": found.mean, "low": low, "high": high, "runs": len(values)}
+    found = {**asdict(two_level(values, worlds)), "runs": len(values)}
+    return widened(found) if rate else found
+
+
+def widened(figure: dict[str, float]) -> dict[str, float]:
+    """A share of runs whose interval reaches as far as Wilson's, too: none of 18 runs is no proof of never."""
+    from heedful.core.statistics import wilson
+
+    if "low" not in figure:
+        return figure
+    alone = wilson(figure["mean"] * figure["runs"], int(figure["runs"]))
+    return {**figure, "low": min(figure["low"], alone.low), "high": max(figure["high"], alone.high)}
 
 
 def signs_table(found: Sequence[Recorded]) -> dict[str, Any]:
@@ -309,6 +314,24 @@ def replay_all(out: Path, wanted: Sequence[Trajectory], replays: int, prompts: i
         "curves": curves(found),
         "rule": rule_table(out, found, replays, prompts),
     }
+    write_json(out / "detectors.json", result)
+    with atomic_write(out / "detectors.md") as file:
+        file.write(as_markdown(result))
+    print(as_markdown(result))
+    return 0
+
+
+def tables_again(out: Path, wanted: Sequence[Trajectory]) -> int:
+    """Write the tables again: signs replayed anew, which is quick, and what the last replay said of the rule."""
+    from heedful.files import atomic_write, write_json
+
+    if not (out / "detectors.json").exists():
+        print("replay first", file=sys.stderr)
+        return 1
+    result = json.loads((out / "detectors.json").read_text())
+    result["signs"] = signs_table([run for one in wanted if (run := read_trajectory(out, one)) is not None])
+    for row in result["rule"].values():
+        row |= {name: widened(row[name]) for name in RATES if row.get(name) is not None}
     write_json(out / "detectors.json", result)
     with atomic_write(out / "detectors.md") as file:
         file.write(as_markdown(result))

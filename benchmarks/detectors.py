@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/detectors.py record            # about an hour of one core; goes on where it was stopped
     .venv/bin/python benchmarks/detectors.py replay            # tables to OUT/detectors.md and OUT/detectors.json
+    .venv/bin/python benchmarks/detectors.py tables            # the same tables from the last replay, the signs anew
     .venv/bin/python benchmarks/detectors.py record --full     # the quickstart's own sizes: hours
     .venv/bin/python benchmarks/detectors.py record --worlds 1 --runs 1 --hacked-runs 1   # a try
 
@@ -182,7 +183,7 @@ def record_all(args: argparse.Namespace) -> int:
 def main() -> int:
     """Record, or replay."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["record", "replay", "world"])
+    parser.add_argument("part", choices=["record", "replay", "tables", "world"])
     parser.add_argument("--out", type=Path, default=Path("runs/detectors"))
     parser.add_argument("--worlds", type=int, default=5)
     parser.add_argument("--first-world", type=int, default=40, help="seed of the first world")
@@ -202,8 +203,10 @@ def main() -> int:
         return 0
     if args.part == "record":
         return record_all(args)
-    from detector_tables import replay_all
+    from detector_tables import replay_all, tables_again
 
+    if args.part == "tables":
+        return tables_again(args.out, trajectories(args))
     return replay_all(args.out, trajectories(args), args.replays, args.scale.check_prompts)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from heedful.cli.main import main
+from heedful.cli.probe import is_model
+from scripted_server import Act, Say, scripted
 
 MODULE = """
 import zlib
@@ -77,6 +79,28 @@ def test_probe_on_a_file_with_gold_and_a_rewriter(here: Path, capsys: pytest.Cap
     assert by_kind(run([*command[:4], "--gold", "taste:gold"], capsys))["length"]["gold"] is not None
     assert main(["probe", "taste:padded", "--data", "pairs.jsonl", "--limit", "3"]) == 0
     assert "is left out" in capsys.readouterr().out
+
+
+def test_a_model_rewrites_once_and_what_it_did_not_answer_is_left_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def french(given: dict[str, Any], before: int) -> Say | Act:
+        asked = given["messages"][-1]["content"]
+        return Act(status=400) if "Number 3." in asked else Say(f"Oui. {asked.split()[-1]}")
+
+    command = ["probe", "taste:padded", "--data", "pairs.jsonl", "--kinds", "language", "--rewrites", "10"]
+    with scripted(french) as server:
+        for _ in range(2):
+            result = run([*command, "--rewriter", f"judge-1@{server.url}"], capsys)
+            assert by_kind(result)["language"]["contrasts"] == 9
+            assert "9 texts used, 1 empty or unchanged" in result["lineage"]["rewriter"]
+        assert sum(server.paid.values()) <= 10  # nine, and one short look whether it answers; the second time none
+        assert (here / "ledger.sqlite").exists()
+    with scripted(lambda given, before: Act(status=400)) as server:
+        assert main([*command, "--rewriter", f"judge-1@{server.url}", "--ledger", "other.sqlite"]) == 2
+    assert [is_model(name) for name in ("a@http://h/v1", "hf:models/a", "gpt", "module:function")] == [True] * 3 + [
+        False
+    ]
 
 
 def test_probe_on_a_benchmark(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,17 @@ def test_the_budget_is_the_lower_end_less_the_margin() -> None:
     assert not curve.peak.beyond
 
 
+def test_a_curve_that_explains_little_is_said_to() -> None:
+    noise = np.random.default_rng(3).normal(0, 0.1, len(KL))
+    good = kl_budget(fit_curve(KL, gains("best_of_n", 1.2, 0.2) + noise, "best_of_n", level=0.8))
+    assert "alone" not in good.reason
+    bent = gains("best_of_n", 0.3, 0.1)
+    poor = fit_curve(KL, bent + np.tile([0.8, -0.8], len(KL))[: len(KL)], "best_of_n", level=0.2)
+    assert poor.peak is not None
+    assert poor.r_squared < 0.5
+    assert f"explains {poor.r_squared:.0%} of the gains alone" in kl_budget(poor).reason
+
+
 def test_a_win_rate_on_the_latent_scale_of_gold() -> None:
     assert latent_gain(0.5, 40) == pytest.approx((0.0, 2 / 20.5))
     # 30 wins of 40: log(30.5 / 10.5), variance 1 / 30.5 + 1 / 10.5
@@ -129,6 +140,7 @@ def test_levelling_off_is_no_fall() -> None:
         ([1, 2, 3, 4], [1, 2, 3, 4], None),
         ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4], None),
         ([1, 1, 2, 2, 2], [0, 1, 2, 3, 4], None),
+        ([1, 1 + 1e-9, 1 + 2e-9, 1, 1], [0.1, 0.2, 0.1, 0.3, 0.2], None),  # three KLs by rounding alone
         ([1, 2, 3, 4, 5], [0, 1, 2, 3], None),
         ([1, 2, 3, 4, 5], [0, 1, 2, 3, 4], [0, 0, 1, 1, 1]),
     ],

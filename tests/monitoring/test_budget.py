@@ -48,6 +48,8 @@ def test_where_no_fall_is_shown_there_is_no_budget_and_it_says_why() -> None:
     few = forecast([check(kl, 0.1) for kl in (1.0, 2.0, 3.0, -0.2, 4.0)])
     assert few.budget.kl is None
     assert "4 fresh checks are too few" in few.budget.reason
+    near = forecast([check(1.0 + 1e-9 * i, 0.1 * i) for i in range(6)])
+    assert near.budget.kl is None  # KLs that differ by rounding are one
     level = forecast([check(kl, gain) for kl, gain in zip(KL, levelling(KL), strict=True)])
     assert level.budget.kl is None
     assert "levels off" in level.budget.reason

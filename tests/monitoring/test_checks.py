@@ -161,14 +161,6 @@ def test_prompts_that_go_together_count_as_one() -> None:
         contest(judge, PROMPTS, ours, theirs, SequentialTest(), block=200, seed=0, clusters=[1, 2, 3])
 
 
-def test_a_topic_that_is_not_told_of_stops_equal_policies() -> None:
-    """Ten prompts on each topic, answers to them as good as each other: ten topics taken for a hundred prompts."""
-    together = [play([0.0] * 8, seed, Crowd(topic=10)) for seed in range(30)]
-    apart = [play([0.0] * 8, seed, Crowd(topic=10, told=False)) for seed in range(30)]
-    assert sum(stopped_at(checks, together=True) is not None for checks in together) <= 1
-    assert sum(stopped_at(checks, together=True) is not None for checks in apart) >= 3
-
-
 def test_a_check_comes_back_from_json() -> None:
     made = check(10, "worse")
     assert check_from_json(json.loads(json.dumps(made.to_json()))) == made

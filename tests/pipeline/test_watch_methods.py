@@ -20,7 +20,7 @@ from stage_runs import write_inputs, write_model
 __all__ = ["falling", "long_answers"]  # judge and reward of the runs, by name
 METHODS = {"ppo": "raise", "rloo": "raise", "grpo": "raise", "reinforce": "freeze", "raft": "freeze"}
 METHODS |= {"online-dpo": "freeze"}
-QUICK = ("ppo", "online-dpo")
+QUICK = ("ppo",)
 BEST, FELL, STOPPED = 2, 4, 7
 
 

@@ -108,6 +108,7 @@ def test_a_run_that_is_killed_while_people_judge_asks_nobody_twice_and_says_what
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow  # the test above has a store, a kill and a run that goes on; this one all checks of a run
 def test_a_run_that_is_killed_while_it_waits_goes_on_to_the_same_bits(
     of: Programme, asked: Any, made: Path, tmp_path: Path
 ) -> None:

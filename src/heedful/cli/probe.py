@@ -13,6 +13,7 @@ from heedful.cli.command import parse, print_json, shown, stdout_for_results
 from heedful.cli.opening import PromptOptions
 from heedful.errors import HeedfulError, nearest
 from heedful.evaluation.probes.contrast import KINDS
+from heedful.training.config.asking import BudgetOptions, EndpointOptions, LoadingOptions
 
 if TYPE_CHECKING:
     from heedful.data.records import Conversation
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 """Answers scored between two updates of the progress bar."""
+
+REWRITE_TOKENS = 1024
+"""The longest answer of a rewriter that is a model."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,26 @@ class ProbeConfig:
     kinds: tuple[str, ...] = ()
     """Only these probes; all where none is named."""
     rewriter: str | None = None
-    """module:function from prompts to texts, an AI that makes the changes too; `language` needs it."""
+    """An AI that makes the changes too: MODEL@URL, hf:FOLDER, or module:function from prompts to texts; `language`
+    needs it."""
     rewrites: int = 50
     """Answers that the rewriter is given, for each probe."""
+    ledger: Path = Path("ledger.sqlite")
+    """Where the replies of a rewriter are kept, so that none is paid for twice."""
     out: Path | None = None
     """Folder for probe.json and report.html."""
     seed: int = 0
     """Of wordings, places and resampling."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    endpoint: EndpointOptions = EndpointOptions()
+    budget: BudgetOptions = BudgetOptions()
     records: PromptOptions = PromptOptions()
+
+    @property
+    def loading(self) -> LoadingOptions:
+        """How a rewriter of this process is opened."""
+        return LoadingOptions(device=self.device)
 
     def __post_init__(self) -> None:
         if self.data is not None and self.world is not None:
@@ -167,7 +181,7 @@ def _material(config: ProbeConfig, display: Display) -> tuple[Base, list[Contras
     contrasts = natural_probes(base, seed=config.seed, kinds=config.kinds)
     lineage = {"data": f"{config.data}, SHA-256 {sha256[:12]}"}
     if config.rewriter is not None:
-        made, unusable = _rewritten(config, base)
+        made, unusable = _rewritten(config, base, display)
         contrasts = [*contrasts, *made]
         lineage["rewriter"] = f"{config.rewriter}: {len(made)} texts used, {unusable} empty or unchanged"
         display.say(f"{len(made)} rewritten answers, {unusable} unusable ones left out.")
@@ -187,16 +201,52 @@ def _records(config: ProbeConfig, display: Display) -> tuple[list[Any], str]:
     return loaded.records, loaded.sha256
 
 
-def _rewritten(config: ProbeConfig, base: Base) -> tuple[list[Contrast], int]:
+def _rewritten(config: ProbeConfig, base: Base, display: Display) -> tuple[list[Contrast], int]:
     from heedful.evaluation.probes.natural import REWRITES, rewritten
     from heedful.models.callables import import_function
 
     assert config.rewriter is not None
     kinds = [kind for kind in REWRITES if not config.kinds or kind in config.kinds]
+    if is_model(config.rewriter):
+        return rewritten(base, lambda asked: _asked(config, asked, display), kinds, limit=config.rewrites)
     try:
         return rewritten(base, import_function(config.rewriter), kinds, limit=config.rewrites)
     except ValueError as error:
         raise HeedfulError(f"{error}.", where=config.rewriter, mend="It returns one text for each prompt.") from error
+
+
+def is_model(rewriter: str) -> bool:
+    """Whether a name means a model, as `heedful judge` takes judges, and no module:function."""
+    return "@" in rewriter or rewriter.startswith("hf:") or ":" not in rewriter
+
+
+def _asked(config: ProbeConfig, prompts: Sequence[str], display: Display) -> list[str]:
+    """A model's replies to prompts; none where it gave no reply.
+
+    Raises:
+        HeedfulError: it cannot be reached, gave no reply at all, or the budget is spent.
+    """
+    from heedful.cli.asker import opened_asker
+    from heedful.feedback.ai.asks import Reply, ask_of
+
+    assert config.rewriter is not None
+    asks = [ask_of([("user", prompt)], REWRITE_TOKENS) for prompt in prompts]
+    texts, why = [""] * len(asks), ""
+    with (
+        opened_asker(config.rewriter, config, config.ledger, display) as asker,
+        display.task("rewriter", len(asks)) as bar,
+    ):
+        for done, (number, said) in enumerate(asker.ask(asks), 1):
+            if isinstance(said, Reply):
+                texts[number] = said.text
+            else:
+                why = f"{said.reason}: {said.detail}"
+            bar.update(done, {})
+    if why and not any(texts):
+        raise HeedfulError(
+            f"the rewriter gave no reply at all ({why}).", where=config.rewriter, mend="Check that it runs."
+        )
+    return texts
 
 
 def _with_bar(reward: Scorer, display: Display, title: str) -> Scorer:

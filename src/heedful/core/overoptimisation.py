@@ -26,6 +26,9 @@ LEAST_POINTS = 5
 FAR = 2.0
 """A peak at more than this many times the largest KL seen is no finding but a guess, and is not given."""
 
+POOR_FIT = 0.5
+"""A curve that explains less of the gains than this is said to."""
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -114,7 +117,7 @@ def fit_curve(
 
     Raises:
         ValueError: lengths differ, fewer than `LEAST_POINTS` points, a KL or variance of 0 or less, KLs at fewer than
-            three places, or fewer than three runs.
+            three places (`places`), or fewer than three runs.
     """
     x, y = finite_numbers(kl), finite_numbers(gain)
     spread = np.ones_like(x) if variances is None else finite_numbers(variances)
@@ -124,7 +127,7 @@ def fit_curve(
         raise ValueError("a variance must be above 0")
     if len(x) < LEAST_POINTS:
         raise ValueError(f"a curve needs at least {LEAST_POINTS} points, and there are {len(x)}")
-    if x.min() <= 0 or np.unique(x).size < 3:
+    if x.min() <= 0 or places(x) < 3:
         raise ValueError("a curve needs KLs above 0, at three places at least")
     if form not in FORMS:
         raise ValueError(f"the form is one of {FORMS}, not {form!r}")
@@ -140,6 +143,12 @@ def fit_curve(
     alpha, beta = (_interval(estimate[i], covariance[i, i], freedom, level) for i in (0, 1))
     peak, reason = _peak(form, estimate, covariance, freedom, level, float(x.max()))
     return Curve(form, alpha, beta, len(x), float(x.max()), r_squared, peak, reason)
+
+
+def places(kl: ArrayLike) -> int:
+    """How many KLs there are that differ by a thousandth of the largest: nearer ones show no bend, but rounding."""
+    numbers = finite_numbers(kl)
+    return len(np.unique(np.round(numbers / numbers.max(), 3)))
 
 
 def kl_budget(curve: Curve, *, margin: float = 0.1) -> Budget:
@@ -158,6 +167,8 @@ def kl_budget(curve: Curve, *, margin: float = 0.1) -> Budget:
         return Budget(None, curve.reason)
     kl = curve.peak.kl
     words = f"gold is highest at a KL of about {kl.mean:.3g} nats ({kl.low:.3g} to {kl.high:.3g})"
+    if curve.r_squared < POOR_FIT:
+        words += f", by a curve that explains {max(0.0, curve.r_squared):.0%} of the gains alone"
     return Budget(kl.low * (1 - margin), f"{words}; the budget is the lower end less {margin:.0%}.")
 
 

@@ -27,6 +27,7 @@ from heedful.core.overoptimisation import (
     fit_curve,
     kl_budget,
     latent_gain,
+    places,
 )
 from heedful.monitoring.checks import Check, Contest
 from heedful.monitoring.monitor import Alarm
@@ -79,7 +80,7 @@ def forecast(checks: Sequence[Check], *, form: Form = "rl", level: float = LEVEL
     points = [gold_gain(check.against_start) for check in used]
     kl = tuple(check.kl for check in used)
     gain, variance = tuple(point[0] for point in points), tuple(point[1] for point in points)
-    if len(used) < LEAST_POINTS or len(set(kl)) < 3:
+    if len(used) < LEAST_POINTS or places(kl) < 3:
         few = f"{len(used)} fresh checks are too few to fit a curve; it takes {LEAST_POINTS}, at three KLs."
         return Forecast(Budget(None, few), None, kl, gain, variance)
     curve = fit_curve(kl, gain, form, variances=variance, level=level)
