@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from heedful.errors import HeedfulError
+from heedful.pipeline.ray_scorers import Scorer
 from heedful.training.config.launch import LaunchConfig
-from stage_runs import config, run_stage
+from stage_runs import config, run_stage, write_inputs, write_model
+from worker_processes import curve
 
 SCORERS: dict[str, Any] = {"launch": {"launcher": "ray", "workers": 1, "scorers": 1}}
 
@@ -52,3 +54,38 @@ def test_a_cluster_that_is_gone_is_told_from_workers_that_died() -> None:
     assert str(_gave_up(RuntimeError(gone), launch)).startswith("launch.address: the Ray cluster does not answer")
     died = _gave_up(RuntimeError("Training failed.\nA worker exited with code -9."), launch)
     assert str(died).startswith("launch: the workers ended before they were through, and were started again 3 times")
+
+
+class Near:
+    """A reward that a scorer of this process gives: what `RemoteReward` is, without a cluster on the way."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.scorer = name, Scorer()
+
+    def __call__(self, prompts: Any, completions: Any) -> Any:
+        return self.measured(prompts, completions)[0]
+
+    def measured(self, prompts: Any, completions: Any) -> Any:
+        return self.scorer.score(self.name, "float32", prompts, completions)
+
+
+@pytest.mark.parametrize("stage", ["ppo", "grpo"])
+def test_a_run_learns_the_same_from_a_scorer(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_inputs(tmp_path / "inputs")
+    write_model(tmp_path / "model")
+    write_model(tmp_path / "reward", kind="reward")
+    made = [tmp_path / "inputs", tmp_path / "model", tmp_path / "reward"]
+    run_stage(stage, config(stage, *made, tmp_path / "plain", steps=3))
+    asked: list[Near] = []
+
+    def near(settings: Any, precision: str) -> Near:
+        asked.append(Near(settings.reward))
+        return asked[-1]
+
+    monkeypatch.setattr("heedful.pipeline.stages.players.remote_reward", near)
+    run_stage(stage, config(stage, *made, tmp_path / "scored", steps=3, **SCORERS))
+    assert len(asked) == 1
+    for name in ("reward", "loss", "kl"):
+        assert [row[name] for row in curve(tmp_path / "scored")] == [row[name] for row in curve(tmp_path / "plain")]
+    weights = [(tmp_path / out / "model.safetensors").read_bytes() for out in ("plain", "scored")]
+    assert weights[0] == weights[1]
