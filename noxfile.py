@@ -33,17 +33,21 @@ def extras(session: nox.Session) -> None:
     session.run(".ci/packaging", *wanted, external=True, env={"PYTHON": str(session.virtualenv.bin + "/python")})
 
 
-def asked_for() -> list[str]:
-    """What pyproject.toml asks for, extras included, without heedful itself and the tools to work on it."""
+def asked_for(*extras: str) -> list[str]:
+    """What pyproject.toml asks for with some extras, or all, without heedful itself and the tools to work on it."""
     project = nox.project.load_toml("pyproject.toml")["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    optional = project["optional-dependencies"]
+    lists = [project["dependencies"], *(optional[extra] for extra in extras or optional)]
     return [line for lines in lists for line in lines if not line.startswith("heedful")]
 
 
 @nox.session(python="3.11")
 def audit(session: nox.Session) -> None:
-    """Known vulnerabilities of what is installed with every extra; one that cannot be looked up fails too."""
-    session.install("pip-audit", *asked_for())
+    """Known vulnerabilities of what is installed with every extra, or those that are named behind --.
+
+    What cannot be looked up fails too. Extras that pin others' versions are audited by themselves.
+    """
+    session.install("pip-audit", *asked_for(*session.posargs))
     session.run("pip-audit", "--strict")
 
 
@@ -52,7 +56,7 @@ def upkeep(session: nox.Session) -> None:
     """Licence and newest release of each dependency, for the tables of docs/architecture.md."""
     groups = nox.project.load_toml("pyproject.toml")
     tools = [line for group in ("dev", "docs") for line in nox.project.dependency_groups(groups, group)]
-    session.install("pypi-simple", "hatchling", *asked_for(), *tools)
+    session.install("pypi-simple", "hatchling", *asked_for(*session.posargs), *tools)
     session.run("python", ".ci/upkeep.py")
 
 
