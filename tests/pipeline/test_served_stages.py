@@ -77,7 +77,7 @@ CASES = [
     pytest.param("rloo", {}, marks=pytest.mark.slow),
     pytest.param("reinforce", {}, marks=pytest.mark.slow),
     pytest.param("raft", {}, marks=pytest.mark.slow),
-    ("online-dpo", {}),
+    pytest.param("online-dpo", {}, marks=pytest.mark.slow),
 ]
 
 

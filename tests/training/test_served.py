@@ -160,6 +160,7 @@ def test_a_run_that_goes_on_sends_its_weights_first(fake: FakeVLLM) -> None:
         assert told["sampler_lag"] == 0  # of its own weights, also where a run that was not stopped is a step off
 
 
+@pytest.mark.slow
 def test_resampled_prompts_are_of_the_weights_as_they_stand(fake: FakeVLLM) -> None:
     config = replace(settings(fake, overlap=True), update=GRPOUpdateConfig(form="dapo", resample_rounds=1), steps=2)
     state, models = parts(fake, config)

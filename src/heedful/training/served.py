@@ -79,8 +79,8 @@ class RolloutServer:
 
     def prepare(self, step: int) -> None:
         """Before a step's batch is asked for: with its weights, unless it was asked for ahead of time."""
-        self._seconds, self._lag = dict.fromkeys(self._seconds, 0.0), 0
-        if self._ahead_of != step:
+        self._seconds, self._lag = dict.fromkeys(self._seconds, 0.0), int(self._ahead_of == step)
+        if not self._lag:
             self._ahead.clear()
             self.sync(step)
 
@@ -117,7 +117,7 @@ class RolloutServer:
             assert self.of_step is not None
             answers = self._sampled(ask, at_once, self.of_step)
         else:
-            answers, self._lag = begun.result(), 1
+            answers = begun.result()
         self._seconds["rollout_seconds"] += time.monotonic() - began
         return assemble(ask.prompts, answers, self.policy.pad, self.policy.device)
 
