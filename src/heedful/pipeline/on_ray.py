@@ -65,7 +65,7 @@ def cluster(address: str | None, cpus: int, where: str, *, told: bool = False) -
             mend = "Try again when it is less busy."
             if address is not None:
                 what, mend = f"there is no Ray cluster to join: {why}", "Start one with ray start --head."
-                mend += " One that asks for a token: set RAY_AUTH_MODE=token, with its ~/.ray/auth_token on this machine."
+                mend += " Where it asks for a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token."
             raise HeedfulError(what, where=f"{where}.address", mend=mend) from error
     try:
         yield ray
