@@ -69,7 +69,7 @@ class Near:
         return self.scorer.score(self.name, "float32", prompts, completions)
 
 
-@pytest.mark.parametrize("stage", ["ppo", "grpo"])
+@pytest.mark.parametrize("stage", ["ppo", pytest.param("grpo", marks=pytest.mark.slow)])
 def test_a_run_learns_the_same_from_a_scorer(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_inputs(tmp_path / "inputs")
     write_model(tmp_path / "model")

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from heedful.data.blocks import Block, BlockFolder, read_block
@@ -40,8 +39,6 @@ def cluster(address: str | None, cpus: int, where: str, *, told: bool = False) -
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is not None and has_token():  # ray start asks for it where it finds one; ray.init would not show it
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -68,18 +65,12 @@ def cluster(address: str | None, cpus: int, where: str, *, told: bool = False) -
             mend = "Try again when it is less busy."
             if address is not None:
                 what, mend = f"there is no Ray cluster to join: {why}", "Start one with ray start --head."
-                mend += " One that asks for a token has it in ~/.ray/auth_token, which has to be copied here."
+                mend += " Where it asks for a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token."
             raise HeedfulError(what, where=f"{where}.address", mend=mend) from error
     try:
         yield ray
     finally:
         ray.shutdown()
-
-
-def has_token() -> bool:
-    """Whether this machine has a token to show to a Ray cluster that asks for one."""
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
 
 
 class Worker:
