@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_memory_alone_names_a_gpu() -> None:
 
 
 def test_samples_of_a_group_share_the_reading_of_their_prompt(small: Path) -> None:
-    few = online(GRPOConfig, small, rollout=vars(RolloutConfig(4, 4, 32)))
+    few = online(GRPOConfig, small, rollout=asdict(RolloutConfig(4, 4, 32)))
     planner = ClusterPlanner("grpo", Troupe(few), ClusterConfig(gpus="2xH100", layout="replicas"))
     assert any(need.what == "reading 2 x 32 tokens of prompts" for need in planner.sampling())
 
