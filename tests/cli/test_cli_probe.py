@@ -113,7 +113,7 @@ def test_probe_on_a_benchmark(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "probes" not in found
     assert found["rewardbench"]["subsets"]["Focus"]["score"] == 1.0
     assert main(["probe", "taste:padded", "--rewardbench", "bench.jsonl"]) == 0
-    assert "Focus: 100.0% (100.0% to 100.0%) of 3 prompts, chance 25.0%" in capsys.readouterr().out
+    assert "Focus: 100.0% (43.9% to 100.0%) of 3 prompts, chance 25.0%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,9 @@ def test_a_run_writes_down_its_micro_batch_and_goes_on_with_it(
     monkeypatch.setattr(common, "planned_tokens", lambda stage, config: pytest.fail("planned again"))
     monkeypatch.setattr(common, "finish", save)
     real = common.conclude
-    monkeypatch.setattr("heedful.pipeline.stages.sft.conclude", lambda *a, **k: seen.append(a[2]) or real(*a, **k))
+    monkeypatch.setattr(
+        "heedful.pipeline.stages.sft.conclude", lambda *a, **k: seen.append(a[0].config) or real(*a, **k)
+    )
     run_stage("sft", given)
     assert seen[0].memory.micro_batch_tokens == 96
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -65,6 +66,13 @@ def test_samples_follow_from_the_seed_and_the_row(fake: FakeVLLM, prompts: list[
     assert ask(fake, prompts[:1], params=RolloutParams(6, temperature=0.7, seed=12)) != whole[:1]
     alike = ask(fake, [prompts[0]] * 4)
     assert len({tuple(tuple(one.tokens) for one in samples) for samples in alike}) > 1
+
+
+def test_a_notebook_whose_loop_runs_already_may_ask(fake: FakeVLLM, prompts: list[list[int]]) -> None:
+    async def cell() -> Any:
+        return ask(fake, prompts[:1])
+
+    assert asyncio.run(cell()) == ask(fake, prompts[:1])
 
 
 def spoil(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -147,6 +147,13 @@ def test_loopback_alone_is_listened_on_unless_the_network_is_asked_for() -> None
         assert held.getsockname()[0] == "127.0.0.9"
 
 
+def test_whoever_follows_the_printed_link_at_once_waits_and_is_not_refused() -> None:
+    with listen(StudioConfig(port=0)) as held, socket.create_connection(held.getsockname(), timeout=5) as came:
+        assert came.getpeername() == held.getsockname()
+        with pytest.raises(HeedfulError, match="cannot be used"):
+            listen(StudioConfig(port=held.getsockname()[1]))
+
+
 def test_a_code_for_phones_is_square() -> None:
     lines = qr_lines("http://10.0.0.5:8400/")
     assert len({len(line) for line in lines}) == 1

@@ -7,15 +7,19 @@ reinforcement-learning API (`vllm/entrypoints/rl`), which a server has where VLL
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
 from heedful.core.seeds import mix
 from heedful.errors import HeedfulError
 from heedful.rollout.types import RolloutParams
+
+T = TypeVar("T")
 
 BAN = -100.0
 """Bias of a banned token's logit: as much as the protocol allows, a factor of e^-100."""
@@ -31,6 +35,20 @@ START = (
     '--weight-transfer-config \'{"backend": "nccl"}\''
 )
 """How a server is started."""
+
+
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Begin work in a thread that does not keep the program from ending; its result, or what it raised, to wait for."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="heedful-rollout", daemon=True).start()
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,9 @@ class VLLMServer:
             same | {"prompt": list(prompt), "seed": mix(params.seed, first + place) >> 1}
             for place, prompt in enumerate(prompts)
         ]
-        answers = asyncio.run(self._ask(asked, max(1, (at_once or AT_ONCE) // samples)))
+        room = max(1, (at_once or AT_ONCE) // samples)
+        # In a thread of its own: a notebook's has a loop that runs already.
+        answers = in_background(lambda: asyncio.run(self._ask(asked, room))).result()
         return [
             [self._read(choice, params, banned, version) for choice in self._choices(answer, samples)]
             for answer in answers

@@ -6,9 +6,7 @@ The server says which engine it was started with: nccl, from GPU to other GPUs; 
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +17,7 @@ from torch import Tensor
 from heedful.errors import HeedfulError
 from heedful.models.checkpoint_weights import checkpoint_weights, weight_shapes
 from heedful.models.policy import Policy
-from heedful.rollout.vllm_server import Facts, VLLMServer
+from heedful.rollout.vllm_server import Facts, VLLMServer, in_background
 
 T = TypeVar("T")
 
@@ -102,19 +100,14 @@ def in_time(server: VLLMServer, device: torch.device, work: Callable[[], T]) -> 
     Raises:
         HeedfulError: it failed, or took too long.
     """
-    outcome: Future[T] = Future()
 
-    def run() -> None:
-        try:
-            if device.index is not None:
-                torch.cuda.set_device(device)  # is of a thread
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
+    def on_device() -> T:
+        if device.index is not None:
+            torch.cuda.set_device(device)  # is of a thread
+        return work()
 
-    threading.Thread(target=run, daemon=True).start()
     try:
-        return outcome.result(server.patience)
+        return in_background(on_device).result(server.patience)
     except HeedfulError:
         raise
     except Exception as error:

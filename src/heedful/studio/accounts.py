@@ -264,7 +264,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page was too old, or another site sent it."""
     message = _("The page was open for too long, or cookies are off. Load it again; what you typed is still there.")
     if wants_json(request):
-        return JsonResponse({"error": message}, status=403)
+        return JsonResponse({"error": message, "detail": message}, status=403)
     return render(request, "studio/error.html", {"title": _("Please try again"), "message": message}, status=403)
 
 
@@ -272,7 +272,7 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
     """403."""
     message = _("Your role in this programme does not include this page.")
     if wants_json(request):
-        return JsonResponse({"error": message}, status=403)
+        return JsonResponse({"error": message, "detail": message}, status=403)
     return render(request, "studio/error.html", {"title": _("Not for your role"), "message": message}, status=403)
 
 
@@ -280,7 +280,7 @@ def missing(request: HttpRequest, exception: Exception | None = None) -> HttpRes
     """404."""
     message = _("There is nothing at this address, or nothing that you take part in.")
     if wants_json(request):
-        return JsonResponse({"error": message}, status=404)
+        return JsonResponse({"error": message, "detail": message}, status=404)
     return render(request, "studio/error.html", {"title": _("Not here"), "message": message}, status=404)
 
 
@@ -290,6 +290,6 @@ def broken(request: HttpRequest) -> HttpResponse:
         return outage.page(request)
     message = _("Something failed here, and is in the server's log. Nothing you sent before is lost.")
     if wants_json(request):
-        return JsonResponse({"error": message}, status=500)
+        return JsonResponse({"error": message, "detail": message}, status=500)
     about = {"title": _("A fault of ours"), "message": message, "reference": outage.own_id()}
     return render(request, "studio/error.html", about, status=500)

@@ -54,7 +54,7 @@ def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
     message = _("Too many tries. Please wait %(seconds)s seconds.") % {"seconds": seconds}
     response: HttpResponse
     if wants_json(request):
-        response = JsonResponse({"error": message}, status=429)
+        response = JsonResponse({"error": message, "detail": message}, status=429)
     else:
         response = render(request, "studio/error.html", {"title": _("One moment"), "message": message}, status=429)
     response.headers["Retry-After"] = str(seconds)

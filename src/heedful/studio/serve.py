@@ -19,6 +19,9 @@ GRACE = 10
 """Seconds that requests under way have to end when the studio is stopped."""
 HUNG = 60
 """Seconds without a sign of life after which a worker is replaced; also how long one may take to start."""
+BACKLOG = 2048
+"""Connections that may wait to be taken: uvicorn's own number, which it sets again."""
+
 STATIC = "static"
 """The folder of hashed and packed static files, in the studio's own."""
 Say = Callable[[str], None]
@@ -121,7 +124,7 @@ def background() -> Iterator[None]:
 
 
 def listen(config: StudioConfig) -> socket.socket:
-    """The socket that the studio serves on; held before anything is written, so that a taken port costs nothing.
+    """The socket that the studio serves on; it listens before anything is written, so that a taken port costs nothing.
 
     Raises:
         HeedfulError: the port is taken, or may not be used.
@@ -133,6 +136,7 @@ def listen(config: StudioConfig) -> socket.socket:
         held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         held.bind((host, config.port))
+        held.listen(BACKLOG)  # from here on whoever follows the printed link waits, and is not refused
     except OSError as error:
         held.close()
         raise HeedfulError(

@@ -5,7 +5,6 @@ Of several workers the leader sends the weights, and each asks for the completio
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from heedful.core.importance import mismatch
 from heedful.errors import HeedfulError
 from heedful.models.policy import Policy
 from heedful.rollout.types import Rollout, RolloutParams
-from heedful.rollout.vllm_server import Facts, Sampled, VLLMServer
+from heedful.rollout.vllm_server import Facts, Sampled, VLLMServer, in_background
 from heedful.rollout.vllm_weights import Sender
 from heedful.training.config.server import VLLMConfig
 from heedful.training.workers import current
@@ -156,17 +155,8 @@ class RolloutServer:
         self._ahead_of = step
         if ask is None:
             return
-        future: Future[Completions] = Future()
         of_step = self.of_step
-
-        def run() -> None:
-            try:
-                future.set_result(self._sampled(ask, at_once, of_step))
-            except BaseException as error:
-                future.set_exception(error)
-
-        threading.Thread(target=run, name="heedful-rollout", daemon=True).start()
-        self._ahead[ask] = future
+        self._ahead[ask] = in_background(lambda: self._sampled(ask, at_once, of_step))
 
     def figures(self, rollout: Rollout, logprobs: Tensor) -> dict[str, float]:
         """How the samples of a step fit the policy that learns, and what they cost in time.
