@@ -253,7 +253,9 @@ def test_anything_else_below_the_api_is_json_too(of: Programme, client: Client) 
         answer = client.get(path)
         assert (answer.status_code, answer.json()["detail"]) == (404, "there is nothing here.")
     assert send(client, "/api/nothing", {}).status_code == 404
-    odd = client.get("/api/programmes/a%0Ab")  # no route takes a line break, not even the one for all else
+    odd = client.get(
+        "/api/programmes/a%0Ab", headers={"accept": "application/json"}
+    )  # no route takes a line break, not even the one for all else
     assert (odd.status_code, odd.json()["detail"]) == (404, odd.json()["error"])
     assert Client().get("/api/health").json()["status"] == "ok"
 
