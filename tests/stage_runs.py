@@ -83,16 +83,37 @@ def config(stage: str, inputs: Path, model: Path, reward: Path, out: Path, **ove
     return from_mapping(cls, merge(given, over), "test")
 
 
+def stage_of(stage: str) -> Any:
+    """The function that runs a stage."""
+    home = import_module(f"heedful.pipeline.stages.{HOMES.get(stage, 'online')}")
+    return getattr(home, f"run_{stage.replace('-', '_')}")
+
+
 def run_stage(stage: str, settings: Any) -> dict[str, Any]:
     """Run a stage quietly."""
     from rich.console import Console
 
     from heedful.training.progress import Display
 
-    home = import_module(f"heedful.pipeline.stages.{HOMES.get(stage, 'online')}")
-    manifest = getattr(home, f"run_{stage.replace('-', '_')}")(settings, Display(Console(file=io.StringIO())))
+    manifest = stage_of(stage)(settings, Display(Console(file=io.StringIO())))
     assert_figures_are_told(settings.out)
     return manifest
+
+
+def said(stage: str, settings: Any, **more: Any) -> str:
+    """What a stage tells while it runs."""
+    from rich.console import Console
+
+    from heedful.training.progress import Display
+
+    text = io.StringIO()
+    stage_of(stage)(settings, Display(Console(file=text, width=400)), **more)
+    return text.getvalue()
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    """The figures that a run logged, a mapping for each step."""
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 def assert_figures_are_told(out: Path) -> None:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from heedful.errors import HeedfulError
 from heedful.files import sha256_file
-from heedful.pipeline.stages.online import run_grpo, run_online_dpo, run_ppo, run_raft, run_reinforce, run_rloo
-from heedful.training.progress import Display
 from heedful.training.run import Watch
 from heedful.training.state import Event, SetKLCoefficient, Step
-from stage_runs import WITHOUT_CRITIC, config, run_stage, write_inputs, write_model
-
-RUNS = {
-    "rloo": run_rloo,
-    "grpo": run_grpo,
-    "reinforce": run_reinforce,
-    "ppo": run_ppo,
-    "raft": run_raft,
-    "online-dpo": run_online_dpo,
-}
+from stage_runs import WITHOUT_CRITIC, config, metrics, run_stage, said, stage_of, write_inputs, write_model
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +27,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(stage: str, made: Path, out: Path, **over: Any) -> Any:
     return config(stage, made / "inputs", made / "policy", made / "reward", out, **over)
-
-
-def metrics(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def said(stage: str, given: Any, **more: Any) -> str:
-    """What a stage tells while it runs."""
-    text = io.StringIO()
-    RUNS[stage](given, Display(Console(file=text, width=400)), **more)
-    return text.getvalue()
 
 
 @pytest.mark.parametrize("stage", WITHOUT_CRITIC)
@@ -140,10 +116,10 @@ def test_a_run_that_stopped_ends_with_the_same_bytes(
             raise Killed
         return intervene(step)
 
-    RUNS[stage](settings(stage, made, tmp_path / "whole", **over), watch=lambda models: Watch(intervene=intervene))
+    stage_of(stage)(settings(stage, made, tmp_path / "whole", **over), watch=lambda models: Watch(intervene=intervene))
     given = settings(stage, made, tmp_path / "killed", **over)
     with pytest.raises(Killed):
-        RUNS[stage](given, watch=lambda models: Watch(intervene=killed))
+        stage_of(stage)(given, watch=lambda models: Watch(intervene=killed))
     assert "going on from step 4" in said(stage, given, watch=lambda models: Watch(intervene=intervene))
     told = () if stage == "online-dpo" else ("events.jsonl",)
     for name in ("model.safetensors", "metrics.jsonl", "samples.jsonl", *told):
@@ -206,7 +182,7 @@ def test_ptx_reads_plain_documents_and_knows_them_again(made: Path, tmp_path: Pa
         return []
 
     with pytest.raises(Killed):
-        RUNS["ppo"](given, watch=lambda models: Watch(intervene=killed))
+        stage_of("ppo")(given, watch=lambda models: Watch(intervene=killed))
     kept = text.read_text()
     text.write_text(kept.replace("green", "yellow"))
     with pytest.raises(HeedfulError, match="ptx_data"):

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from architectures import tiny_architectures, tiny_tokenizer
 from fake_vllm import FakeVLLM, connecting, serving
 from heedful.errors import HeedfulError
 from heedful.models.policy import load_policy, new_policy
-from heedful.pipeline.stages.online import run_grpo, run_online_dpo, run_ppo, run_raft, run_reinforce, run_rloo
 from heedful.rollout import vllm_weights
-from heedful.training.progress import Display
 from heedful.training.run import Watch
 from heedful.training.state import Event, Step
-from stage_runs import config, write_inputs, write_model
-
-RUNS = {
-    "ppo": run_ppo,
-    "rloo": run_rloo,
-    "grpo": run_grpo,
-    "reinforce": run_reinforce,
-    "raft": run_raft,
-    "online-dpo": run_online_dpo,
-}
+from stage_runs import config, metrics, said, write_inputs, write_model
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +45,6 @@ def settings(stage: str, made: Path, out: Path, fake: FakeVLLM, vllm: dict[str, 
     update = {"epochs": 1, "minibatches": 1}
     given = {"steps": 2, "rollout": rollout | served, "update": update, "score": {"normalise": "none"}} | over
     return config(stage, made / "inputs", made / "policy", made / "reward", out, **given)
-
-
-def metrics(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def said(stage: str, given: Any, **more: Any) -> str:
-    text = io.StringIO()
-    RUNS[stage](given, Display(Console(file=text, width=400)), **more)
-    return text.getvalue()
 
 
 CASES = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from heedful.cli.asker import opened_book
 from heedful.data.records import Conversation, prompt_key
 from heedful.errors import HeedfulError
 from heedful.training.config.asking import AskingOptions
@@ -90,9 +91,7 @@ def judged_by_models(
 
 def _asked(config: CompareConfig, cases: Sequence[Case]) -> tuple[list[Panelist], Said]:
     """Ask every judge about every case; replies are kept in the ledger, so that none is paid for twice."""
-    from heedful.feedback.ai.budget import Budget, Purse
     from heedful.feedback.ai.guidelines import read_guideline
-    from heedful.feedback.ai.ledger import Ledger
     from heedful.pipeline.judge_opening import opened, way_of
     from heedful.pipeline.judging import Panelist, judge_all
     from heedful.training.progress import Display
@@ -100,20 +99,13 @@ def _asked(config: CompareConfig, cases: Sequence[Case]) -> tuple[list[Panelist]
     display = Display()
     rubric = "" if config.asking.rubric is None else read_guideline(config.asking.rubric)
     way = way_of(_Manners(config.way, config.asking), rubric, ())
-    limits = Budget(config.budget.requests, config.budget.tokens, config.budget.money)
-    book = Ledger(config.ledger)
-    try:
-        if book.lost:
-            display.say(f"{book.lost} requests of an earlier run may have been paid for; they are asked again.")
-        purse = Purse(limits, book.spent())
+    with opened_book(config, config.ledger, display) as (book, purse):
         panel = []
         for name in config.judge:
             asker = opened(name, config, book, purse, display, logprobs=way.logprobs, forms=way.forms)
             panel.append(Panelist(name, asker, way))
         with display.task("AI judges", len(panel) * len(cases)) as bar:
             said = judge_all(panel, cases, tell=lambda done, _: bar.update(done, {}), keep=lambda *_: None)
-    finally:
-        book.close()
     if said.stopped is not None:
         raise said.stopped
     for one in panel:
