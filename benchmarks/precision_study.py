@@ -81,8 +81,9 @@ def main() -> None:
         low, high = (found[name]["gold"] for name in ("float32", "bfloat16"))
         differences.append(high - low)
         print(f"| {seed} | {found['sft']:.3f} | {low:.3f} | {high:.3f} | {gap:.3f} |", flush=True)
-    span = t_interval(differences)
-    print(f"\nbfloat16 less float32, final gold: {span.mean:+.3f} ({span.low:+.3f} to {span.high:+.3f})")
+    if len(differences) > 1:
+        span = t_interval(differences)
+        print(f"\nbfloat16 less float32, final gold: {span.mean:+.3f} ({span.low:+.3f} to {span.high:+.3f})")
 
 
 if __name__ == "__main__":
