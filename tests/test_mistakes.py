@@ -54,6 +54,7 @@ def too_few(prompts: Any, completions: Any) -> list[float]:
 WAYS = [
     # commands and flags
     way("sfft --model model", "no command 'sfft'", "Did you mean 'sft'?"),
+    way("kto --model model", "no command 'kto'", "heedful dpo --loss kto"),
     way("sft --data preferences.jsonl --out run", "Missing from heedful sft", "--model", "hub id"),
     way(f"{SFT} --model model --epoch 2", "--epoch", "Perhaps you meant", "--epochs"),
     way(f"{SFT} --model model --epochs many", "--epochs", "'many'"),
@@ -84,6 +85,10 @@ WAYS = [
     way("serve modle", "modle", "Did you mean 'model'?"),
     # data files
     way(f"{DPO} --data preference.jsonl", "preference.jsonl", "no such file", "Did you mean 'preferences.jsonl'?"),
+    way(f"{DPO} --data reject.jsonl", "reject.jsonl", "needs preferences", "rename 'reject' to 'rejected'"),
+    way(
+        f"{DPO} --data orca.jsonl", "orca.jsonl:1", "'question' looks like the prompt", "Rename 'question' to 'prompt'"
+    ),
     way(f"{DPO} --data empty.jsonl", "empty.jsonl", "no rows at all"),
     way(f"{DPO} --data broken.jsonl", "broken.jsonl:2", "not valid JSON", "Correct the line"),
     way(f"{DPO} --data demonstrations.jsonl", "demonstrations.jsonl", "needs preferences", "docs/data-formats.md"),
@@ -109,6 +114,9 @@ WAYS = [
     # looking
     way("compare model", "policies", "Name two or more"),
     way("sample model", "--data or --prompt"),
+    way("sample model --prompt hi --out a.csv", "a.csv", "JSON lines", ".jsonl.gz"),
+    way("score rm --data preferences.jsonl --out s.parquet", "s.parquet", "JSON lines", ".jsonl.gz"),
+    way("deidentify preferences.jsonl --out d.json.gz", "d.json.gz", "JSON lines", ".jsonl.gz"),
     way("probe rm --data preferences.jsonl --kinds lenght", "kinds", "'lenght'", "Did you mean 'length'?"),
     # people and judges
     way("judge preferences.jsonl", "nobody is to judge", "--judge"),
@@ -160,6 +168,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "empty.jsonl": "",
         "broken.jsonl": row + '{"prompt": "a", "chosen": \n',
         "same.jsonl": row.replace('"c"', '"b"') * 3,
+        "reject.jsonl": row.replace("rejected", "reject"),
+        "orca.jsonl": json.dumps({"system": "", "question": "Why?", "chosen": "The sun", "rejected": "The moon"})
+        + "\n",
         "uneven.csv": "prompt,chosen,rejected\na,b\n",
         "hole.jsonl": row + '{"prompt": "a", "chosen": "b"}\n',
         "number.jsonl": row.replace('"a"', "3"),
