@@ -289,7 +289,7 @@ def _refused(origin: Origin, what: str) -> HeedfulError:
 
 
 def renaming(row: Row, kinds: Iterable[Kind]) -> str:
-    """What to rename so that a row holds one of these kinds, where a misspelt column may be why it does not; else ""."""
+    """What to rename so that a row holds one of these kinds, where a misspelt column may hide it; else ""."""
     for known in FORMATS:
         others = {name: None for name in row if name not in known.needs}
         missing = [key for key in known.needs if key not in row]
