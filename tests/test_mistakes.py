@@ -47,6 +47,10 @@ def no_numbers(prompts: Any, completions: Any) -> list[str]:
     return ["good" for _ in completions]
 
 
+def as_in_trl(completions: Any, answer: Any = None, **more: Any) -> list[float]:
+    return [1.0 for _ in completions]
+
+
 def too_few(prompts: Any, completions: Any) -> list[float]:
     return [1.0]
 
@@ -109,6 +113,7 @@ WAYS = [
     way(f"{DPO} --data preferences.jsonl --max-length 1", "no usable record", "records.max_length"),
     way(f"{PPO} --reward model", "model", "not a reward model", "heedful reward"),
     way(f"{PPO} --reward mod:shrt", "mod:shrt", "no 'shrt'", "Did you mean 'short'?"),
+    way(f"{PPO} --reward mod:trl", "mod:trl", "takes (completions, **kwargs)", "def score(prompts, completions)"),
     way(f"{PPO} --reward nomod:x", "nomod:x", "cannot import", "in the module's folder"),
     way(f"{PPO} --reward rm --max-length 100", "records.max_length", "leaves no room", "rollout.max_new_tokens"),
     # looking
@@ -143,6 +148,7 @@ WAYS = [
     way(python("sft", 3, [ROW], out="run"), "a int is no model", "(model, tokenizer)"),
     way(python("sft", "model", [ROW], out="run", epochs=1, batch_size="x"), "'batch_size' must be a whole number"),
     way(python("score", no_numbers, ["a"], ["b"]), "gave ['good'], not numbers", "one finite number"),
+    way(python("score", as_in_trl, ["a"], ["b"]), "takes (completions", "def score(prompts, completions)"),
     way(python("score", too_few, ["a"] * 2, ["b"] * 2), "shape [1] for 2 completions"),
     way(python("score", too_few, "a", ["b"]), "two lists of the same length"),
     way(python("compare", ["model", "rm"], ["a", "b"], reward=too_few), "policies come with names", '{"sft"'),
@@ -180,7 +186,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "twice.yaml": "epochs: 1\nepochs: 2\n",
         "lama.yaml": "architecture: {model_type: lama}\nvocabulary: 512\n",
         "bare.yaml": "architecture: {model_type: llama}\n",
-        "mod.py": "def short(prompts, completions):\n    return [1.0 for _ in completions]\n",
+        "mod.py": "def short(prompts, completions):\n    return [1.0 for _ in completions]\n"
+        "def trl(completions, **kwargs):\n    return [1.0 for _ in completions]\n",
         "notempty/mine.txt": "mine",
         "prog/heedful.yaml": "nonsense: 1\n",
         "pickle/config.json": '{"model_type": "llama"}',
