@@ -47,6 +47,10 @@ def no_numbers(prompts: Any, completions: Any) -> list[str]:
     return ["good" for _ in completions]
 
 
+def as_in_trl(completions: Any, answer: Any = None, **more: Any) -> list[float]:
+    return [1.0 for _ in completions]
+
+
 def too_few(prompts: Any, completions: Any) -> list[float]:
     return [1.0]
 
@@ -54,6 +58,7 @@ def too_few(prompts: Any, completions: Any) -> list[float]:
 WAYS = [
     # commands and flags
     way("sfft --model model", "no command 'sfft'", "Did you mean 'sft'?"),
+    way("kto --model model", "no command 'kto'", "heedful dpo --loss kto"),
     way("sft --data preferences.jsonl --out run", "Missing from heedful sft", "--model", "hub id"),
     way(f"{SFT} --model model --epoch 2", "--epoch", "Perhaps you meant", "--epochs"),
     way(f"{SFT} --model model --epochs many", "--epochs", "'many'"),
@@ -84,6 +89,10 @@ WAYS = [
     way("serve modle", "modle", "Did you mean 'model'?"),
     # data files
     way(f"{DPO} --data preference.jsonl", "preference.jsonl", "no such file", "Did you mean 'preferences.jsonl'?"),
+    way(f"{DPO} --data reject.jsonl", "reject.jsonl", "needs preferences", "rename 'reject' to 'rejected'"),
+    way(
+        f"{DPO} --data orca.jsonl", "orca.jsonl:1", "'question' looks like the prompt", "Rename 'question' to 'prompt'"
+    ),
     way(f"{DPO} --data empty.jsonl", "empty.jsonl", "no rows at all"),
     way(f"{DPO} --data broken.jsonl", "broken.jsonl:2", "not valid JSON", "Correct the line"),
     way(f"{DPO} --data demonstrations.jsonl", "demonstrations.jsonl", "needs preferences", "docs/data-formats.md"),
@@ -104,11 +113,15 @@ WAYS = [
     way(f"{DPO} --data preferences.jsonl --max-length 1", "no usable record", "records.max_length"),
     way(f"{PPO} --reward model", "model", "not a reward model", "heedful reward"),
     way(f"{PPO} --reward mod:shrt", "mod:shrt", "no 'shrt'", "Did you mean 'short'?"),
+    way(f"{PPO} --reward mod:trl", "mod:trl", "takes (completions, **kwargs)", "def score(prompts, completions)"),
     way(f"{PPO} --reward nomod:x", "nomod:x", "cannot import", "in the module's folder"),
     way(f"{PPO} --reward rm --max-length 100", "records.max_length", "leaves no room", "rollout.max_new_tokens"),
     # looking
     way("compare model", "policies", "Name two or more"),
     way("sample model", "--data or --prompt"),
+    way("sample model --prompt hi --out a.csv", "a.csv", "JSON lines", ".jsonl.gz"),
+    way("score rm --data preferences.jsonl --out s.parquet", "s.parquet", "JSON lines", ".jsonl.gz"),
+    way("deidentify preferences.jsonl --out d.json.gz", "d.json.gz", "JSON lines", ".jsonl.gz"),
     way("probe rm --data preferences.jsonl --kinds lenght", "kinds", "'lenght'", "Did you mean 'length'?"),
     # people and judges
     way("judge preferences.jsonl", "nobody is to judge", "--judge"),
@@ -135,6 +148,7 @@ WAYS = [
     way(python("sft", 3, [ROW], out="run"), "a int is no model", "(model, tokenizer)"),
     way(python("sft", "model", [ROW], out="run", epochs=1, batch_size="x"), "'batch_size' must be a whole number"),
     way(python("score", no_numbers, ["a"], ["b"]), "gave ['good'], not numbers", "one finite number"),
+    way(python("score", as_in_trl, ["a"], ["b"]), "takes (completions", "def score(prompts, completions)"),
     way(python("score", too_few, ["a"] * 2, ["b"] * 2), "shape [1] for 2 completions"),
     way(python("score", too_few, "a", ["b"]), "two lists of the same length"),
     way(python("compare", ["model", "rm"], ["a", "b"], reward=too_few), "policies come with names", '{"sft"'),
@@ -160,6 +174,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "empty.jsonl": "",
         "broken.jsonl": row + '{"prompt": "a", "chosen": \n',
         "same.jsonl": row.replace('"c"', '"b"') * 3,
+        "reject.jsonl": row.replace("rejected", "reject"),
+        "orca.jsonl": json.dumps({"system": "", "question": "Why?", "chosen": "The sun", "rejected": "The moon"})
+        + "\n",
         "uneven.csv": "prompt,chosen,rejected\na,b\n",
         "hole.jsonl": row + '{"prompt": "a", "chosen": "b"}\n',
         "number.jsonl": row.replace('"a"', "3"),
@@ -169,7 +186,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "twice.yaml": "epochs: 1\nepochs: 2\n",
         "lama.yaml": "architecture: {model_type: lama}\nvocabulary: 512\n",
         "bare.yaml": "architecture: {model_type: llama}\n",
-        "mod.py": "def short(prompts, completions):\n    return [1.0 for _ in completions]\n",
+        "mod.py": "def short(prompts, completions):\n    return [1.0 for _ in completions]\n"
+        "def trl(completions, **kwargs):\n    return [1.0 for _ in completions]\n",
         "notempty/mine.txt": "mine",
         "prog/heedful.yaml": "nonsense: 1\n",
         "pickle/config.json": '{"model_type": "llama"}',

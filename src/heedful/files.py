@@ -6,11 +6,12 @@ synced to disk, and then renamed; a folder without a manifest does not exist as 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -75,6 +76,36 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_json_lines(path: Path) -> None:
+    """Refuse a name whose ending says that the file holds something else than JSON lines.
+
+    Raises:
+        HeedfulError: it ends in neither .jsonl nor .jsonl.gz.
+    """
+    if not Path(path).name.endswith((".jsonl", ".jsonl.gz")):
+        raise HeedfulError(
+            "the result is JSON lines.", where=str(path), mend="Let the name end with .jsonl or .jsonl.gz."
+        )
+
+
+def write_json_lines(path: Path, rows: Iterable[Any], *, default: Callable[[Any], Any] | None = None) -> None:
+    """Write values as JSON lines, one by one, whole or not at all; compressed where the name ends in .gz.
+
+    Args:
+        default: what JSON does not have becomes what this returns, as in `json.dumps`.
+
+    Raises:
+        HeedfulError: as `check_json_lines` and `atomic_write`.
+    """
+    check_json_lines(path)
+    with atomic_write(path, "wb") as file:
+        packed = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.name.endswith(".gz") else None
+        for row in rows:
+            (packed or file).write((json.dumps(row, ensure_ascii=False, default=default) + "\n").encode())
+        if packed is not None:
+            packed.close()
 
 
 def write_json(path: Path, value: Any) -> None:

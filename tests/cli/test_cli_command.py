@@ -107,6 +107,13 @@ def test_a_block_may_be_left_out_where_that_is_clear() -> None:
     assert not config.run.tensorboard
 
 
+def test_underscores_in_flags_are_read_as_hyphens() -> None:
+    words = ["--learning_rate", "1e-3", "--max_length=64", "--no-tensorboard", "--optimiser.weight_decay", "0.5"]
+    config = parse(SFTConfig, "sft", [*SFT, *words, "--batch_size", "4"]).settings
+    assert (config.optimiser.learning_rate, config.optimiser.weight_decay) == (1e-3, 0.5)
+    assert (config.records.max_length, config.batch_size) == (64, 4)
+
+
 def test_a_short_name_of_two_blocks_is_refused_with_both() -> None:
     with pytest.raises(HeedfulError, match=r"--score\.clip or --update\.clip"):
         full_flags(PPOConfig, ["--clip", "0.1"])

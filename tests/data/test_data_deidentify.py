@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from heedful.cli.main import main
 from heedful.data.deidentify import PATTERNS, Found, deidentify, find
+from heedful.data.read import read_rows
 from heedful.errors import HeedfulError
 
 
@@ -118,6 +119,13 @@ def test_a_file_is_cleaned_at_every_depth(tmp_path: Path, capsys: pytest.Capture
         {"prompt": [{"role": "user", "content": "mail [email]"}], "completion": "ok", "id": "b@example.com"},
         {"prompt": "none", "completion": "call [phone]", "score": 4},
     ]
+
+
+def test_a_name_that_ends_in_gz_is_compressed_and_can_be_read_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl.gz"
+    source.write_text('{"prompt": "a@example.com"}\n{"prompt": "é"}\n')
+    assert main(["deidentify", str(source), "--out", str(out)]) == 0
+    assert [row for _, row in read_rows(str(out))] == [{"prompt": "[email]"}, {"prompt": "é"}]
 
 
 def test_a_wrong_call_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

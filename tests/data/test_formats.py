@@ -98,6 +98,11 @@ CASES: list[tuple[str, dict[str, Any], list[Any]]] = [
         {"chosen": "The sky is blue.", "rejected": "The sky is green."},
         [pair((Message("user", "The sky is"),), " blue.", " green.")],
     ),
+    (
+        "trl-implicit",
+        {"chosen": "The sky is blue.", "rejected": "The sky is green.", "question": "sky"},
+        [pair((Message("user", "The sky is"),), " blue.", " green.")],
+    ),
     ("ultrafeedback-binarized", H4 | {"score_chosen": 8.0, "score_rejected": 7.5}, [pair()]),
     ("ultrafeedback-binarized", H4 | {"score_chosen": 8.0, "score_rejected": 8.0}, [pair(probability=0.5)]),
     (

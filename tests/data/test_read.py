@@ -89,6 +89,7 @@ def raw(content: bytes) -> Callable[[Path], None]:
 GOOD = '{"prompt": "hi"}\n'
 BROKEN: list[tuple[str, Callable[[Path], Any], str, str]] = [
     ("cut.jsonl", text(GOOD + '{"prompt": "h'), ":2", "not valid JSON"),
+    ("brace.jsonl", text('{"prompt": "h"\n' + GOOD), ":1", "at column 15"),
     ("list.jsonl", text(GOOD + "[1, 2]\n"), ":2", "must be a JSON object, not list"),
     ("number.jsonl", text("7\n"), ":1", "must be a JSON object, not int"),
     ("deep.jsonl", text(GOOD + '{"a":' + "[" * 100_000), ":2", "not valid JSON"),

@@ -136,7 +136,8 @@ def _config_path(arguments: list[str]) -> Path | None:
 def full_flags(cls: type, arguments: list[str]) -> list[str]:
     """Flags with their blocks written out: `--learning-rate` becomes `--optimiser.learning-rate`.
 
-    A flag that is known as it stands is left alone, as is one that nothing ends in.
+    `_` in a flag is `-`, so that `--learning_rate` is read too. A flag that is known as it stands is left alone, as is
+    one that nothing ends in.
 
     Raises:
         HeedfulError: the short name stands in several blocks.
@@ -145,7 +146,7 @@ def full_flags(cls: type, arguments: list[str]) -> list[str]:
     full = []
     for word in arguments:
         flag, equals, value = word.partition("=")
-        name = flag.removeprefix("--")
+        name = flag.removeprefix("--").replace("_", "-")
         if flag.startswith("--") and "." not in name and name not in keys:
             negated = name.startswith("no-")
             leaf = name.removeprefix("no-")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class DeidentifyConfig:
     data: tyro.conf.Positional[str]
     """The file, in any format that heedful reads."""
     out: Path
-    """The file to write: .jsonl, a row for each of the data's."""
+    """The file to write: .jsonl or .jsonl.gz, a row for each of the data's."""
     patterns: tuple[str, ...] = tuple(PATTERNS)
     """Which to look for: email, card, phone, address."""
     regions: tuple[str, ...] = REGIONS
@@ -54,7 +54,7 @@ def written(config: DeidentifyConfig) -> tuple[int, Counter[str]]:
         HeedfulError: an unknown pattern or region, the output is the input, or the data cannot be read.
     """
     from heedful.data.read import read_rows
-    from heedful.files import atomic_write
+    from heedful.files import write_json_lines
 
     check_patterns(config.patterns)
     check_regions(config.regions)
@@ -62,13 +62,16 @@ def written(config: DeidentifyConfig) -> tuple[int, Counter[str]]:
         raise HeedfulError("the output is the input.", where=str(config.out), mend="Write to another file.")
     found: Counter[str] = Counter()
     rows = 0
-    with atomic_write(config.out) as file:
+
+    def cleaned() -> Iterator[dict[str, Any]]:
+        nonlocal rows
         for _, row in read_rows(config.data):
-            cleaned = {
+            rows += 1
+            yield {
                 name: value if name in config.keep else _cleaned(value, config, found) for name, value in row.items()
             }
-            file.write(json.dumps(cleaned, ensure_ascii=False, default=str) + "\n")
-            rows += 1
+
+    write_json_lines(config.out, cleaned(), default=str)
     return rows, found
 
 

@@ -172,6 +172,9 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 
+_AS_LOSSES = ("bco", "cpo", "ipo", "kto", "orpo", "simpo")
+"""Methods with commands of their own elsewhere, which here are losses of `dpo`."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 2 a mistake that can be mended, 130 interrupted.
@@ -188,9 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"heedful {_version()}")
             return 0
         if name not in COMMANDS:
+            near = nearest(name, list(COMMANDS)) or "heedful --help lists the commands."
             raise HeedfulError(
                 f"there is no command {name!r}.",
-                mend=nearest(name, list(COMMANDS)) or "heedful --help lists the commands.",
+                mend=f"It is a loss: heedful dpo --loss {name}." if name in _AS_LOSSES else near,
             )
         return load(COMMANDS[name])(words[1:])
     except SystemExit as stop:  # tyro ends --help and a mistaken flag so

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +18,7 @@ from heedful.cli.opening import (
 )
 from heedful.data.records import as_messages
 from heedful.errors import HeedfulError
+from heedful.files import check_json_lines, write_json_lines
 from heedful.training.config.asking import LoadingOptions
 from heedful.training.config.blocks import BlocksOptions
 
@@ -85,7 +85,7 @@ class SampleConfig:
     prompt: tuple[str, ...] = ()
     """Prompts given here, each as one user message."""
     out: Path | None = None
-    """File to write, one JSON object a line."""
+    """File to write, one JSON object a line: .jsonl or .jsonl.gz; with --blocks.launcher a folder."""
     samples: int = 1
     """Answers to each prompt."""
     choice: ChoiceOptions = ChoiceOptions()
@@ -111,6 +111,8 @@ class SampleConfig:
 
     def _check_blocks(self) -> None:
         if self.blocks.launcher == "none":
+            if self.out is not None:
+                check_json_lines(self.out)
             return
         if self.data is None or self.out is None:
             raise HeedfulError(
@@ -133,10 +135,7 @@ def sample(arguments: list[str]) -> int:
         rows = sampled_rows(call.settings)
     out = call.settings.out
     if out is not None:
-        from heedful.files import atomic_write
-
-        with atomic_write(out) as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_json_lines(out, rows)
     what = "answers" if call.settings.choice.select is None else "pairs"
     if call.json:
         print_json({"out": out, what: len(rows)} if out is not None else rows)

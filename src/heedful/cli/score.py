@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import tyro
 from heedful.cli.command import jsonable, parse, print_json, stdout_for_results
 from heedful.cli.opening import PromptOptions
 from heedful.errors import HeedfulError
+from heedful.files import check_json_lines, write_json_lines
 from heedful.training.config.blocks import BlocksOptions
 
 
@@ -28,13 +28,17 @@ class ScoreConfig:
     data: str
     """Prompts with an answer: a file, a folder or a hub dataset id; with --blocks.launcher Parquet."""
     out: Path
-    """File to write; with --blocks.launcher a folder."""
+    """File to write, .jsonl or .jsonl.gz; with --blocks.launcher a folder."""
     column: str = "reward"
     """What the column is called; one of that name is replaced."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     records: PromptOptions = PromptOptions()
     blocks: BlocksOptions = BlocksOptions()
+
+    def __post_init__(self) -> None:
+        if self.blocks.launcher == "none":
+            check_json_lines(self.out)
 
 
 def score(arguments: list[str]) -> int:
@@ -64,13 +68,12 @@ def scored_rows(config: ScoreConfig) -> dict[str, Any]:
     from itertools import islice
 
     from heedful.data.read import read_rows
-    from heedful.files import atomic_write
 
     rows = [row for _, row in islice(read_rows(config.data, split=config.records.split), config.records.limit)]
     if not rows:
         raise HeedfulError("there are no rows at all.", where=config.data, mend="Check that it is the right file.")
     rewards = ScoreWork(config).rewards(rows)
-    with atomic_write(config.out) as file:
-        for row, value in zip(rows, rewards, strict=True):
-            file.write(json.dumps(jsonable(dict(row) | {config.column: value}), ensure_ascii=False) + "\n")
+    write_json_lines(
+        config.out, (jsonable(dict(row) | {config.column: value}) for row, value in zip(rows, rewards, strict=True))
+    )
     return {"out": str(config.out), "rows": len(rows), "without_reward": rewards.count(None)}

@@ -45,6 +45,9 @@ Row = dict[str, Any]
 STRONGEST = 3.0
 """The largest strength of a preference, either way."""
 
+_PROMPT_NAMES = ("question", "instruction", "query", "input")
+"""What files call a column that their authors mean as the prompt."""
+
 
 def number(row: Row, key: str, origin: Origin, *, default: float | None = None) -> float:
     """A finite number of a row (or its text, as CSV has it).
@@ -197,6 +200,7 @@ def implicit_preference(row: Row, origin: Origin) -> list[Record]:
         shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), -1)
         shared = min(len(chosen), len(rejected)) if shared < 0 else shared
         shared -= chosen[:shared].endswith(" ")
+        _check_no_prompt(row, chosen[:shared], origin)
         if not chosen[:shared].strip():
             raise BadContentError(DIFFERING_PROMPTS)
         prompt = (Message("user", chosen[:shared]),)
@@ -208,6 +212,18 @@ def implicit_preference(row: Row, origin: Origin) -> list[Record]:
         return [pair]
     sides = [split_answer(conversation(row[key], key, origin)) for key in ("chosen", "rejected")]
     return [_pair(row, sides, origin)]
+
+
+def _check_no_prompt(row: Row, shared: str, origin: Origin) -> None:
+    """Refuse to take what two answers begin with for a prompt that stands in a column of its own."""
+    for name in _PROMPT_NAMES:
+        value = row.get(name)
+        if isinstance(value, str) and value.strip() and value.strip() not in shared:
+            raise HeedfulError(
+                f"the column {name!r} looks like the prompt, which 'chosen' and 'rejected' do not begin with.",
+                where=str(origin),
+                mend=f"Rename {name!r} to 'prompt'; if it is no prompt, give it another name.",
+            )
 
 
 def unpaired(row: Row, origin: Origin) -> list[Record]:

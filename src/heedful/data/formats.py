@@ -288,6 +288,17 @@ def _refused(origin: Origin, what: str) -> HeedfulError:
     )
 
 
+def renaming(row: Row, kinds: Iterable[Kind]) -> str:
+    """What to rename so that a row holds one of these kinds, where a misspelt column may hide it; else ""."""
+    for known in FORMATS:
+        others = {name: None for name in row if name not in known.needs}
+        missing = [key for key in known.needs if key not in row]
+        pairs = _renames(missing, others) if known.kind in kinds and 0 < len(missing) < len(known.needs) else []
+        if pairs:
+            return f"For the format {known.name!r}, rename {', '.join(pairs)}."
+    return ""
+
+
 def _unknown(origin: Origin, row: Row) -> HeedfulError:
     """The error for columns that fit no format, with the format that is nearest."""
 

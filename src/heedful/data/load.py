@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from heedful.data.findings import Findings, OnBadRow
-from heedful.data.formats import Format, Kind, Row, detect, format_named
+from heedful.data.formats import Format, Kind, Row, detect, format_named, renaming
 from heedful.data.held import row_sha256
 from heedful.data.read import read_rows
 from heedful.data.records import (
@@ -151,10 +151,11 @@ def _load(
     known, sentence = _format(spec, first)
     read = convert(known)
     if known.kind not in kinds or read is None:
+        misspelt = "" if known.kind in kinds else renaming(first[0][1], kinds)
         raise HeedfulError(
             f"this needs {name}, and the format {known.name!r} holds {known.kind} ({known.says}).",
             where=spec.path,
-            mend="Give another file; docs/data-formats.md says which formats hold what.",
+            mend=misspelt or "Give another file; docs/data-formats.md says which formats hold what.",
         )
     records: list[RecordT] = []
     findings = Findings()

@@ -259,7 +259,7 @@ def _json_lines(path: Path, file: IO[bytes], meet: Meet) -> Iterator[tuple[Origi
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line.rstrip("\r\n"))
         except (ValueError, RecursionError) as error:
             meet(_malformed(path, number, error))
             continue

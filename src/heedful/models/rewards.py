@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -34,9 +35,13 @@ class CheckedReward:
     Attributes:
         name: for messages and reports.
         function: the callable.
+
+    Raises:
+        HeedfulError: it does not take prompts and completions, in this order.
     """
 
     def __init__(self, name: str, function: Reward) -> None:
+        _check_signature(name, function)
         self.name = name
         self.function = function
 
@@ -65,6 +70,25 @@ class CheckedReward:
             f"the reward {what}.",
             where=self.name,
             mend="It must return one finite number for each completion, in the order given.",
+        )
+
+
+def _check_signature(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that would get completions where it expects prompts, as those do that TRL calls by keyword."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # such as one that is compiled, and says nothing of itself
+        return
+    try:
+        prompts, completions = list(signature.bind("prompts", "completions").arguments.items())[:2]
+        wrong = prompts[0] == "completions" or completions[0] == "prompts"
+    except (TypeError, ValueError):  # it takes fewer or more, or any number of them
+        wrong = not any(one.kind is one.VAR_POSITIONAL for one in signature.parameters.values())
+    if wrong:
+        raise HeedfulError(
+            f"the reward is called with prompts and completions, and takes {signature}.",
+            where=name,
+            mend="Write def score(prompts, completions), completions being texts; one made for TRL needs a wrapper.",
         )
 
 
