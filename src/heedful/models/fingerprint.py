@@ -18,6 +18,7 @@ from heedful.models.policy import Policy
 from heedful.models.rewards import aggregation
 from heedful.models.scalar import ScalarModel
 from heedful.models.storage import content_of, hash_tensors
+from heedful.models.trl_reward import names_trl_function, parts_of
 from heedful.models.unit_tests import names_unit_tests, tests_file
 
 
@@ -41,7 +42,8 @@ def source_fingerprint(source: str, *, revision: str | None = None) -> str:
 
     Of a folder or a hub id: the model's content, as `model_fingerprint`; of an object in memory: what it was hashed
     to when it was named (`heedful.models.holding`); of a `.yaml` description: the file; of
-    `module:function`: the file of that module; of `unit-tests:FILE`: that file. Empty where there is no file to
+    `module:function`: the file of that module; of `unit-tests:FILE`: that file; of `trl=FILE:module:function`: both
+    together. Empty where there is no file to
     hash: a built-in module, a model that was made in memory. Of an ensemble: the hashes of its members together; of
     one label of a classifier, the model's.
     """
@@ -52,6 +54,10 @@ def source_fingerprint(source: str, *, revision: str | None = None) -> str:
         return sha256_json([source_fingerprint(member, revision=revision) for member in aggregated.members])
     if names_unit_tests(source):
         return sha256_file(tests_file(source))
+    if names_trl_function(source):
+        data, function = parts_of(source)
+        read = sha256_file(Path(data)) if Path(data).is_file() else data
+        return sha256_json([read, source_fingerprint(function, revision=revision)])
     if "#" in source and not Path(source).exists():
         source = source.rpartition("#")[0]
     path = Path(source)

@@ -23,6 +23,7 @@ from heedful.models.classifier import ClassifierReward, load_classifier, reads_l
 from heedful.models.head_bank import ENSEMBLE
 from heedful.models.one_base import SharedBase
 from heedful.models.scalar import RewardModel, load_reward_model
+from heedful.models.trl_reward import load_trl_reward, names_trl_function
 from heedful.models.unit_tests import UnitTests, load_unit_tests, names_unit_tests
 
 Reward: TypeAlias = Callable[[Sequence[Conversation], Sequence[str]], Tensor | Sequence[float]]
@@ -88,7 +89,8 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
         raise HeedfulError(
             f"the reward is called with prompts and completions, and takes {signature}.",
             where=name,
-            mend="Write def score(prompts, completions), completions being texts; one made for TRL needs a wrapper.",
+            mend="Write def score(prompts, completions), completions being texts; one made for TRL is named "
+            "trl=FILE:module:function, FILE being the data whose columns it reads.",
         )
 
 
@@ -233,6 +235,11 @@ def _sum(spec: str, number: str | None, listed: Sequence[str]) -> Aggregation:
     return Aggregation(lambda scores: weighted_sum(scores, weights), tuple(members), alike=False)
 
 
+def names_code(spec: str) -> bool:
+    """Whether a setting names a reward that is no model: a function, or tests."""
+    return names_function(spec) or names_trl_function(spec) or names_unit_tests(spec)
+
+
 def load_reward(
     spec: str, *, base: SharedBase | None = None, **settings: Any
 ) -> RewardModel | ClassifierReward | CheckedReward | EnsembleReward | UnitTests:
@@ -245,6 +252,8 @@ def load_reward(
               several labels, `folder#label` names the one whose output is the score;
             - "module:function", a Python callable that takes prompts and completions. The module is looked for in
               the current folder too. It runs as your code;
+            - `trl=FILE:module:function`, a function as TRL calls it, with the columns of the file; see
+              `heedful.models.trl_reward`;
             - `unit-tests:FILE` or `unit-tests=all:FILE`, Python in the answers run against tests; see
               `heedful.models.unit_tests`;
             - the name of a callable or a model in memory (`heedful.models.holding`);
@@ -265,6 +274,8 @@ def load_reward(
         return _ensemble(spec, aggregated, base, settings)
     if names_unit_tests(spec):
         return load_unit_tests(spec)
+    if names_trl_function(spec):
+        return CheckedReward(spec, load_trl_reward(spec))
     if names_function(spec):
         return CheckedReward(spec, import_function(spec))
     source, _, label = spec.rpartition("#") if "#" in spec and not Path(spec).exists() else (spec, "", "")

@@ -12,13 +12,11 @@ from heedful.data.held import held, is_held
 from heedful.errors import HeedfulError
 from heedful.files import read_manifest
 from heedful.models.adapters import LoRA
-from heedful.models.callables import names_function
 from heedful.models.one_base import BASE
 from heedful.models.policy import new_config
 from heedful.models.rehearsal import Sketch, sketch
-from heedful.models.rewards import aggregation
+from heedful.models.rewards import aggregation, names_code
 from heedful.models.storage import Precision, open_config, open_tokenizer
-from heedful.models.unit_tests import names_unit_tests
 from heedful.pipeline.choices import lora_of
 from heedful.pipeline.scratch import describe_scratch
 from heedful.training.config.online import LeashedConfig, OnlineConfig, PPOConfig
@@ -141,7 +139,7 @@ class Casting:
         names: Sequence[str] = (spec,) if found is None else found.members
         judges, remarks = [], []
         for name in names:
-            if names_function(name) or names_unit_tests(name) or (is_held(name) and callable(held(name))):
+            if names_code(name) or (is_held(name) and callable(held(name))):
                 remarks.append(f"what {name} takes is not known")
                 continue
             source = name if Path(name).exists() else name.partition("#")[0]

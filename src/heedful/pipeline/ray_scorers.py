@@ -15,9 +15,7 @@ from torch import Tensor
 from heedful.data.held import is_held
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
-from heedful.models.callables import names_function
-from heedful.models.rewards import Reward, aggregation, judged, load_reward
-from heedful.models.unit_tests import names_unit_tests
+from heedful.models.rewards import Reward, aggregation, judged, load_reward, names_code
 from heedful.training.config.launch import LaunchConfig, label
 from heedful.training.config.online import OnlineConfig
 from heedful.training.workers import current
@@ -135,7 +133,7 @@ def refuse_beside_scorers(config: OnlineConfig) -> None:
     """
     together = aggregation(config.reward)
     parts = together.members if together is not None else (config.reward,)
-    functions = any(is_held(part) or names_function(part) or names_unit_tests(part) for part in parts)
+    functions = any(is_held(part) or names_code(part) for part in parts)
     for asked, where, what in (
         (functions, "reward", "scorers hold models, and functions run in the workers that train"),
         (config.loading.lora_rank > 0, "loading.lora_rank", "adapters have the reward model on the policy's base"),
