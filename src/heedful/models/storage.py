@@ -145,12 +145,15 @@ def open_model(
 ) -> Any:
     """A model by an auto class of transformers: safetensors only, no foreign code, dropout off.
 
-    It is on the CPU, or with nf4 on `device`, the GPU that quantised it.
+    It is on the CPU; with nf4 on `device`, the GPU that quantised it; or, where `device` is "meta", it has shapes
+    alone, and no weight is read.
 
     Raises:
         HeedfulError: it cannot be read, weights of that class are missing or do not fit, or nf4 cannot be had here.
     """
     settings |= in_four_bits(device) if dtype == "nf4" else {"dtype": torch_dtype(dtype)}
+    if torch.device(device).type == "meta":
+        settings["device_map"] = "meta"
     settings["output_loading_info"] = True
     try:
         with _quietly():
