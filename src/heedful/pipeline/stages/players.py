@@ -130,8 +130,9 @@ def critics_origin(stage: Opened, policy: Policy, config: PPOConfig, judge: Rewa
         return open_reward_here(stage, policy, config) if config.launch.scorers else judge
     if not (config.launch.scorers or isinstance(judge, RewardModel)):
         return judge
-    settings = {"precision": policy.precision}
-    return opened_by_leader(lambda where: load_reward(config.reward, device=where, **settings), str(policy.device))
+    return opened_by_leader(
+        lambda where: load_reward(config.reward, device=where, precision=policy.precision), str(policy.device)
+    )
 
 
 def settle(policy: Policy, judge: Reward) -> None:
