@@ -69,19 +69,18 @@ def write_padded(folder: Path) -> None:
 
 def settings(form: str, given: Path, out: Path, **over: Any) -> tuple[str, Any]:
     stage, own = FORMS[form]
-    named = dict(own)
-    for name in {"model", "reference"} & named.keys():
-        named[name] = str(given / named[name])
-    if "reward" in named:
-        named["reward"] = named["reward"].replace("reward", str(given / "reward"))
-    return stage, config(stage, given / "inputs", given / "model", given / "reward", out, **named, **over)
+    named: dict[str, Any] = dict(own)
+    model: Any = given / named.pop("model", "model")
+    reward: Any = named.pop("reward", "reward").replace("reward", str(given / "reward"))
+    if "reference" in named:
+        named["reference"] = str(given / named["reference"])
+    return stage, config(stage, given / "inputs", model, reward, out, **named, **over)
 
 
 def begin(runs: list[tuple[str, Any]], kept: list[Path]) -> None:
     """Open the models of some stages, and keep what they begin with."""
     from heedful.pipeline.stages import common
     from heedful.training.joining import joined
-    from heedful.training.run import Watch  # noqa: F401  (loads what stages import late)
     from heedful.training.workers import current
 
     frozen: dict[str, Any] = {}
