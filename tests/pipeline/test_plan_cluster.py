@@ -185,19 +185,20 @@ def test_shares_are_handed_out_tensor_by_tensor_and_laid_together_to_be_sampled_
     cluster = ClusterConfig(gpus="64x80GB", layout="sharded")
     made = plan_cluster("sft", sft(small), cluster)
     assert made.at("beginning") == 4 * 64 * 128  # the largest tensor of a layer
-    assert made.at("rollouts") == pytest.approx(2 * made.parameters["policy"])
+    assert size_of(made, "weights laid together") == 2 * made.parameters["policy"]
     assert any("main memory" in remark for remark in made.remarks)
     silent = plan_cluster("sft", sft(small, run={"sample_every": 0}), cluster)
     assert silent.at("rollouts") == 0
     replicas = plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="replicas"))
     assert replicas.at("beginning") == replicas.at("rollouts") == 0
-    assert not replicas.remarks
+    assert not any("main memory" in remark for remark in replicas.remarks)
 
 
+@pytest.mark.slow
 def test_70b_with_all_weights_fits_64_gpus_of_80_gb(tmp_path: Path) -> None:
     model = write_shape(tmp_path / "70b", "Llama-3.1-70B")
     over = {"records": {"max_length": 1024}, "batch_size": 512, "memory": {"gradient_checkpointing": True}}
-    cluster = ClusterConfig(gpus="64x80GB", layout="sharded")
+    cluster = ClusterConfig(gpus="64xH100", layout="sharded")
     sampled = plan_cluster("sft", sft(model, **over), cluster)
     assert not sampled.fits
     assert "--run.sample-every 0" in sampled.mends

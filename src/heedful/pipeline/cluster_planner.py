@@ -235,7 +235,9 @@ class ClusterPlanner:
     def looking_on(self) -> list[Need]:
         """What samples to read along take of a device whose models are parted, where nothing else is sampled."""
         logs = isinstance(self.config, SFTConfig | DPOConfig) and self.config.run.sample_every > 0
-        return [Need("weights laid together", self.laid_together, "rollouts")] if self.sharded and logs else []
+        if not (self.sharded and logs):
+            return []
+        return _with_kept([Need("weights laid together", self.laid_together, "rollouts")])
 
     def sampling(self) -> list[Need]:
         """What sampling takes of a device that trains."""
