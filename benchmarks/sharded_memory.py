@@ -63,7 +63,7 @@ def worker(stage: str, folder: Path) -> None:
     config = from_mapping(classes[stage], given, "a benchmark")
     with joined(config.launch, "cpu") as team:
         common.Opened.part = _noting(common.Opened.part, most, "opening")  # type: ignore[method-assign]
-        common.Opened.train = _noting(common.Opened.train, most, "training")  # type: ignore[method-assign]
+        common.run = _noting(common.run, most, "training")  # type: ignore[assignment]
         tiny = {"model": str(folder / "tiny"), "out": str(folder / "runs" / f"tiny-{stage}")}
         run_stage(stage, from_mapping(classes[stage], given | tiny, "a benchmark"))  # imports are not counted
         before = resident("VmRSS")
