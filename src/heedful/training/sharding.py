@@ -221,9 +221,11 @@ def _fill_parts(parted: nn.Module, source: nn.Module, device: torch.device) -> N
     """Give a parted model the weights that rank 0's `source` has, one by one; `source` loses them."""
     weights = dict(source.named_parameters(remove_duplicate=False))
     made: dict[int, nn.Parameter] = {}
+    largest = max(weight.nbytes for weight in parted.parameters() if is_parted(weight))  # of the whole tensor
+    stage = torch.empty(largest, dtype=torch.uint8, device=device)
     for name, weight in list(parted.named_parameters(remove_duplicate=False)):
         if id(weight) not in made:
-            whole = _handed_out(weights[name].detach(), device)
+            whole = _handed_out(weights[name].detach(), device, stage if is_parted(weight) else None)
             weights[name].data = weights[name].data.new_empty(0)
             if is_parted(weight):
                 weight.detach().copy_(like(weight, whole))
@@ -242,10 +244,21 @@ def _hand_out_buffers(model: nn.Module, source: nn.Module, device: torch.device)
         _put(model, name, _handed_out(found[name], device))
 
 
-def _handed_out(value: Tensor, device: torch.device) -> Tensor:
-    """Rank 0's tensor on this worker's device, where the others' has a shape and a type alone."""
+def _handed_out(value: Tensor, device: torch.device, stage: Tensor | None = None) -> Tensor:
+    """Rank 0's tensor on this worker's device, where the others' has a shape and a type alone.
+
+    Args:
+        stage: bytes on the device that the tensor is laid in, enough for it; None: in memory of its own.
+    """
     team = current()
-    whole = value.to(device).contiguous() if team.leads else torch.empty(value.shape, dtype=value.dtype, device=device)
+    if stage is not None:
+        whole = stage[: value.nbytes].view(value.dtype).view(value.shape)
+        if team.leads:
+            whole.copy_(value)
+    elif team.leads:
+        whole = value.to(device).contiguous()
+    else:
+        whole = torch.empty(value.shape, dtype=value.dtype, device=device)
     for piece in whole.reshape(-1).view(torch.uint8).split(PIECE) if whole.numel() else ():
         torch.distributed.broadcast(piece, src=0)
     return whole

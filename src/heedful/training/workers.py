@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from heedful.errors import HeedfulError
-from heedful.models.low_precision import Computing
+
+if TYPE_CHECKING:
+    from heedful.models.low_precision import Computing
 
 T = TypeVar("T")
 
