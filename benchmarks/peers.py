@@ -8,7 +8,9 @@ settings that `search` finds first, heedful at its defaults. A time is the media
 steps after the warm-up, with their range; a ratio is the median of the ratios of neighbouring steps. Peaks of memory
 are those of the whole process above what was held before the first step, less AdamW's two moments and one gradient a
 trained weight for "activations". The floor is the time of the step's matrix products and attention, at the rate that
-the machine reaches on one product of that shape, measured beside the steps. Measurements gather in the folder: the
+the machine reaches on one product of that shape, or of its weights' bytes where that is longer, both measured beside
+the steps; "at most" is TRL's time over the floor, the ratio of a side that did nothing else. Tokens a second are the
+rows' own, each counted once however many passes read it. Measurements gather in the folder: the
 table and the picture show the newest of each work, so that they can be made one by one.
 """
 
@@ -147,7 +149,7 @@ def peer(work: Work, found: dict[str, Any], cores: str) -> Side:
     return Side(environment(found["trl"]), "trl_side.py", theirs, found.get("settings", {}), cores)
 
 
-def search(work: Work, cores: str, steps: int = 3) -> dict[str, Any]:
+def search(work: Work, cores: str, steps: int) -> dict[str, Any]:
     """TRL's fastest version and settings.
 
     First the versions, then each of `CANDIDATES` on top of the best so far: the two of them take a step to warm up and
@@ -182,7 +184,7 @@ def first_found(work: Work) -> dict[str, Any]:
 
 def duel(work: Work, options: argparse.Namespace) -> Duel:
     """Both sides take turns."""
-    settings = first_found(work) if options.no_search else search(work, options.cores)
+    settings = first_found(work) if options.no_search else search(work, options.cores, options.search_steps)
     us, them = (
         Side(Path(sys.executable), "heedful_side.py", work, {}, options.cores),
         peer(work, settings, options.cores),
@@ -224,6 +226,7 @@ def main() -> None:
         "--one-base", action="store_true", help="PPO: heedful's adapters on one base, TRL's all weights"
     )
     parser.add_argument("--no-search", action="store_true", help="TRL's settings as they come, where memory is all")
+    parser.add_argument("--search-steps", type=int, default=3, help="timed steps of each of TRL's settings")
     parser.add_argument("--cached-reference", action="store_true", help="DPO's reference before the clock, both sides")
     parser.add_argument("--checkpointing", action="store_true", help="of gradients, both sides")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each side")

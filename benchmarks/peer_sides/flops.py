@@ -1,4 +1,4 @@
-"""How many operations a step needs at least: its matrix products and its attention, everything else left out."""
+"""What a step needs at least: operations of its products and attention; bytes of its weights and of AdamW's state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def head_weights(work: Work) -> int:
 
 def trained_weights(work: Work) -> int:
     """Weights that AdamW moves in a step, adapters and norms left out."""
-    if work.lora:
+    if work.lora or work.kind == "generate":
         return 0
     return (layer_weights(work) + head_weights(work)) * (2 if work.kind == "ppo" else 1)
 
@@ -42,8 +42,18 @@ def mean_lengths(work: Work) -> tuple[float, float, float]:
     )
 
 
+def tokens_of_step(work: Work) -> float:
+    """Tokens of a step in the mean: prompts with answers, each row counted once; answers alone to generate."""
+    prompt, answer, _ = mean_lengths(work)
+    rows = work.rows * (2 if work.kind in ("dpo", "reward") else 1)
+    return rows * (answer if work.kind == "generate" else prompt + answer)
+
+
 def floor_seconds(work: Work, rates: dict[str, float]) -> float:
-    """The shortest time of a step at given rates of products ("train", "decode") in operations a second.
+    """The shortest time of a step at given rates: products ("train", "decode", operations a second), bytes ("traffic").
+
+    Sampling, and all the rest, each take the longer of their operations and their bytes. Sampling reads all weights
+    once a token; AdamW reads a weight, its gradient and two moments, and writes three of them, all in float32.
 
     A forward pass is two operations a weight and token, and a backward pass four. Attention sees half of the square of
     a row's length. The head runs at answers alone. Log-probabilities of samples are the sampler's own, a prompt is read
@@ -58,7 +68,9 @@ def floor_seconds(work: Work, rates: dict[str, float]) -> float:
     tokens = rows * (prompt / shared + answer)
     trunk = 2 * tokens * layer_weights(work) + 4 * rows * square / 2 * width * layers
     head = 2 * rows * answer * head_weights(work)
-    generation = (trunk + head) / rates["decode"]
+    numbers = layer_weights(work) + head_weights(work)
+    read = LONGEST_ANSWER * numbers * (2 if work.precision == "bfloat16" else 4)
+    generation = max((trunk + head) / rates["decode"], read / rates["traffic"])
     passes = {
         "sft": 3 * (trunk + head),
         "reward": 3 * trunk,
@@ -69,4 +81,5 @@ def floor_seconds(work: Work, rates: dict[str, float]) -> float:
         "grpo": (1 + 3 * work.epochs) * (trunk + head) + trunk,
         "generate": 0.0,
     }[work.kind]
-    return passes / rates["train"] + (generation if work.online or work.kind == "generate" else 0.0)
+    learning = max(passes / rates["train"], 7 * 4 * trained_weights(work) / rates["traffic"])
+    return learning + (generation if work.online or work.kind == "generate" else 0.0)

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flops import trained_weights
+from flops import tokens_of_step, trained_weights
 from work import Work
 
 HEADER = (
     "| work | size | lengths | precision | TRL | heedful s | TRL s | TRL's time as a multiple | activations "
-    "| total peak | of the floor | first step s |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| total peak | tokens a second | of the floor | at most | first step s |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 GOALS = {
     "ppo": 4.0,
@@ -69,12 +70,14 @@ def row(found: Found) -> str:
     ours, theirs = (one["peak"] - one["base"] - 12 * trained_weights(work) for one in memory)
     activations = f"{ours / theirs:.2f}" if theirs > 0 and not work.lora else ""
     total = memory[0]["peak"] / memory[1]["peak"]
-    share = found["floor"] / statistics.median(found["ours"])
+    ours_s, theirs_s = (statistics.median(found[side]) for side in ("ours", "theirs"))
+    speeds = ", ".join(f"{tokens_of_step(work) / seconds:,.0f}" for seconds in (ours_s, theirs_s))
     first = f"{found['first'][0]:.0f}, {found['first'][1]:.0f}" if "first" in found else ""
     return (
         f"| {named(work)} | {work.size} | {work.lengths} | {work.precision} | {peer(found)} | {span(found['ours'])} "
         f"| {span(found['theirs'])} | **{statistics.median(ratios):.1f}** ({min(ratios):.1f} to {max(ratios):.1f}) "
-        f"| {activations} | {total:.2f} | {share:.0%} | {first} |"
+        f"| {activations} | {total:.2f} | {speeds} | {found['floor'] / ours_s:.0%} "
+        f"| {theirs_s / found['floor']:.1f} | {first} |"
     )
 
 

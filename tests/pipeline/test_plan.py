@@ -243,3 +243,20 @@ def test_activations_cannot_leave_a_cpu(made: Path, tmp_path: Path) -> None:
     with pytest.raises(HeedfulError, match="no GPU"):
         run_stage("sft", given)
     assert not (tmp_path / "run").exists()
+
+
+def test_moments_cannot_leave_a_cpu(made: Path, tmp_path: Path) -> None:
+    given = settings("sft", made, tmp_path / "run", optimiser={"offload": True})
+    with pytest.raises(HeedfulError, match="moments lie in the machine's memory already") as refused:
+        run_stage("sft", given)
+    assert refused.value.where == "optimiser.offload"
+    assert not (tmp_path / "run").exists()
+
+
+def test_moments_off_the_device_are_not_planned_there(made: Path, tmp_path: Path) -> None:
+    def state(offload: bool) -> list[int]:
+        given = settings("sft", made, tmp_path / "run", optimiser={"offload": offload})
+        return [need.bytes for need in plan("sft", given).needs if need.what == "optimiser state"]
+
+    assert state(False)[0] > 0
+    assert state(True) == [0]

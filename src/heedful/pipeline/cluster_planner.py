@@ -162,8 +162,9 @@ class ClusterPlanner:
         for name, size in self.cast.weights.items():
             share = self._share(name) if name in self.trained else 1.0
             needs += [Need(f"weights: {name}", int(size * share), "always")] if size else []
-        moments = sum(2 * self._share(name) * model.trained for name, model in self.cast.trained.items())
-        needs.append(Need("optimiser state", int(moments), "always"))
+        if not self.config.optimiser.offload:
+            moments = sum(2 * self._share(name) * model.trained for name, model in self.cast.trained.items())
+            needs.append(Need("optimiser state", int(moments), "always"))
         copies = sum(model.weights // 2 for model in self.cast.trained.values() if model.low)
         if copies and not self.sharded:
             needs.append(Need("working copies in bfloat16", copies, "always"))

@@ -174,9 +174,9 @@ class Planner:
 
     @property
     def held(self) -> tuple[Need, ...]:
-        """Weights, and AdamW's two moments of every weight that learns, in float32."""
+        """Weights, and AdamW's two moments of every weight that learns, in float32, where they lie on the device."""
         trained = self.cast.trained
-        moments = 2 * sum(model.trained for model in trained.values())
+        moments = 0 if self.config.optimiser.offload else 2 * sum(model.trained for model in trained.values())
         needs = [Need(f"weights: {name}", size, "always") for name, size in self.cast.weights.items()]
         copies = sum(model.weights // 2 for model in trained.values() if model.low)
         if copies:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from heedful.training.config.common import OptimiserConfig
+from heedful.training.host_copies import HostCopies
 from heedful.training.workers import current, is_parted, like
 
 
@@ -66,6 +67,10 @@ class Optimiser:
             ):
                 if some:
                     groups.append({"params": some, "weight_decay": decay})
+        self.host = HostCopies(self.parameters.values()) if config.offload else None
+        if self.host is not None:
+            for group in groups:
+                group["params"] = [self.host.of(weight) for weight in group["params"]]
         self.adam = torch.optim.AdamW(
             groups or [{"params": []}],
             lr=config.learning_rate,
@@ -84,23 +89,32 @@ class Optimiser:
         """
         gradients, norm = self._gradients()
         if not math.isfinite(norm):
-            self.adam.zero_grad(set_to_none=True)
+            self._clear()
             raise Diverged(f"the gradient norm is {norm}")
         if self.config.clip_norm > 0 and norm > self.config.clip_norm:
             _clip(gradients, self.config.clip_norm, norm)
         rate = learning_rate(index, self.total, self.config)
         for group in self.adam.param_groups:
             group["lr"] = rate
-        self.adam.step()
-        torch.autograd.graph.increment_version(list(self.parameters.values()))  # the fused step does not tell
-        self.adam.zero_grad(set_to_none=True)
+        if self.host is None:
+            self.adam.step()
+            torch.autograd.graph.increment_version(list(self.parameters.values()))  # the fused step does not tell
+        else:
+            self.host.take()
+            self.adam.step()
+            self.host.give()
+        self._clear()
         return norm
 
     def rest(self) -> float:
         """Clear the gradients and return their norm; weights and moments stay as they are."""
         _, norm = self._gradients()
-        self.adam.zero_grad(set_to_none=True)
+        self._clear()
         return norm
+
+    def _clear(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
 
     def _gradients(self) -> tuple[list[Tensor], float]:
         """The gradients, summed over the workers, and their norm."""
@@ -115,10 +129,14 @@ class Optimiser:
         rest = float(torch.nn.utils.get_total_norm(whole)) ** 2 if whole else 0.0
         return gradients, math.sqrt(sum(sum(one) for one in team.gathered(squares)) + rest)
 
+    def _stepped(self, parameter: nn.Parameter) -> nn.Parameter:
+        """What AdamW steps: the weight, or its copy."""
+        return parameter if self.host is None else self.host.of(parameter)
+
     def tensors(self) -> Iterable[tuple[str, Tensor]]:
         """Name and tensor of everything that AdamW remembers."""
         for name, parameter in self.parameters.items():
-            for key, value in self.adam.state.get(parameter, {}).items():
+            for key, value in self.adam.state.get(self._stepped(parameter), {}).items():
                 yield f"{name}:{key}", value
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -128,7 +146,7 @@ class Optimiser:
             name, what = key.rsplit(":", 1)
             found.setdefault(name, {})[what] = value
         for name, state in found.items():
-            parameter = self.parameters[name]
+            parameter = self._stepped(self.parameters[name])
             self.adam.state[parameter] = {
                 what: like(parameter, value) if value.ndim else value.to(parameter.device)
                 for what, value in state.items()

@@ -179,11 +179,40 @@ def refuse_beside_shards(config: StageConfig) -> None:
         (config.loading.lora_rank > 0, "loading.lora_rank", "adapters, whose base is frozen and shared, do"),
         (config.loading.compile, "loading.compile", "compiled layers do"),
         (config.memory.offload_activations, "memory.offload_activations", "activations off the device do"),
+        (config.optimiser.offload, "optimiser.offload", "an optimiser off the device does"),
         (getattr(reference, "update", "fixed") != "fixed", "reference.update", "a reference that moves does"),
         (goes_back, "watch.gold.judge", "a watch that keeps the best weights to go back to does"),
     ):
         if asked:
             raise HeedfulError(f"{what} not go with launch.shard.", where=where, mend="Leave one of the two out.")
+
+
+def refuse_leaving(config: StageConfig) -> None:
+    """Refuse, on a CPU, what would take memory off a GPU.
+
+    Raises:
+        HeedfulError: naming the setting, and what saves memory on a CPU.
+    """
+    for asked, where, what, mend in (
+        (
+            config.memory.offload_activations,
+            "memory.offload_activations",
+            "activations lie",
+            "--memory.gradient-checkpointing and smaller micro-batches save memory on a CPU.",
+        ),
+        (
+            config.optimiser.offload,
+            "optimiser.offload",
+            "AdamW's moments lie",
+            "adapters (--loading.lora-rank) save moments on a CPU.",
+        ),
+    ):
+        if asked:
+            raise HeedfulError(
+                f"{what} in the machine's memory already: there is no GPU here to take them from.",
+                where=where,
+                mend=f"Leave it out; {mend}",
+            )
 
 
 def settled(stage: str, config: ConfigT, out: Path, display: Display) -> ConfigT:
@@ -192,15 +221,11 @@ def settled(stage: str, config: ConfigT, out: Path, display: Display) -> ConfigT
     Which micro-batch it is may change the last bit of a sum, so that a run keeps it whatever memory is free later.
 
     Raises:
-        HeedfulError: activations are to leave the device, and there is no GPU to leave.
+        HeedfulError: activations or moments are to leave the device, and there is no GPU to leave.
     """
     memory: Any = config.memory  # of the stage's own class
-    if memory.offload_activations and not resolve_device(config.loading.device).startswith("cuda"):
-        raise HeedfulError(
-            "activations lie in the machine's memory already: there is no GPU here to take them from.",
-            where="memory.offload_activations",
-            mend="Leave it out; --memory.gradient-checkpointing and smaller micro-batches save memory on a CPU.",
-        )
+    if not resolve_device(config.loading.device).startswith("cuda"):
+        refuse_leaving(config)
     if memory.micro_batch_tokens != "auto":
         return config
     tokens = begun_with(out, stage, "memory.micro_batch_tokens")

@@ -116,6 +116,8 @@ class OptimiserConfig:
     """Decoupled weight decay, on matrices only."""
     clip_norm: float = 1.0
     """Largest gradient norm; 0 clips nothing."""
+    offload: bool = False
+    """On a GPU: AdamW steps in the machine's memory, where its moments and a copy of the weights lie."""
 
     def __post_init__(self) -> None:
         where = "optimiser."
