@@ -191,7 +191,7 @@ def _emptied(auto_class: Any, source: str, revision: str | None, config: Any, dt
         made = auto_class.from_config(config, dtype=dtype)
     if made.can_generate():
         with suppress(OSError):  # it has none of its own
-            made.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
+            made.generation_config = GenerationConfig.from_pretrained(source, revision=revision or "main")
     return made.eval()
 
 
