@@ -60,7 +60,7 @@ def known_logprobs(
     Args:
         spare: where the policy is sharded, what is read in step with workers that have more records, one at least.
     """
-    known = empty_table(records)
+    known = empty_table(records, spare)
     with evaluating(policy.model):
         for rows, counts in current().reading(policy, pair_micro_batches(records, budget), spare=()):
             some = chosen(records, rows) if counts else spare[:1]
@@ -70,9 +70,10 @@ def known_logprobs(
     return known
 
 
-def empty_table(records: JudgedAnswers) -> Tensor:
-    """[S, N] float32 on the CPU: a number for each of the S answers of N records."""
-    return torch.empty(len(records[0].answers) if records else 0, len(records))
+def empty_table(records: JudgedAnswers, spare: JudgedAnswers = ()) -> Tensor:
+    """[S, N] float32 on the CPU: a number for each of the S answers of N records; of none, S is that of `spare`."""
+    first = [*records[:1], *spare[:1]]
+    return torch.empty(len(first[0].answers) if first else 0, len(records))
 
 
 def chosen(records: JudgedAnswers, numbers: Sequence[int]) -> JudgedAnswers:

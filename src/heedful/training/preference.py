@@ -404,7 +404,7 @@ def _weighed(
     weight = weight_of(records)
     if not objective.wpo:
         return known_logprobs(policy, records, objective.budget, objective.temperature, spare=spare), weight
-    logprob = empty_table(records)
+    logprob = empty_table(records, spare)
     with evaluating(policy.model):
         for rows, counts in current().reading(policy, pair_micro_batches(records, objective.budget), spare=()):
             found, likely = weighed_logprobs(policy, chosen(records, rows) if counts else spare[:1])
