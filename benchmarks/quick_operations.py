@@ -1,8 +1,9 @@
-"""What the quick operations of bfloat16 on a CPU save, each beside what PyTorch and transformers have, in one run.
+"""What the quick operations on a CPU save, each beside what PyTorch and transformers have, in one run.
 
     python benchmarks/quick_operations.py
 
-One thread, 16 rows of 84 tokens. A figure is the least of the repeats, in milliseconds.
+In bfloat16 unless a line says otherwise; one thread, 16 rows of 84 tokens. A figure is the least of the repeats, in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.models.llama import modeling_llama as llama
 
 from heedful.models import cpu, kernels
@@ -56,6 +58,19 @@ def attention(heads: int, size: int, tokens: int) -> None:
         f"attention, {tokens} tokens, {heads} heads of {size}",
         lambda: scaled_dot_product_attention(q, k, v, is_causal=True).backward(g),
         lambda: _Attention.apply(q, k, v, None, size**-0.5).backward(g),
+    )
+
+
+def shared_keys(heads: int, groups: int, size: int, keys: int) -> None:
+    """A sampled token's attention in float32: heads share keys and values, which lie in a buffer with room ahead."""
+    q = torch.randn(37, heads, 1, size)
+    k, v = (torch.randn(37, groups, keys + 20, size)[:, :, :keys] for _ in range(2))
+    seen = torch.ones(37, 1, 1, keys, dtype=torch.bool)
+    each = heads // groups
+    show(
+        f"float32, a token on {keys} keys, {heads} heads on {groups} of {size}",
+        lambda: scaled_dot_product_attention(q, repeat_kv(k, each), repeat_kv(v, each), seen),
+        lambda: scaled_dot_product_attention(q, k, v, seen, enable_gqa=True),
     )
 
 
@@ -113,6 +128,9 @@ def main() -> None:
     cpu.prepare()
     torch.set_num_threads(1)
     print(f"{'':<48} {'stock':>8} {'ours':>8} {'gain':>6}")
+    for keys in (60, 300):
+        for heads, groups, size in ((6, 3, 32), (14, 2, 64), (32, 8, 128)):
+            shared_keys(heads, groups, size, keys)
     for tokens in (32, 64, 128, 256, 512, 1024):
         attention(6, 32, tokens)
     attention(8, 64, 64)

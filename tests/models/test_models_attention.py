@@ -89,3 +89,30 @@ def test_what_it_is_not_made_for_goes_to_the_stock_function(case: str, monkeypat
         found, _ = attend(Layer(), query, key, value, mask, 0.1 if case == "dropout" else 0.0, **more)
     assert found.shape == (2, length, 2, 4)
     assert bool(stock) == (case != "as it is made for")
+
+
+@pytest.mark.parametrize(("length", "keys"), [(1, 7), (6, 6)])
+@pytest.mark.parametrize("floats", [False, True])
+def test_shared_keys_are_read_where_they_lie(
+    length: int, keys: int, floats: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = Layer()
+    layer.num_key_value_groups = 3  # type: ignore[assignment]
+    query, key, value = (drawn(heads, n, n, torch.float32) for heads, n in ((6, length), (2, keys), (2, keys)))
+    seen = left_padded(length, keys)
+    seen[0, :, :2, 2] = True  # everybody sees something
+    mask = torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf) if floats else seen
+    with torch.no_grad():
+        stock, _ = attention.sdpa_attention_forward(layer, query, key, value, mask, scaling=0.4)
+    monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *a, **k: pytest.fail("copied for each head"))
+    with torch.no_grad():
+        found, _ = attend(layer, query, key, value, mask, scaling=0.4)
+    assert torch.allclose(found, stock, atol=1e-6)
+    assert found.is_contiguous()
+
+
+def test_shared_keys_that_learn_go_to_the_stock_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = []
+    monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *a, **k: (stock.append(1), (None, None))[1])
+    attend(Layer(), drawn(4, 6, 6, torch.float32), *(drawn(2, 6, 6, torch.float32) for _ in "kv"), left_padded(6, 6))
+    assert stock

@@ -1,9 +1,13 @@
-"""Attention of short sequences in bfloat16 on a CPU: the stock forward pass, with a backward pass of plain products.
+"""Attention on a CPU: the stock function, without its two detours.
 
-PyTorch's backward pass of scaled dot-product attention takes 5 to 8 times as long there as batched matrix products do
-(benchmarks/quick_operations.py). The function is registered with transformers' attention interface, so that every
-architecture that runs on that interface gains. Whatever it is not made for goes to the stock one, and so does every
-pass without gradients: sampling and scoring do not change by a bit.
+- Where several query heads share keys and values and there is a mask, transformers copies these for each of the heads,
+  at every token that is sampled. Without gradients they are read where they lie: the same function, which differs by
+  the order of a sum at most. Where heads share nothing, sampling and scoring are stock to the bit.
+- In bfloat16 PyTorch's backward pass of scaled dot-product attention takes 5 to 8 times as long as batched matrix
+  products do. The forward pass stays the stock one.
+
+`benchmarks/quick_operations.py` measures both. The function is registered with transformers' attention interface, so
+that every architecture that runs on that interface gains. Whatever it is not made for goes to the stock one.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "heedful_short"
@@ -32,9 +36,9 @@ class _Attention(torch.autograd.Function):
         # query [B, H, L, D], key and value [B, G, S, D], seen [B or 1, 1, L, S] bool, None for causal
         ctx.scale = scale
         ctx.save_for_backward(query, key, value, seen)
-        groups = query.shape[1] // key.shape[1]
+        shared = query.shape[1] != key.shape[1]
         return scaled_dot_product_attention(
-            query, repeat_kv(key, groups), repeat_kv(value, groups), seen, is_causal=seen is None, scale=scale
+            query, key, value, seen, is_causal=seen is None, scale=scale, enable_gqa=shared
         )
 
     @staticmethod
@@ -90,16 +94,22 @@ def attend(
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     low = _low(query, value)
-    fits = (
-        low is not None
-        and torch.is_grad_enabled()
-        and (query.requires_grad or key.requires_grad or value.requires_grad)
-        and query.device.type == "cpu"
-        and key.shape[2] <= LONGEST
+    learns = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    plain = (
+        query.device.type == "cpu"
         and dropout == 0.0
-        and _masked_plainly(query, key, attention_mask, causal)
         and more.get("position_bias") is None
         and more.get("softcap") is None
+    )
+    if plain and not learns and attention_mask is not None and key.shape[1] < query.shape[1]:
+        found = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
+        return found.transpose(1, 2).contiguous(), None
+    fits = (
+        plain
+        and learns
+        and low is not None
+        and key.shape[2] <= LONGEST
+        and _masked_plainly(query, key, attention_mask, causal)
     )
     if not fits:
         return sdpa_attention_forward(
