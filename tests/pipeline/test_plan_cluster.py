@@ -181,10 +181,31 @@ def test_shares_fetch_layers_in_every_micro_batch_and_send_gradients(small: Path
     assert made.traffic == pytest.approx(micro * (2 * 2 + 4) * layers * 7 / 8 + 2 * 4 * root * 7 / 8)
 
 
-def test_shares_are_laid_together_at_the_end_and_that_has_to_fit_too(small: Path) -> None:
-    made = plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="sharded"))
-    assert made.at("beginning") == pytest.approx(4 * made.parameters["policy"])
-    assert plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="replicas")).at("beginning") == 0
+def test_shares_are_handed_out_tensor_by_tensor_and_laid_together_to_be_sampled_from_alone(small: Path) -> None:
+    cluster = ClusterConfig(gpus="64x80GB", layout="sharded")
+    made = plan_cluster("sft", sft(small), cluster)
+    assert made.at("beginning") == 4 * 64 * 128  # the largest tensor of a layer
+    assert size_of(made, "weights laid together") == 2 * made.parameters["policy"]
+    assert any("main memory" in remark for remark in made.remarks)
+    silent = plan_cluster("sft", sft(small, run={"sample_every": 0}), cluster)
+    assert silent.at("rollouts") == 0
+    replicas = plan_cluster("sft", sft(small), ClusterConfig(gpus="64x80GB", layout="replicas"))
+    assert replicas.at("beginning") == replicas.at("rollouts") == 0
+    assert not any("main memory" in remark for remark in replicas.remarks)
+
+
+@pytest.mark.slow
+def test_70b_with_all_weights_fits_64_gpus_of_80_gb(tmp_path: Path) -> None:
+    model = write_shape(tmp_path / "70b", "Llama-3.1-70B")
+    over = {"records": {"max_length": 1024}, "batch_size": 512, "memory": {"gradient_checkpointing": True}}
+    cluster = ClusterConfig(gpus="64xH100", layout="sharded")
+    sampled = plan_cluster("sft", sft(model, **over), cluster)
+    assert not sampled.fits
+    assert "--run.sample-every 0" in sampled.mends
+    made = plan_cluster("sft", sft(model, **over, run={"sample_every": 0}), cluster)
+    assert made.fits
+    share = 16 * (made.parameters["policy"] / 64)  # weights, moments and gradients in float32, were all of it in layers
+    assert made.at("always") + size_of(made, "gradients") > share
 
 
 def test_adapters_do_not_go_with_shares(small: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from heedful.errors import HeedfulError
 from heedful.files import sha256_file
 from heedful.models.averaging import INITIALISATION
 from heedful.models.rewards import load_reward
-from heedful.models.scalar import load_reward_model
+from heedful.models.scalar import load_reward_model, new_reward_model
+from heedful.pipeline.stages import reward as reward_stage
 from heedful.training import run as run_module
 from heedful.training.reward_losses import LOSSES
 from reward_runs import COMBINATIONS, pair_rows, ranking_rows, write_rows
@@ -239,3 +242,24 @@ def test_ppo_learns_from_an_ensemble_and_names_its_members(given: Path, tmp_path
     manifest = run_stage("ppo", config("ppo", tmp_path, given / "model", spec, tmp_path / "ppo", **over))  # type: ignore[arg-type]
     assert manifest["parents"]["reward"]["name"] == spec
     assert len(manifest["parents"]["reward"]["fingerprint"]) == 64
+
+
+def test_the_model_that_it_begins_from_is_let_go_before_it_trains(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[weakref.ref[Any]] = []
+
+    def first(policy: Any, **more: Any) -> Any:
+        seen.append(weakref.ref(policy.model))
+        return new_reward_model(policy, **more)
+
+    def stop(*_: Any) -> None:
+        gc.collect()
+        assert seen[0]() is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reward_stage, "new_reward_model", first)
+    monkeypatch.setattr(reward_stage, "reward_state", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("reward", settings(given, tmp_path / "run"))
+    assert seen

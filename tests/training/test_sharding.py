@@ -1,4 +1,4 @@
-"""What a sharded run leaves: whole weights at the leader alone, laid together one by one, in files of bounded size."""
+"""Sharded weights: opened by the leader alone and handed out one by one; laid together there, one by one."""
 
 from __future__ import annotations
 
@@ -55,6 +55,35 @@ def collect(out: Path) -> None:
             policy.save(out / "model")
         else:
             assert {weight.device.type for weight in policy.model.parameters()} == {"meta"}
+
+
+def hand_out(out: Path, folder: Path) -> None:
+    from heedful.models.policy import load_policy
+    from heedful.training.config.launch import LaunchConfig
+    from heedful.training.joining import joined
+    from heedful.training.sharding import opened_by_leader, sharding
+
+    with joined(LaunchConfig(shard=True), "cpu") as team:
+        load_policy(folder, device="meta")  # what is imported on the way does not count
+        before = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
+        policy = opened_by_leader(lambda device: load_policy(folder, device=device), "cpu")
+        with sharding(policy):
+            (out / f"{team.rank}.json").write_text(json.dumps(resident("VmHWM") - before))
+            own = sum(getattr(w, "to_local", lambda w=w: w)().numel() for w in policy.model.parameters())
+            assert sum(team.gathered(own)) < 1.1 * sum(weight.numel() for weight in policy.model.parameters())
+
+
+@pytest.mark.slow
+def test_no_worker_but_the_leader_ever_holds_the_whole_model(tmp_path: Path) -> None:
+    policy = model()
+    policy.save(tmp_path / "model")
+    sizes = [weight.numel() * 4 for weight in policy.model.parameters()]
+    assert run_workers(4, hand_out, tmp_path, tmp_path / "model") == [0] * 4
+    grown = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(4)]
+    assert sum(sizes) / 4 + 2 * max(sizes) + 2 * NOISE < 0.7 * sum(sizes)  # so that the bound says something
+    assert all(one < 0.7 * sum(sizes) for one in grown[1:]), (grown, sum(sizes))
+    assert grown[0] < 1.25 * sum(sizes) + 2 * max(sizes) + 4 * NOISE, (grown, sum(sizes))
 
 
 @pytest.mark.slow

@@ -84,6 +84,10 @@ class Computing:
     sharded: bool = False
     _copy: WorkingCopy | None = None
 
+    def compute_on(self, device: torch.device | str) -> None:
+        """Say where it computes, before its weights are there; they stay where they are."""
+        self.device = torch.device(device)
+
     def running(self) -> Any:
         """The model as a forward pass is to run it, inside `autocast()`; its gradients reach `model`'s weights."""
         if self.precision == "float32" or self.sharded or self._on_a_base() or not is_high(self.model):

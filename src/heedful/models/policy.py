@@ -126,6 +126,11 @@ class Policy(Computing):
         self._copy = None
         return self
 
+    def compute_on(self, device: torch.device | str) -> None:
+        """As `Computing.compute_on`."""
+        super().compute_on(device)
+        self._banned_tensor = torch.tensor(self.banned, dtype=torch.int64, device=device)
+
     def token_logprobs(
         self, tokens: Tensor, attention: Tensor, mask: Tensor, *, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
@@ -270,7 +275,7 @@ def load_policy(
         dtype: type of the stored weights. "bfloat16" halves a base that is only read or frozen under LoRA; "nf4"
             stores its linear layers in 4 bits, on a GPU.
         precision: compute type.
-        device: where to put it.
+        device: where to put it; "meta" opens all but the weights.
         revision: branch, tag or commit of a hub id.
         seed: of the adapters' initial weights.
 
@@ -292,7 +297,8 @@ def load_policy(
     tokenizer = prepare_tokenizer(open_tokenizer(source, revision), template=template, pad_token=pad_token)
     model = open_model(AutoModelForCausalLM, source, revision, dtype, device=device, config=config)
     fit_vocabulary(model, tokenizer)
-    check_head(model, head_rule(model))
+    if torch.device(device).type != "meta":
+        check_head(model, head_rule(model))
     banned = _suppressed(model)
     if lora is not None:
         model = attach(model, lora, seed=seed)

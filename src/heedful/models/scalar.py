@@ -362,7 +362,8 @@ def _load(
     config = classifier_config(source, revision)
     chosen = chosen_label(config, label, source)
     tokenizer = prepare_tokenizer(open_tokenizer(source, revision), template=template, pad_token=pad_token)
-    model = open_model(AutoModelForSequenceClassification, source, revision, dtype, config=config)
+    empty = {"device": "meta"} if torch.device(device).type == "meta" else {}
+    model = open_model(AutoModelForSequenceClassification, source, revision, dtype, config=config, **empty)
     if not hasattr(getattr(model, "score", None), "weight"):
         raise HeedfulError(f"{type(model).__name__} has no linear score.", where=source, mend="Give another model.")
     keep_label(model, chosen)

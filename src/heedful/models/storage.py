@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -145,12 +145,14 @@ def open_model(
 ) -> Any:
     """A model by an auto class of transformers: safetensors only, no foreign code, dropout off.
 
-    It is on the CPU, or with nf4 on `device`, the GPU that quantised it.
+    It is on the CPU; with nf4 on `device`, the GPU that quantised it; or, where `device` is "meta", it has shapes
+    alone, and no weight is read.
 
     Raises:
         HeedfulError: it cannot be read, weights of that class are missing or do not fit, or nf4 cannot be had here.
     """
     settings |= in_four_bits(device) if dtype == "nf4" else {"dtype": torch_dtype(dtype)}
+    empty = torch.device(device).type == "meta"
     settings["output_loading_info"] = True
     try:
         with _quietly():
@@ -158,6 +160,8 @@ def open_model(
             switch_off_dropout(config)
             if is_held(source):
                 model, report = _copied(held(source)[0], config, settings)
+            elif empty:
+                model, report = _emptied(auto_class, source, revision, config, settings["dtype"]), {"missing_keys": ()}
             else:
                 model, report = auto_class.from_pretrained(
                     source, config=config, revision=revision, trust_remote_code=False, use_safetensors=True, **settings
@@ -177,6 +181,18 @@ def open_model(
             mend="Give the right kind: a policy is a causal language model, a reward model a classifier.",
         )
     return model
+
+
+def _emptied(auto_class: Any, source: str, revision: str | None, config: Any, dtype: Any) -> Any:
+    """A model on the meta device as its folder would make it. No file of weights is read; from_pretrained reads all."""
+    from transformers import GenerationConfig
+
+    with torch.device("meta"):
+        made = auto_class.from_config(config, dtype=dtype)
+    if made.can_generate():
+        with suppress(OSError):  # it has none of its own
+            made.generation_config = GenerationConfig.from_pretrained(source, revision=revision or "main")
+    return made.eval()
 
 
 def _copied(model: Any, config: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -10,8 +10,8 @@ from heedful.core import scaling
 from heedful.core.scaling import FULL, HALF, Device, Weights, Work
 from heedful.models.rehearsal import Passes
 from heedful.pipeline.cluster_plan import SHARE, ClusterPlan, Phase
-from heedful.pipeline.plan import KEPT, Need
-from heedful.pipeline.plan_troupe import Actor, Troupe
+from heedful.pipeline.plan import KEPT, Need, gibibytes
+from heedful.pipeline.plan_troupe import Actor, Troupe, layers_of
 from heedful.rollout.engine import GPU_SHARE, row_bytes
 from heedful.training.config.cluster import GIB, ClusterConfig
 from heedful.training.config.common import LARGEST_MICRO_BATCH
@@ -19,6 +19,7 @@ from heedful.training.config.online import OnlineConfig, PPOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
 from heedful.training.config.reward import RewardConfig
+from heedful.training.config.sft import SFTConfig
 
 CONTEXT = int(1.5 * GIB)
 """Bytes of CUDA's context, cuBLAS's workspaces and NCCL's buffers: an assumption."""
@@ -96,11 +97,15 @@ class ClusterPlanner:
             tokens = smallest
         while True:
             rows, width = self.shape(tokens)
-            needs = [*self.held(), *self.updating(rows, width), *self.sampling(), *self.scoring(), *self.beginning()]
+            needs = [*self.held(), *self.updating(rows, width), *self.sampling(), *self.scoring(), *self.looking_on()]
+            needs += self.handing_out()
             made = self._made(tokens, rows, width, needs)
             if made.at("always") + made.at("update") <= SHARE * self.memory or tokens <= smallest:
                 break
             tokens = max(smallest, tokens // 2)
+        if self.sharded:
+            whole = gibibytes(int(FULL * sum(one.total for one in self.parted)))
+            self.remarks.append(f"rank 0 opens and saves whole weights in its host's main memory: {whole} in float32")
         if self.batch < self.count:
             self.remarks.append(f"{self.count} GPUs share {self.batch} items of a step: some have none")
         phases = None if self.device is None else tuple(self.phases(rows, width))
@@ -138,7 +143,7 @@ class ClusterPlanner:
     @property
     def hopeless(self) -> bool:
         """Whether what is held is too much with gradients, or with the whole models, whatever a pass takes."""
-        most = max(self.gradients, self.laid_together(FULL))
+        most = max(self.gradients, sum(need.bytes for need in self.looking_on()))
         return sum(need.bytes for need in self.held()) + most > SHARE * self.memory
 
     @property
@@ -211,18 +216,29 @@ class ClusterPlanner:
         config, policy = self.config, self.actors["policy"]
         assert isinstance(config, OnlineConfig)
         row = sum(row_bytes(policy.whole.model.config, self.longest, HALF))
-        room = GPU_SHARE * (self.memory - sum(need.bytes for need in self.held()) - self.laid_together(self.width))
+        room = GPU_SHARE * (self.memory - sum(need.bytes for need in self.held()) - self.laid_together)
         most = max(1, int(max(0.0, room) // row))
         return min(scaling.shares(config.batch, self.count), config.rollout.max_batch or most, most)
 
-    def laid_together(self, width: int) -> int:
-        """Bytes of the whole models that a device lays together out of all shares."""
-        return int(width * sum(one.total for one in self.parted))
+    @property
+    def laid_together(self) -> int:
+        """Bytes of the whole models that a device lays together out of all shares, to sample."""
+        return int(self.width * sum(one.total for one in self.parted))
 
-    def beginning(self) -> list[Need]:
-        """What the whole models take as a run opens them, in float32; and a reward model as its run ends."""
-        whole = self.laid_together(FULL)
-        return [Need("whole weights, in float32", whole, "beginning")] if whole else []
+    def handing_out(self) -> list[Need]:
+        """What a device holds beside its parts as they are handed out to it: one tensor at a time."""
+        if not self.sharded:
+            return []
+        layers = [layer for actor in self.trained.values() for layer in layers_of(actor.whole)]
+        largest = max(weight.numel() for layer in layers for weight in layer.parameters())
+        return [Need("a tensor that is handed out, in float32", FULL * largest, "beginning")]
+
+    def looking_on(self) -> list[Need]:
+        """What samples to read along take of a device whose models are parted, where nothing else is sampled."""
+        logs = isinstance(self.config, SFTConfig | DPOConfig) and self.config.run.sample_every > 0
+        if not (self.sharded and logs):
+            return []
+        return _with_kept([Need("weights laid together", self.laid_together, "rollouts")])
 
     def sampling(self) -> list[Need]:
         """What sampling takes of a device that trains."""
@@ -240,7 +256,7 @@ class ClusterPlanner:
             Need(f"reading {prompts} x {room} tokens of prompts", read.work, "rollouts"),
         ]
         if self.sharded:
-            needs.append(Need("weights laid together", self.laid_together(self.width), "rollouts"))
+            needs.append(Need("weights laid together", self.laid_together, "rollouts"))
         return _with_kept(needs)
 
     def scoring(self) -> list[Need]:
@@ -254,7 +270,7 @@ class ClusterPlanner:
             )
         ]
         if self.sharded:
-            needs.append(Need("weights laid together", self.laid_together(self.width), "scoring"))
+            needs.append(Need("weights laid together", self.laid_together, "scoring"))
         return _with_kept(needs)
 
     # --- time ---

@@ -51,6 +51,11 @@ def _mends(stage: str, troupe: Troupe, cluster: ClusterConfig, made: ClusterPlan
     tries: list[tuple[str, Any, ClusterConfig]] = []
     if made.layout == "replicas" and cluster.count > 1 and not config.loading.lora_rank:
         tries.append(("--cluster.layout sharded", config, replace(cluster, layout="sharded")))
+    if made.layout == "sharded" and not isinstance(config, OnlineConfig) and config.run.sample_every > 0:
+        silent = replace(config, run=replace(config.run, sample_every=0))
+        tries.append(("--run.sample-every 0", silent, replace(cluster, layout=settled)))
+        both = replace(silent, memory=again.memory)
+        tries.append(("--run.sample-every 0 --memory.gradient-checkpointing", both, replace(cluster, layout=settled)))
     if isinstance(config, OnlineConfig) and made.worst == "rollouts":
         rows = ClusterPlanner(stage, troupe, replace(cluster, layout=settled)).at_once()
         for most in sorted({max(1, rows // 2), max(1, rows // 8)}, reverse=True):

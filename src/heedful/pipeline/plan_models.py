@@ -67,7 +67,10 @@ class Casting:
         if isinstance(config, RewardConfig):
             start, model = self._causal(described, None), self._scalar(described)
             return Cast(
-                {"reward model": model}, {"reward model": self._beside(model)} | self._start(start), None, remarks
+                {"reward model": model},
+                {"reward model": self._beside(model)} | (self._start(start) if self.lora else {}),
+                None,
+                remarks,
             )
         policy = self._causal(described, self.lora)
         weights = {"policy": self._on_base(policy)}
@@ -103,9 +106,8 @@ class Casting:
         return scalar.trained if self.lora else scalar.weights
 
     def _start(self, start: Sketch) -> dict[str, int]:
-        """The model that a reward model begins from, which stays; under adapters it is the base."""
-        share = BASE_SHARE[self.config.loading.base_dtype] if self.lora else 1.0
-        return {"SFT model": int(share * start.weights)}
+        """The base that a reward model's adapters stand on: the model that it begins from."""
+        return {"SFT model": int(BASE_SHARE[self.config.loading.base_dtype] * start.weights)}
 
     def _causal(self, config: Any, lora: LoRA | None) -> Sketch:
         from transformers import AutoModelForCausalLM

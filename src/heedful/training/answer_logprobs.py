@@ -13,6 +13,7 @@ from heedful.models.policy import Policy
 from heedful.training.batching import TokenBatch
 from heedful.training.pairs import JudgedAnswers, pair_micro_batches
 from heedful.training.shared_prompt import pays, shared_hidden, side_by_side
+from heedful.training.workers import current
 
 
 def side_logprobs(policy: Policy, records: JudgedAnswers, *, share: bool = False, temperature: float = 1.0) -> Tensor:
@@ -51,13 +52,28 @@ def _hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch, share: bo
     return hidden_states(policy.running(), batch.tokens, batch.attention)
 
 
-def known_logprobs(policy: Policy, records: JudgedAnswers, budget: int, temperature: float = 1.0) -> Tensor:
-    """[S, N] float32 on the CPU: `side_logprobs` without gradient or dropout, `budget` tokens at a time."""
-    known = torch.empty(len(records[0].answers) if records else 0, len(records))
+def known_logprobs(
+    policy: Policy, records: JudgedAnswers, budget: int, temperature: float = 1.0, *, spare: JudgedAnswers = ()
+) -> Tensor:
+    """[S, N] float32 on the CPU: `side_logprobs` without gradient or dropout, `budget` tokens at a time.
+
+    Args:
+        spare: where the policy is sharded, what is read in step with workers that have more records, one at least.
+    """
+    known = empty_table(records, spare)
     with evaluating(policy.model):
-        for rows in pair_micro_batches(records, budget):
-            known[:, rows] = side_logprobs(policy, chosen(records, rows), temperature=temperature).float().cpu()
+        for rows, counts in current().reading(policy, pair_micro_batches(records, budget), spare=()):
+            some = chosen(records, rows) if counts else spare[:1]
+            found = side_logprobs(policy, some, temperature=temperature)
+            if counts:
+                known[:, rows] = found.float().cpu()
     return known
+
+
+def empty_table(records: JudgedAnswers, spare: JudgedAnswers = ()) -> Tensor:
+    """[S, N] float32 on the CPU: a number for each of the S answers of N records; of none, S is that of `spare`."""
+    first = [*records[:1], *spare[:1]]
+    return torch.empty(len(first[0].answers) if first else 0, len(records))
 
 
 def chosen(records: JudgedAnswers, numbers: Sequence[int]) -> JudgedAnswers:

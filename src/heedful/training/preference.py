@@ -13,7 +13,14 @@ from torch import Tensor
 from heedful.errors import HeedfulError
 from heedful.models.modes import evaluating, random_devices
 from heedful.models.policy import Policy
-from heedful.training.answer_logprobs import chosen, known_logprobs, lengths, side_logprobs, weighed_logprobs
+from heedful.training.answer_logprobs import (
+    chosen,
+    empty_table,
+    known_logprobs,
+    lengths,
+    side_logprobs,
+    weighed_logprobs,
+)
 from heedful.training.batching import batch_at, total_steps
 from heedful.training.config.common import MemoryConfig, OptimiserConfig
 from heedful.training.config.preference import DPOConfig
@@ -90,7 +97,8 @@ class Objective:
 
     def drift(self, data: PreferenceData, numbers: list[int], policy: Policy) -> Tensor:
         """[S, n] on the CPU, without gradient: log pi/ref of some records' answers behind other prompts."""
-        moved = known_logprobs(policy, chosen(data.moved, numbers), self.budget, self.temperature)
+        some, spare = chosen(data.moved, numbers), data.moved[:1]
+        moved = known_logprobs(policy, some, self.budget, self.temperature, spare=spare)
         return moved - self._reference(data.moved, data.known_moved, numbers)
 
     def _reference(self, records: JudgedAnswers, known: Tensor | None, numbers: list[int]) -> Tensor:
@@ -235,8 +243,9 @@ def measure(
         team = current()
         places = team.dealt(sizes_of(chosen(data.moved, numbers)))
         some = [numbers[place] for place in places]
-        with team.whole():
-            own = attempt(lambda tokens: objective.at(tokens).drift(data, some, policy)) if some else None
+        own = None
+        if some or policy.sharded:
+            own = attempt(lambda tokens: objective.at(tokens).drift(data, some, policy))
         kl = by_place(team.gathered((places, own)), len(numbers)).mean().to(policy.device)
     if objective.mixture.asks("shift"):
         ratio = torch.tensor(state.scalars.get("ratio", 0.0), device=policy.device)
@@ -304,9 +313,11 @@ def _in_two_passes(
     groups = pair_micro_batches(records, objective.budget)
     sides = len(data.records[0].answers)
     own = torch.empty(sides, len(records), device=policy.device)
-    with torch.random.fork_rng(devices=random_devices(policy.device)), torch.no_grad(), team.whole():
-        for rows in groups:
-            own[:, rows] = objective.logprobs(policy, chosen(records, rows))
+    with torch.random.fork_rng(devices=random_devices(policy.device)), torch.no_grad():
+        for rows, counts in team.reading(policy, groups, spare=()):
+            found = objective.logprobs(policy, chosen(records, rows) if counts else data.records[:1])
+            if counts:
+                own[:, rows] = found
     told = team.gathered((mine, own.cpu() if team.count > 1 else own))
     numbers = [number for some, _ in told for number in some]
     logprob = torch.cat([part.to(policy.device) for _, part in told], 1).requires_grad_()
@@ -356,9 +367,8 @@ def evaluate_dpo(policy: Policy, objective: Objective, data: PreferenceData, sta
     numbers = list(range(len(data.records)))
     mine = team.dealt(sizes_of(data.records))
     measured = measure(state, policy, objective, data, numbers, lambda work: work(objective.budget))
-    with team.whole():
-        logprob, weight = _weighed(policy, objective, chosen(data.records, mine))
-        own = objective.judged(data, mine, logprob) if mine else None
+    logprob, weight = _weighed(policy, objective, chosen(data.records, mine), data.records[:1])
+    own = objective.judged(data, mine, logprob) if mine else None
     told = team.gathered((own, weight))
     judged = _joined([part for part, _ in told if part is not None])
     weight = torch.cat([part for _, part in told])
@@ -383,16 +393,23 @@ def _joined(parts: Sequence[Judged]) -> Judged:
     )
 
 
-def _weighed(policy: Policy, objective: Objective, records: JudgedAnswers) -> tuple[Tensor, Tensor]:
-    """[S, N], [N] on the CPU: log-probabilities of records without gradient, and what each counts in the loss."""
+def _weighed(
+    policy: Policy, objective: Objective, records: JudgedAnswers, spare: JudgedAnswers
+) -> tuple[Tensor, Tensor]:
+    """[S, N], [N] on the CPU: log-probabilities of records without gradient, and what each counts in the loss.
+
+    Args:
+        spare: as of `known_logprobs`.
+    """
     weight = weight_of(records)
     if not objective.wpo:
-        return known_logprobs(policy, records, objective.budget, objective.temperature), weight
-    logprob = torch.empty(len(records[0].answers) if records else 0, len(records))
+        return known_logprobs(policy, records, objective.budget, objective.temperature, spare=spare), weight
+    logprob = empty_table(records, spare)
     with evaluating(policy.model):
-        for rows in pair_micro_batches(records, objective.budget):
-            found, likely = weighed_logprobs(policy, chosen(records, rows))
-            logprob[:, rows], weight[rows] = found.float().cpu(), weight[rows] * likely.float().cpu()
+        for rows, counts in current().reading(policy, pair_micro_batches(records, objective.budget), spare=()):
+            found, likely = weighed_logprobs(policy, chosen(records, rows) if counts else spare[:1])
+            if counts:
+                logprob[:, rows], weight[rows] = found.float().cpu(), weight[rows] * likely.float().cpu()
     return logprob, weight
 
 

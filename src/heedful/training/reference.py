@@ -49,6 +49,11 @@ class LogprobCache:
         self.say = say
         self._model: str | None = None
 
+    def identify(self) -> None:
+        """Hash the model now, while rank 0 has its weights; else it is done when its hash is asked for."""
+        if self.folder is not None:
+            current().led(lambda: setattr(self, "_model", model_fingerprint(self.policy)))
+
     def logprobs(self, records: JudgedAnswers) -> Tensor:
         """[S, N] float32 on the CPU, read from the cache or computed and written to it.
 
@@ -81,9 +86,11 @@ class LogprobCache:
         self.say(f"dpo: log-probabilities of the reference for {len(records)} records")
         sizes, team = [len(record.answers) * record.longest for record in records], current()
         mine = team.dealt(sizes)
-        own = None
-        if mine:
-            some = chosen(records, mine)
+        some, own = chosen(records, mine), None
+        if self.policy.sharded:  # a pass is one of all workers: none can try again by itself
+            found = known_logprobs(self.policy, some, self.budget, spare=records[:1])
+            own = found if mine else None
+        elif mine:
             own = within_memory(self.budget, max(sizes), partial(known_logprobs, self.policy, some))
         return by_place(team.gathered((mine, own)), len(records))
 
@@ -101,6 +108,7 @@ class LogprobCache:
                 "torch": torch.__version__,
                 "order": sys.byteorder,
                 **({"workers": current().count} if current().count > 1 else {}),
+                **({"sharded": True} if self.policy.sharded else {}),
             }
         )
 

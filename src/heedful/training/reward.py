@@ -145,8 +145,10 @@ def _slopes(
     the outputs has its gradient here, at the first worker alone; the loss is told there too.
     """
     team = current()
-    with torch.random.fork_rng(devices=random_devices(learner.model.device)), torch.no_grad(), team.whole():
-        outputs = [read(learner, layout) for layout in layouts]
+    steps = team.reading(learner.model, parts, spare=[0])
+    with torch.random.fork_rng(devices=random_devices(learner.model.device)), torch.no_grad():
+        read_now = [read(learner, Layout([batch.items[row] for row in rows])) for rows, _ in steps]
+    outputs = read_now[: len(parts)]
     if team.count > 1:
         return _slopes_of_all(learner, batch, parts, outputs, config)
     return _slopes_of(learner, batch, parts, layouts, outputs, config)
@@ -267,12 +269,16 @@ def score_items(
     where = {place: index for index, place in enumerate(Layout(items))}
     scores = torch.empty(len(where))
     places: list[int] = []
-    with team.whole(), evaluating(model.model):
-        for part in item_micro_batches([items[row] for row in mine], micro_batch_tokens):
-            rows = [mine[row] for row in part]
+    parts = [
+        [mine[row] for row in part] for part in item_micro_batches([items[row] for row in mine], micro_batch_tokens)
+    ]
+    with evaluating(model.model):
+        for rows, counts in team.reading(model, parts, spare=[0]):
             layout = Layout([items[row] for row in rows])
             batch = collate(layout.examples(), model.pad, model.device)
             found = (head or model.head)(model.last_states(batch.tokens, batch.attention))
+            if not counts:
+                continue
             now = [where[rows[row], place] for row, place in layout]
             scores[now] = found.float().cpu()
             places += now

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -192,7 +192,8 @@ def run(
 
 def _events(team: Workers, journal: _Journal, step: Step, intervene: Intervene) -> Sequence[Event]:
     """The events after a step, which the leader names and all carry out."""
-    with team.whole():
+    watched = bool(team.sharded) and team.led(lambda: intervene is not no_intervention)
+    with team.whole() if watched else nullcontext():  # who looks on may sample
         return team.led(lambda: journal.at(step, intervene))
 
 

@@ -76,13 +76,15 @@ def evaluate_sft(policy: Policy, examples: Sequence[Example], micro_batch_tokens
         return {}
     team = current()
     total, count = 0.0, 0
-    mine = [examples[row] for row in team.dealt([len(example.tokens) for example in examples])]
-    with team.whole(), evaluating(policy.model):
-        for rows in micro_batches([len(example.tokens) for example in mine], micro_batch_tokens):
-            micro = collate([mine[row] for row in rows], policy.pad, policy.device)
+    lengths = [len(example.tokens) for example in examples]
+    mine = team.dealt(lengths)
+    parts = [[mine[row] for row in rows] for rows in micro_batches([lengths[row] for row in mine], micro_batch_tokens)]
+    with evaluating(policy.model):
+        for rows, counts in team.reading(policy, parts, spare=[0]):
+            micro = collate([examples[row] for row in rows], policy.pad, policy.device)
             logprobs, _ = policy.token_logprobs(micro.tokens, micro.attention, micro.mask)
-            total -= float(logprobs.sum())
-            count += int(micro.mask.sum())
+            total -= counts * float(logprobs.sum())
+            count += int(counts) * int(micro.mask.sum())
     summed = team.summed({"total": total, "count": count})
     loss = summed["total"] / summed["count"]
     return {"held_out_loss": loss, "held_out_perplexity": float(torch.tensor(loss).exp())}

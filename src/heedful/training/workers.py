@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from heedful.errors import HeedfulError
+
+if TYPE_CHECKING:
+    from heedful.models.low_precision import Computing
 
 T = TypeVar("T")
 
@@ -80,6 +83,15 @@ class Workers:
         missing = int(self.most(len(parts))) - len(parts) if self.shards else 0
         yield from ((part, 1.0) for part in parts)
         yield from ((spare, 0.0) for _ in range(missing))
+
+    def reading(
+        self, role: Computing, parts: Sequence[Sequence[int]], spare: Sequence[int]
+    ) -> Iterator[tuple[Sequence[int], float]]:
+        """`in_step` for passes without gradients, where a model runs in parts now; else this worker's parts alone.
+
+        Where it runs in parts, all workers have to ask for it at the same place, whatever each has to read.
+        """
+        yield from self.in_step(parts, spare) if role.sharded else ((part, 1.0) for part in parts)
 
     def gathered(self, value: T) -> list[T]:
         """What each worker has, by rank. All must ask for it at the same place."""

@@ -44,7 +44,7 @@ from heedful.training.config.stage import StageConfig
 from heedful.training.folders import METRICS
 from heedful.training.progress import Display
 from heedful.training.run import Watch, run
-from heedful.training.sharding import sharding
+from heedful.training.sharding import opened_by_leader, sharding
 from heedful.training.state import Step, TrainState
 from heedful.training.trackers import check_wandb
 from heedful.training.workers import current
@@ -64,22 +64,19 @@ class Opened(Generic[ConfigT]):
     parting: ExitStack
     """Holds the models that train parted among the workers, until they are trained."""
 
-    def part(self, *roles: Computing, used: bool = False) -> None:
+    def part(self, *roles: Computing) -> None:
         """Part the layers of models that train among the workers, if the run asks for it; before optimisers are made.
 
-        Args:
-            used: as `sharding`: every worker is to have them whole afterwards, and not the leader alone to save them.
-
         Raises:
-            HeedfulError: an architecture that does not name its layers.
+            HeedfulError: as `sharding`.
         """
-        self.parting.enter_context(sharding(*roles, used=used))
+        self.parting.enter_context(sharding(*roles))
 
     def train(
         self, trainer: Iterator[Step], state: TrainState, total: int, shown: Sequence[str], watch: Watch | None
     ) -> dict[str, float]:
-        """Run a trainer to its end, lay parted models together again, and return the last figures."""
-        figures = run(
+        """Run a trainer to its end and return the last figures. Models stay parted until `conclude`."""
+        return run(
             trainer,
             state,
             out=self.out,
@@ -90,8 +87,6 @@ class Opened(Generic[ConfigT]):
             shown=shown,
             watch=watch,
         )
-        self.parting.close()
-        return figures
 
 
 @contextmanager
@@ -249,7 +244,10 @@ def data_spec(path: str, records: RecordsConfig) -> DataSpec:
 
 
 def open_policy(model: str, config: StageConfig, out: Path, texts: Iterator[str], *, adapters: bool = True) -> Policy:
-    """The model that a stage starts from: loaded, or made new from a .yaml description."""
+    """The model that a stage starts from: loaded, or made new from a .yaml description.
+
+    Where weights are sharded, rank 0 alone has some, in main memory, until the model is parted.
+    """
     loading = config.loading
     device = resolve_device(loading.device)
     if model.endswith((".yaml", ".yml")):
@@ -259,17 +257,22 @@ def open_policy(model: str, config: StageConfig, out: Path, texts: Iterator[str]
                 where="loading.lora_rank",
                 mend="Leave it at 0 for a new model.",
             )
-        policy = open_scratch(model, texts, out, seed=config.seed, device=device)
+        policy = open_scratch(model, texts, out, seed=config.seed, device="cpu" if current().shards else device)
+        if current().shards:
+            policy.compute_on(device)
     else:
-        policy = load_policy(
-            model,
-            template=loading.template,
-            pad_token=loading.pad_token,
-            lora=lora_of(config) if adapters else None,
-            dtype=loading.base_dtype,
-            device=device,
-            revision=loading.revision,
-            seed=config.seed,
+        policy = opened_by_leader(
+            lambda where: load_policy(
+                model,
+                template=loading.template,
+                pad_token=loading.pad_token,
+                lora=lora_of(config) if adapters else None,
+                dtype=loading.base_dtype,
+                device=where,
+                revision=loading.revision,
+                seed=config.seed,
+            ),
+            device,
         )
     policy.precision = precision_of(loading, policy.device)
     return policy
@@ -394,7 +397,11 @@ def conclude(
     data: dict[str, Any],
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the result with its lineage (and `more`), and drop the checkpoints that are no longer needed."""
+    """Write the result with its lineage (and `more`), and drop the checkpoints that are no longer needed.
+
+    Parted models are laid together first, in the main memory of rank 0.
+    """
+    stage.parting.close()
 
     def write() -> dict[str, Any]:
         inputs = json.loads((stage.out / INPUTS).read_text(encoding="utf-8"))

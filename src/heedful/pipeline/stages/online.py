@@ -14,7 +14,7 @@ from heedful.data.splits import split
 from heedful.errors import HeedfulError
 from heedful.files import sha256_json
 from heedful.models.actor_critic import SeparateActorCritic
-from heedful.models.policy import Policy, reference_of
+from heedful.models.policy import Policy
 from heedful.models.rewards import Reward
 from heedful.models.scalar import Critic
 from heedful.pipeline.stages.common import (
@@ -31,7 +31,7 @@ from heedful.pipeline.stages.common import (
     resume,
     texts_of,
 )
-from heedful.pipeline.stages.players import open_ppo_models, open_reference, open_reward, settle
+from heedful.pipeline.stages.players import anchor, open_ppo_models, open_reference, open_reward, settle
 from heedful.pipeline.stages.preference import moving_reference, own_losses
 from heedful.pipeline.stages.served import rollout_server
 from heedful.pipeline.stages.watched import open_watch, said_by
@@ -149,7 +149,7 @@ def run_online_dpo(
 
     def assemble(policy: Policy, reward: Reward) -> OnlineDPOModels:
         moving = moving_reference(policy, mixture, config)
-        start = reference_of(policy)
+        start = anchor(policy)
         if moving is None:
             return OnlineDPOModels(policy, start, reward, mixture)
         return OnlineDPOModels(policy, moving.policy, reward, mixture, moving, start=start)

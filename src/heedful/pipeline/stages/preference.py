@@ -39,6 +39,7 @@ from heedful.training.progress import Display
 from heedful.training.reference import CACHE, LogprobCache, MovingReference
 from heedful.training.run import Intervene, Watch, no_intervention
 from heedful.training.shared_prompt import is_exact
+from heedful.training.workers import current
 
 REPORT = "report.html"
 
@@ -60,14 +61,16 @@ def run_dpo(
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         records, held_out = prepared(loaded, policy, config, stage.display)
         pairs, evaluation = (render_judged(some, policy, config) for some in (records, held_out))
+        cache = LogprobCache(cache_folder(config), policy, config.memory.tokens, stage.display.say)
+        if current().shards and mixture.anchored:
+            cache.identify()
+        stage.part(policy)
         objective = open_objective(policy, mixture, pairs, config)
         for some in (pairs, evaluation):
             check_records(objective, some)
-        cache = LogprobCache(cache_folder(config), policy, config.memory.tokens, stage.display.say)
         data = preference_data(objective, pairs, pairs, config, cache)
         held = preference_data(objective, evaluation, pairs, config, cache)
         total = total_steps(len(pairs), config.batch_size, config.epochs)
-        stage.part(policy)
         state = preference_state(policy, config.optimiser, total, config.seed, objective.moving)
         resume(stage, loaded.describe(), state, own_losses(mixture))
         checkpointing(policy, config)
@@ -123,7 +126,8 @@ def open_objective(policy: Policy, mixture: Mixture, records: JudgedAnswers, con
     """
     budget = config.memory.tokens
     moving = moving_reference(policy, mixture, config)
-    share = config.memory.share_prompt == "auto" and is_exact(policy, records, budget)
+    tried = not policy.sharded or policy.precision == "float32"  # parts that run in bfloat16 are no float32 to try
+    share = config.memory.share_prompt == "auto" and tried and is_exact(policy, records, budget)
     return Objective(mixture, budget, moving, config.use_margin, config.weighting == "wpo", share)
 
 

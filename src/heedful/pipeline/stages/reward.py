@@ -46,6 +46,8 @@ from heedful.training.reward_data import (
 )
 from heedful.training.reward_losses import LOSSES, RewardLoss
 from heedful.training.run import Watch
+from heedful.training.sharding import opened_by_leader
+from heedful.training.workers import current
 
 R = TypeVar("R", Preference, Ranking)
 
@@ -75,18 +77,14 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         ready = read_judged(config, stage)
         settled = ready.config
         reference = reference_answers(config, ready.start)
-        base: dict[str, str] = {}
-        if isinstance(ready.start, RewardModel):
-            model = ready.start
-            stage.display.say(f"reward: {config.model} is a reward model, and goes on learning, its head included.")
-        else:
-            base = settle_base(ready.start, config)
-            model = new_reward_model(ready.start, lora=lora_of(config), seed=config.start_seed)
-        start = sha256_json([model_fingerprint(model), config.heads.kind, config.start_seed])
-        learning = learner(model, ready.items, settled)
+        model, base = first_model(stage, ready, config)
+        made = current().led(lambda: model_fingerprint(model))
+        start = sha256_json([made, config.heads.kind, config.start_seed])
+        ready = dataclasses.replace(ready, start=model)  # what it began from may go
         budget = config.memory.tokens
         total = total_steps(len(ready.items), config.batch_size, config.epochs)
-        stage.part(model, used=True)  # it is normalised and measured afterwards, by all
+        stage.part(model)
+        learning = learner(model, ready.items, settled)
         state = reward_state(learning, config, total)
         more = {} if reference is None else {"reference": str(reference.described["sha256"])}
         resume(stage, ready.loaded.describe(), state, more)
@@ -108,6 +106,17 @@ def run_reward(config: RewardConfig, display: Display | None = None) -> dict[str
         if said["held_out"]:
             stage.display.say(say_accuracy(said["held_out"]))
         return conclude(stage, state, model.save, figures, ready.loaded.describe(), said)
+
+
+def first_model(stage: Opened, ready: Ready[Any], config: RewardConfig) -> tuple[RewardModel, dict[str, str]]:
+    """The model as it starts, and what the manifest says of the base that it stands on, if it does."""
+    if isinstance(ready.start, RewardModel):
+        stage.display.say(f"reward: {config.model} is a reward model, and goes on learning, its head included.")
+        return ready.start, {}
+    base = settle_base(ready.start, config)
+    model = new_reward_model(ready.start, lora=lora_of(config), seed=config.start_seed)
+    model.compute_on(ready.start.device)
+    return model, base
 
 
 def check_combination(config: RewardConfig, loss: RewardLoss) -> None:
@@ -193,12 +202,15 @@ def open_start(config: RewardConfig, stage: Opened, loaded: Loaded[Any]) -> Poli
             where=f"model ({source})",
             mend="Leave heads.kind and loading.lora_rank as they are, or begin from the SFT model.",
         )
-    model = load_reward_model(
-        source,
-        template=loading.template,
-        pad_token=loading.pad_token,
-        device=resolve_device(loading.device),
-        revision=loading.revision,
+    model = opened_by_leader(
+        lambda where: load_reward_model(
+            source,
+            template=loading.template,
+            pad_token=loading.pad_token,
+            device=where,
+            revision=loading.revision,
+        ),
+        resolve_device(loading.device),
     )
     model.precision = precision_of(loading, model.device)
     model.set_normalisation(0.0, 1.0)  # it is made anew at the end
