@@ -13,6 +13,7 @@ from heedful.files import artifact, read_manifest
 from heedful.models.fingerprint import model_fingerprint
 from heedful.models.policy import load_policy
 from heedful.models.scalar import new_reward_model
+from heedful.models.storage import check_source
 
 
 @pytest.fixture
@@ -80,6 +81,16 @@ def test_a_spoilt_folder_is_one_clear_error(folder: Path, spoil: Callable[[Path]
         load_policy(folder)
     assert caught.value.where == str(folder)
     assert caught.value.mend
+
+
+def test_a_mistyped_folder_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "sft").mkdir(parents=True)
+    (tmp_path / "runs" / "sft" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HeedfulError, match="no such model folder") as refused:
+        check_source("runs/sfft")
+    assert "'sft'" in refused.value.mend
+    check_source("someone/sfft")  # nothing here says that this is no hub id
 
 
 def test_a_missing_folder_and_a_file_are_named(folder: Path) -> None:

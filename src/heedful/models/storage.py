@@ -57,7 +57,8 @@ def check_source(source: str) -> None:
         return
     folder = Path(source).expanduser()
     if not folder.exists():
-        if source.startswith((".", "/", "~")) or source.count("/") > 1 or not source.strip():
+        path = source.startswith((".", "/", "~")) or source.count("/") > 1 or not source.strip()
+        if path or ("/" in source and _like_folder(source)):  # a folder of models, and one of nearly that name in it
             raise HeedfulError(
                 "there is no such model folder.",
                 where=source,

@@ -304,8 +304,8 @@ def prepared(
     """Records that fit the window, as (train, held out)."""
     settings = config.records
     records = fit(loaded.records, policy.tokenizer, settings.max_length, settings.on_bad_row, loaded.findings)
-    require_records(records, loaded)
     report_findings(loaded, display)
+    require_records(records, loaded)
     train, held_out = split(records, settings.held_out, settings.split_seed)
     require_records(train, loaded)
     return train, held_out

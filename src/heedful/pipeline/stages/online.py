@@ -236,8 +236,8 @@ def fitting_prompts(
             mend="Raise records.max_length or lower rollout.max_new_tokens.",
         )
     fitting = fit(loaded.records, policy.tokenizer, room, config.records.on_bad_row, loaded.findings)
-    require_records(fitting, loaded)
     report_findings(loaded, stage.display)
+    require_records(fitting, loaded)
     prompts, held_out = split(fitting, config.records.held_out, config.records.split_seed)
     require_records(prompts, loaded)
     return prompts, held_out
