@@ -127,7 +127,8 @@ def picture(all_found: list[Found], path: Path) -> None:
             axis.spines[side].set_visible(False)
         axis.tick_params(axis="y", length=0)
         axis.set_xlim(left=0)
-    axes[-1, 0].set_xlabel("TRL's time as a multiple of heedful's (bar: median, line: range, orange: goal)", fontsize=9)
+    goals = ", orange: goal" if any(work.precision == "bfloat16" for work in works) else ""
+    axes[-1, 0].set_xlabel(f"TRL's time as a multiple of heedful's (bar: median, line: range{goals})", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -104,6 +104,19 @@ def test_pad_and_unused_rows_are_banned_and_more_can_be(llama) -> None:
         Policy(llama.model, llama.tokenizer, banned=[2])
 
 
+def test_stops_that_the_model_lists_stay_stops(llama, tmp_path: Path) -> None:
+    further = llama.tokenizer.convert_tokens_to_ids("<|user|>")
+    llama.model.generation_config.eos_token_id = [further, 2, 0, 9]  # 0 is the pad, 9 a word
+    again = Policy(llama.model, llama.tokenizer)
+    assert again.eos == (2, further)
+    again.save(tmp_path)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).generation_config.eos_token_id == [2, further]
+    llama.model.generation_config.eos_token_id = [further, 2]
+    assert Policy(llama.model, llama.tokenizer, banned=[further]).eos == (2,)
+    llama.model.generation_config.eos_token_id = further  # one alone may be transformers' default
+    assert Policy(llama.model, llama.tokenizer).eos == (2,)
+
+
 def test_no_masked_token_gives_zeros(llama, batch) -> None:
     tokens, attention, mask = batch
     logprobs, entropy = llama.token_logprobs(tokens, attention, torch.zeros_like(mask))

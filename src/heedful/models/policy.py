@@ -59,7 +59,7 @@ class Policy(Computing):
 
     Attributes:
         pad: the pad token's id.
-        eos: ids that end a turn.
+        eos: ids that end a turn: the template's first, then EOS, then those of the model's own list.
         banned: ids without probability: the pad token, rows of the model that no token uses, those asked for.
         device: where the weights are.
 
@@ -75,7 +75,7 @@ class Policy(Computing):
         self.tokenizer = tokenizer
         self.precision: Precision = precision
         self.pad: int = int(tokenizer.pad_token_id)
-        self.eos: tuple[int, ...] = end_of_turn_ids(tokenizer)
+        self.eos: tuple[int, ...] = self._ends(banned)
         self.banned: tuple[int, ...] = self._banned(banned)
         self.device: torch.device = next(model.parameters()).device
         self._banned_tensor = torch.tensor(self.banned, dtype=torch.int64, device=self.device)
@@ -83,6 +83,16 @@ class Policy(Computing):
         self._continues: bool | None = None
         quicken(underlying(model))
         self._settle_config()
+
+    def _ends(self, banned: Sequence[int]) -> tuple[int, ...]:
+        """What ends a turn by the tokenizer; and special tokens that the model's generation config lists besides, such
+        as Llama 3.1's <|eom_id|>."""
+        ends = end_of_turn_ids(self.tokenizer)
+        listed = underlying(self.model).generation_config.eos_token_id
+        if not isinstance(listed, list):  # a single one may be transformers' own default
+            return ends
+        special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return (*ends, *(token for token in listed if token in special - {self.pad, *ends, *banned}))
 
     def _banned(self, asked: Sequence[int]) -> tuple[int, ...]:
         rows = underlying(self.model).get_input_embeddings().weight.shape[0]
