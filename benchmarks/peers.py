@@ -149,7 +149,7 @@ def peer(work: Work, found: dict[str, Any], cores: str) -> Side:
     return Side(environment(found["trl"]), "trl_side.py", theirs, found.get("settings", {}), cores)
 
 
-def search(work: Work, cores: str, steps: int) -> dict[str, Any]:
+def search(work: Work, cores: str, steps: int = 3) -> dict[str, Any]:
     """TRL's fastest version and settings.
 
     First the versions, then each of `CANDIDATES` on top of the best so far: the two of them take a step to warm up and

@@ -15,6 +15,7 @@ from heedful.cli.plan import ASSUMED, planned
 from heedful.cli.stages import STAGES
 from heedful.feedback.import_plan import drafts, plan
 from heedful.feedback.import_source import Source
+from heedful.models.rewards import names_code
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = [
@@ -57,8 +58,9 @@ def test_trl_s_task_is_the_same_from_the_shell_and_from_python(monkeypatch: pyte
     monkeypatch.setattr("heedful.api.training.run_stage", lambda _, config, __: made.append(config) or {})
     (code,) = blocks(page, "python")
     exec(compile(code, str(page), "exec"), {})
-    (from_shell,) = [parsed(words) for words in commands(page)]
+    from_shell, with_a_function = [parsed(words) for words in commands(page)]
     assert made == [from_shell]
+    assert names_code(with_a_function.reward)
     assert (from_shell.beta, from_shell.batch_size, from_shell.optimiser.learning_rate) == (0.1, 64, 1e-6)
 
 
