@@ -12,7 +12,7 @@ from django.utils import timezone
 from lead_world import World, judge, judged, login, world
 
 from feedback_factories import item
-from heedful.feedback import assignment, gold, services, slots, submission
+from heedful.feedback import assignment, clock, gold, services, slots, submission
 from heedful.feedback.models import CurrentJudgment, GoldOutcome, GroupAnswer, Judgment, PayRate, RaterKind
 from heedful.feedback.programmes import give_consent, has_consented
 
@@ -30,7 +30,10 @@ def shown_strength(said: Judgment, strength: int) -> dict[str, str]:
     return {"strength": str(strength if said.order == [0, 1] else -strength)}
 
 
-def test_history_hours_and_pay(of: World) -> None:
+def test_history_hours_and_pay(of: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now()
+    until_noon = now.replace(hour=12) - now  # else ten minutes of work may reach back into yesterday
+    monkeypatch.setattr(clock, "now", lambda: timezone.now() + until_noon)
     judge(of.raters[0], 2, active_ms=600_000, rationale="Because.")
     page = login(of.raters[0].account).get(of.at("me/"))
     text = page.content.decode()
