@@ -129,7 +129,6 @@ def test_two_that_start_at_once_migrate_once(tmp_path: Path) -> None:
         assert (done.returncode, json.loads(done.stdout)["migrations"]) == (0, [])
 
 
-@pytest.mark.slow
 @pytest.mark.on_postgresql
 @pytest.mark.usefixtures("beside")
 @pytest.mark.django_db(transaction=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
+from django.db.transaction import Atomic
 
 from heedful.errors import HeedfulError
 from heedful.feedback import advisory
@@ -80,11 +81,25 @@ def _apply(connection: Any, alias: str) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+    depth = len(connection.atomic_blocks)
     try:
         call_command("migrate", database=alias, verbosity=0, interactive=False)
+    except BaseException as error:
+        _unwind(connection, depth, error)
+        raise
     finally:
         with suppress(Error), connection.cursor() as cursor:
             cursor.execute("RESET lock_timeout")
+
+
+def _unwind(connection: Any, depth: int, error: BaseException) -> None:
+    """Roll back transactions that a failed migration has left open.
+
+    Django's schema editor runs what it has put off (foreign keys) as its block ends; where that fails, it never ends
+    the transaction (`BaseDatabaseSchemaEditor.__exit__`), and the connection could do nothing more.
+    """
+    while len(connection.atomic_blocks) > depth:
+        Atomic(connection.alias, savepoint=True, durable=False).__exit__(type(error), error, error.__traceback__)
 
 
 @contextmanager
