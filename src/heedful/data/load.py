@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RecordT = TypeVar("RecordT", bound=Record)
+ValueT = TypeVar("ValueT")
 
 _FIRST_ROWS = 50
 _NO_CLEAR_WINNER = "tie, so no answer to imitate"
@@ -99,6 +100,29 @@ def load_prompts(spec: DataSpec) -> Loaded[Prompt]:
         HeedfulError: nothing there, malformed rows, no usable rows, or a bad row under "error".
     """
     return _load(spec, _prompts, {"preferences", "demonstrations", "labelled", "prompts"}, "prompts")
+
+
+def by_prompt(source: str, read: Callable[[Row, str], ValueT], what: str) -> dict[Conversation, ValueT]:
+    """What each row of a source says of its prompt.
+
+    Args:
+        source: as `DataSpec.path`.
+        read: row, and where it stood -> what it says.
+        what: that in a word, for messages.
+
+    Raises:
+        HeedfulError: as `load_prompts`, what `read` raises, or two rows of one prompt that say different things.
+    """
+    rows = {str(origin): row for origin, row in read_rows(source)}
+    found: dict[Conversation, ValueT] = {}
+    for record in load_prompts(DataSpec(source)).records:
+        where = str(record.origin)
+        value = read(rows[where], where)
+        if found.setdefault(record.prompt, value) != value:
+            raise HeedfulError(
+                f"this prompt has other {what} in an earlier row.", where=where, mend="Join or drop one."
+            )
+    return found
 
 
 def load_demonstrations(spec: DataSpec) -> Loaded[Demonstration]:

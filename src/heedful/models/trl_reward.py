@@ -14,8 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from heedful.data.load import DataSpec, load_prompts
-from heedful.data.read import read_rows
+from heedful.data.load import by_prompt
 from heedful.data.records import Conversation, as_messages
 from heedful.errors import HeedfulError
 from heedful.models.callables import import_function
@@ -58,8 +57,7 @@ class TRLReward:
         columns = dict.fromkeys(key for row in rows.values() for key in row if key not in ("prompt", "completion"))
         self.columns = _taken(name, function, list(columns))
         wanted = inspect.signature(function).parameters
-        self.takes_any = any(one.kind is one.VAR_KEYWORD for one in wanted.values())
-        self.takes_prompts = self.takes_any or "prompts" in wanted
+        self.takes_prompts = "prompts" in wanted or any(one.kind is one.VAR_KEYWORD for one in wanted.values())
 
     def __call__(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> Any:
         """What the function gives, in the order of the completions.
@@ -126,14 +124,7 @@ def from_trl(function: Callable[..., Any], data: str, *, name: str = "") -> TRLR
     Raises:
         HeedfulError: the data cannot be read, a prompt has rows that differ, or the function needs what is not there.
     """
-    rows = {str(origin): row for origin, row in read_rows(data)}
-    found: dict[Conversation, Mapping[str, Any]] = {}
-    for record in load_prompts(DataSpec(data)).records:
-        row = rows[str(record.origin)]
-        if found.setdefault(record.prompt, row) != row:
-            raise HeedfulError(
-                "this prompt has other columns in an earlier row.", where=str(record.origin), mend="Join or drop one."
-            )
+    found = by_prompt(data, lambda row, _: row, "columns")
     return TRLReward(name or getattr(function, "__name__", "the reward"), function, found)
 
 

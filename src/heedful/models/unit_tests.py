@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.data.load import DataSpec, load_prompts
-from heedful.data.read import read_rows
+from heedful.data.load import by_prompt
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.sandbox import jail
@@ -119,13 +118,7 @@ def load_unit_tests(spec: str, limits: Limits | None = None) -> UnitTests:
     if found is None or found[1] not in (None, "=all", "=share"):
         raise HeedfulError("unknown rule.", where=spec, mend="Write unit-tests:FILE or unit-tests=all:FILE.")
     jail.check()
-    problems: dict[Conversation, Problem] = {}
-    rows = {str(origin): row for origin, row in read_rows(found[2])}
-    for record in load_prompts(DataSpec(found[2])).records:
-        where = str(record.origin)
-        problem = _problem(rows[where], where)
-        if problems.setdefault(record.prompt, problem) != problem:
-            raise HeedfulError("this prompt has other tests in an earlier row.", where=where, mend="Join or drop one.")
+    problems = by_prompt(found[2], _problem, "tests")
     if found[1] == "=all":
         return UnitTests(spec, problems, lambda verdict: float(all(verdict.passed)), limits)
     return UnitTests(spec, problems, lambda verdict: verdict.share, limits)
