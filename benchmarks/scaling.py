@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from typing import Any
+
+from local_workers import environments
 
 ROWS, TOKENS, STEPS = 8, 64, 16
 """Of the batch of one worker."""
@@ -102,16 +103,11 @@ def model() -> Any:
 
 def measured(count: int, rows: int, shard: bool) -> dict[str, float]:
     """Run the workers and return what their leader found."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = str(one.getsockname()[1])
     started = []
-    for rank in range(count):
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-        told = {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for rank, environment in enumerate(environments(count)):
         words = [sys.executable, __file__, "--as-worker", str(rows), *(["--shard"] if shard else [])]
         out = subprocess.PIPE if rank == 0 else subprocess.DEVNULL
-        started.append(subprocess.Popen(words, env=os.environ | told, stdout=out, text=True))
+        started.append(subprocess.Popen(words, env=environment, stdout=out, text=True))
     found = started[0].communicate()[0]
     if any(one.wait() for one in started):
         raise SystemExit("a worker failed")

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from local_workers import environments
 
 MIB = 2**20
 WIDTH, VOCABULARY = 512, 4096
@@ -132,15 +132,10 @@ def write(folder: Path, layers: int) -> int:
 
 def run(stage: str, folder: Path, count: int) -> list[dict[str, float]]:
     """What each worker of a stage held."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = str(one.getsockname()[1])
     started = []
-    for rank in range(count):
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-        told = {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for environment in environments(count):
         words = [sys.executable, __file__, "--as-worker", stage, str(folder)]
-        started.append(subprocess.Popen(words, env=os.environ | told, stdout=subprocess.DEVNULL))
+        started.append(subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL))
     if sum(one.wait() for one in started):
         raise SystemExit("a worker failed")
     return [json.loads((folder / f"{stage}-{rank}.json").read_text()) for rank in range(count)]
