@@ -33,7 +33,7 @@ sys.path.insert(0, str(SIDES))
 
 from flops import floor_seconds  # noqa: E402
 from table import HEADER, newest, picture, row, table  # noqa: E402
-from work import Work  # noqa: E402
+from work import LENGTHS, Work  # noqa: E402
 
 OLD, NEW = "1.12.0", "1.16.0"
 PINS = ("torch==2.13.0", "transformers==5.24.0", "peft", "requests")
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=[*CANDIDATES, "ppo_shared"])
     parser.add_argument("--sizes", nargs="+", default=["2.5m", "30m"])
     parser.add_argument("--families", nargs="+", default=["llama"])
-    parser.add_argument("--lengths", nargs="+", default=["ragged"])
+    parser.add_argument("--lengths", nargs="+", default=["ragged"], choices=list(LENGTHS))
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--micro", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=1)

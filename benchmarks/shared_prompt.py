@@ -1,9 +1,12 @@
 """A forward and backward pass of pairs with their prompt read once, against separate rows, in one run on one thread.
 
     python benchmarks/shared_prompt.py [--precision bfloat16]
+    python benchmarks/shared_prompt.py --reward
 
-Eight random pairs of one length each, on random Llama models. The two ways take turns; a figure is the least of the
-repeats in seconds of processor time, which other work on the machine disturbs less than the clock.
+Eight random pairs of one length each, on random Llama models: as DPO's policy reads them, or with `--reward` as a
+reward model does, which also has more answers to a prompt and is timed when it scores, without gradients. The two ways
+take turns; a figure is the least of the repeats in seconds of processor time, which other work on the machine disturbs
+less than the clock.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ import torch
 
 from heedful.data.templates import CHAT_TEMPLATES
 from heedful.models.policy import Policy, new_policy
+from heedful.models.scalar import RewardModel, new_reward_model
 from heedful.models.storage import Precision
 from heedful.training import shared_prompt
 from heedful.training.answer_logprobs import side_logprobs
 from heedful.training.batching import Example
 from heedful.training.pairs import Pair
+from heedful.training.reward import states_of
+from heedful.training.reward_data import Judged, Layout, Order
 
 MODELS = {"hidden 128, 4 layers": (128, 4), "hidden 384, 6 layers": (384, 6)}
 LENGTHS = ((256, 32), (128, 64), (96, 96), (64, 128))
@@ -67,13 +73,57 @@ def seconds(policy: Policy, pairs: list[Pair], share: bool) -> float:
     return time.process_time() - start
 
 
+def items_of(prompt: int, answer: int, answers: int) -> list[Judged]:
+    """As many answers in all as `pairs_of` has, so many of them to a prompt."""
+    numbers = torch.Generator().manual_seed(1)
+    items = []
+    for _ in range(2 * PAIRS // answers):
+        head, *ends = torch.randint(2, VOCABULARY, (1 + answers, max(prompt, answer)), generator=numbers).tolist()
+        mask = [False] * prompt + [True] * answer
+        rendered = tuple(Example(head[:prompt] + end[:answer], mask) for end in ends)
+        items.append(Judged(rendered, Order(tuple(map(float, range(answers)))), 1.0))
+    return items
+
+
+def read_items(model: RewardModel, items: list[Judged], share: bool) -> float:
+    """Processor time of a forward and backward pass; of a forward pass alone where nothing asks for gradients."""
+    model.model.zero_grad()
+    start = time.process_time()
+    scores = model.head(states_of(model, Layout(items), shared=share))
+    if scores.requires_grad:
+        scores.sum().backward()
+    return time.process_time() - start
+
+
+def of_rewards(name: str, size: tuple[int, int], precision: Precision, repeats: int) -> None:
+    """A line for each length and number of answers."""
+    model = new_reward_model(policy_of(*size, precision))
+    for prompt, answer in LENGTHS:
+        for answers in (2, 4, 8):
+            items, ratios = items_of(prompt, answer, answers), []
+            for learns in (True, False):
+                with torch.set_grad_enabled(learns):
+                    read_items(model, items, False), read_items(model, items, True)
+                    turns = [(read_items(model, items, False), read_items(model, items, True)) for _ in range(repeats)]
+                apart, together = (min(turn[side] for turn in turns) for side in (0, 1))
+                ratios.append(together / apart)
+            tokens = (prompt + answers * answer) / (answers * (prompt + answer))
+            print(f"{name}, {prompt}:{answer}, {answers}, {ratios[0]:.2f}, {ratios[1]:.2f}, {tokens:.2f}", flush=True)
+
+
 def main() -> None:
     """Measure and print one line for each model and length."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--reward", action="store_true", help="a reward model's answers, not DPO's pairs")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.reward:
+        print("model, prompt:answer, answers, ratio of time in training, in scoring, ratio of tokens")
+        for name, size in MODELS.items():
+            of_rewards(name, size, options.precision, options.repeats)
+        return
     shared_prompt.LONG, shared_prompt.ENOUGH = 0.0, 1.0  # share always
     print("model, prompt:answer, separate s, shared s, ratio of time, ratio of tokens")
     for name, size in MODELS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from work import LONGEST_ANSWER, LONGEST_PROMPT, SHAPES, Work
+from work import LENGTHS, LONGEST_ANSWER, SHAPES, Work
 
 
 def layer_weights(work: Work) -> int:
@@ -30,10 +30,8 @@ def trained_weights(work: Work) -> int:
 
 def mean_lengths(work: Work) -> tuple[float, float, float]:
     """Of one row, in the mean: tokens of the prompt, of the answer, and the square of both together."""
-    if work.lengths == "fixed":
-        return 24.0, float(LONGEST_ANSWER), (24.0 + LONGEST_ANSWER) ** 2
-    draw = random.Random(0)
-    rows = [(draw.randint(12, LONGEST_PROMPT), draw.randint(8, LONGEST_ANSWER)) for _ in range(20_000)]
+    draw, (of_prompts, of_answers) = random.Random(0), LENGTHS[work.lengths]
+    rows = [(draw.randint(*of_prompts), draw.randint(*of_answers)) for _ in range(20_000)]
     count = len(rows)
     return (
         sum(p for p, _ in rows) / count,

@@ -27,7 +27,7 @@ from heedful.rollout.engine import NativeEngine
 from heedful.rollout.types import RolloutParams
 from heedful.training.answer_logprobs import known_logprobs
 from heedful.training.batching import Example
-from heedful.training.config.common import MemoryConfig, OptimiserConfig
+from heedful.training.config.common import MemoryConfig, OptimiserConfig, usual_micro_batch
 from heedful.training.config.online import GRPOConfig, PPOConfig, RLOOConfig
 from heedful.training.config.preference import DPOConfig, PairMemoryConfig
 from heedful.training.config.reward import RewardConfig
@@ -44,6 +44,7 @@ from heedful.training.reward_data import Comparison, Judged
 from heedful.training.rloo import rloo, rloo_state
 from heedful.training.rollouts import OnlineModels
 from heedful.training.sft import sft, sft_state
+from heedful.training.shared_prompt import is_exact
 
 CONSTANT = OptimiserConfig(learning_rate=1e-5, schedule="constant", warmup=0.0)
 
@@ -111,9 +112,14 @@ def sft_steps(work: Work, read: Texts) -> Iterator[Any]:
     return sft(sft_state(policy, config.optimiser, work.steps, 0), policy, examples, config)
 
 
+def budget(work: Work) -> int:
+    """Tokens of a pass: what heedful takes by itself on such a device, within the budget of both sides."""
+    return work.tokens or min(work.budget, usual_micro_batch(work.device))
+
+
 def memory(work: Work) -> MemoryConfig:
     """The budget of a pass."""
-    return MemoryConfig(micro_batch_tokens=work.budget)
+    return MemoryConfig(micro_batch_tokens=budget(work))
 
 
 def reward_steps(work: Work, read: Texts) -> Iterator[Any]:
@@ -136,12 +142,13 @@ def dpo_steps(work: Work, read: Texts) -> Iterator[Any]:
     ]
     config = DPOConfig(
         "m", "d", Path("o"), batch_size=work.rows, optimiser=CONSTANT,
-        memory=PairMemoryConfig(micro_batch_tokens=work.budget),
+        memory=PairMemoryConfig(micro_batch_tokens=budget(work)),
     )  # fmt: skip
-    objective = Objective(read_mixture("sigmoid"), work.budget)
+    share = is_exact(policy, pairs, budget(work))
+    objective = Objective(read_mixture("sigmoid"), budget(work), share=share)
     state = preference_state(policy, config.optimiser, work.steps, 0)
     if work.cached_reference:
-        known = known_logprobs(reference, pairs, work.budget)
+        known = known_logprobs(reference, pairs, budget(work))
         return dpo(state, policy, objective, PreferenceData(pairs, known=known), config)
     known = torch.zeros(2, len(pairs))
     trainer = dpo(state, policy, objective, PreferenceData(pairs, known=known), config)
@@ -151,7 +158,7 @@ def dpo_steps(work: Work, read: Texts) -> Iterator[Any]:
 
         while True:
             numbers = batch_at(state.step, len(pairs), work.rows, 1.0, 0)
-            known[:, numbers] = known_logprobs(reference, [pairs[i] for i in numbers], work.budget)
+            known[:, numbers] = known_logprobs(reference, [pairs[i] for i in numbers], budget(work))
             yield next(trainer)
 
     return with_reference()

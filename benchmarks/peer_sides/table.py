@@ -101,6 +101,7 @@ def picture(all_found: list[Found], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     works = [Work(**found["work"]) for found in all_found]
+    widest = 1.15 * max(max(ratios_of(found)) for found in all_found)  # with room for the figure behind the bar
     groups = list(dict.fromkeys((work.size, work.precision, work.lengths) for work in works))
     figure, axes = plt.subplots(
         len(groups), 1, figsize=(8, sum(1.1 + 0.34 * count(works, group) for group in groups)), sharex=True,
@@ -126,7 +127,7 @@ def picture(all_found: list[Found], path: Path) -> None:
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
         axis.tick_params(axis="y", length=0)
-        axis.set_xlim(left=0)
+        axis.set_xlim(0, widest)
     goals = ", orange: goal" if any(work.precision == "bfloat16" for work in works) else ""
     axes[-1, 0].set_xlabel(f"TRL's time as a multiple of heedful's (bar: median, line: range{goals})", fontsize=9)
     figure.tight_layout()

@@ -23,7 +23,6 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from work import (
     END,
     LONGEST_ANSWER,
-    LONGEST_PROMPT,
     PAD,
     Stepper,
     Work,
@@ -235,7 +234,7 @@ def sft(work: Work, settings: Settings, folder: str) -> Any:
         passes = math.ceil(tokens / work.steps / work.budget)
         told |= {
             "packing": True,
-            "max_length": max(tokens // (passes * work.steps), LONGEST_PROMPT + LONGEST_ANSWER),
+            "max_length": max(tokens // (passes * work.steps), work.longest),
             "per_device_train_batch_size": 1,
             "gradient_accumulation_steps": passes,
         }

@@ -19,7 +19,13 @@ from typing import Any
 
 PAD, END = 0, 1
 WORDS_FROM = 2
-LONGEST_PROMPT, LONGEST_ANSWER = 36, 48
+LONGEST_ANSWER = 48
+LENGTHS: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
+    "ragged": ((12, 36), (8, LONGEST_ANSWER)),
+    "fixed": ((24, 24), (LONGEST_ANSWER, LONGEST_ANSWER)),
+    "long": ((100, 300), (8, LONGEST_ANSWER)),
+}
+"""Least and most tokens of prompts and of answers, evenly spread; "long" has prompts like those of dialogues."""
 
 SHAPES: dict[str, dict[str, int]] = {
     "2.5m": {"vocab_size": 4096, "hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 6,
@@ -44,7 +50,7 @@ class Work:
     family: str = "llama"
     """llama, or qwen2: biases in attention, and half the key-value heads."""
     lengths: str = "ragged"
-    """ragged: prompts of 12 to 36 tokens and answers of 8 to 48, evenly spread; fixed: all of 24 and 48."""
+    """A name of `LENGTHS`."""
     precision: str = "float32"
     """float32 or bfloat16: of the matrix products; weights are float32 at rest."""
     rows: int = 64
@@ -52,6 +58,8 @@ class Work:
     """Answers to a prompt, for rloo and grpo."""
     micro: int = 16
     """Rows in a forward and backward pass: the budget, with rows of the longest length."""
+    tokens: int = 0
+    """Of heedful's passes; 0: what it takes by itself, within that budget."""
     epochs: int = 1
     """Passes over a rollout batch."""
     steps: int = 12
@@ -74,7 +82,12 @@ class Work:
     @property
     def budget(self) -> int:
         """Tokens in a forward and backward pass, padding counted."""
-        return self.micro * (LONGEST_PROMPT + LONGEST_ANSWER if self.lengths == "ragged" else 24 + 48)
+        return self.micro * self.longest
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return sum(most for _, most in LENGTHS[self.lengths])
 
     @property
     def online(self) -> bool:
@@ -161,21 +174,21 @@ def texts(work: Work) -> Texts:
     vocabulary = SHAPES[work.size]["vocab_size"]
 
     def words(low: int, high: int) -> list[int]:
-        length = draw.randint(low, high) if work.lengths == "ragged" else high
+        length = draw.randint(low, high) if low < high else high
         return [draw.randrange(WORDS_FROM, vocabulary) for _ in range(length)]
 
-    longest = LONGEST_PROMPT if work.lengths == "ragged" else 24
-    prompts = [words(12, longest) for _ in range(count)]
-    answers = [[*words(7, LONGEST_ANSWER - 1), END] for _ in range(count)]
-    others = [[*words(7, LONGEST_ANSWER - 1), END] for _ in range(count)]
+    of_prompts, (least, most) = LENGTHS[work.lengths]
+    prompts = [words(*of_prompts) for _ in range(count)]
+    answers = [[*words(least - 1, most - 1), END] for _ in range(count)]
+    others = [[*words(least - 1, most - 1), END] for _ in range(count)]
     return Texts(prompts, answers, others)
 
 
 def answer_lengths(work: Work, step: int) -> list[int]:
     """How long the answers of a step's rows become, end of turn included: the same on both sides."""
     draw = random.Random(work.seed * 1000 + step)
-    ragged = work.lengths == "ragged"
-    return [draw.randint(8, LONGEST_ANSWER) if ragged else LONGEST_ANSWER for _ in range(work.rows)]
+    least, most = LENGTHS[work.lengths][1]
+    return [draw.randint(least, most) if least < most else most for _ in range(work.rows)]
 
 
 # --- the clock ---

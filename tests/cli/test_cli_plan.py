@@ -29,7 +29,7 @@ def test_a_stage_is_planned_with_its_flags_and_a_file(
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "optimiser state" in shown
-    assert "micro-batch: 8192 tokens (chosen)" in shown
+    assert "micro-batch: 1024 tokens (chosen)" in shown
     assert not list(tmp_path.glob("runs"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedful.data.packing import prompt_micro_batches
+from heedful.data.packing import prompt_micro_batches, shared_micro_batches
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 30)), min_size=1, max_size=40)
 PROMPTS = st.tuples(*[st.integers(1, 20)] * 5)
@@ -33,3 +33,25 @@ def test_answers_of_one_prompt_pay_for_it_once() -> None:
     assert prompt_micro_batches([7] * 4, [10] * 4, [3, 3, 2, 1], 100) == ([[0, 1, 2, 3]], 10 + 4 * 3)
     assert prompt_micro_batches([1, 2], [10, 4], [3, 3], 100) == ([[0, 1]], 2 * 10 + 2 * 3)
     assert prompt_micro_batches([1, 2], [10, 4], [3, 3], 25) == ([[0], [1]], 13 + 7)
+
+
+def test_long_prompts_keep_their_answers_together() -> None:
+    groups, prompts, answers = [0, 1, 0, 1], [100, 90, 100, 90], [10, 9, 2, 1]
+    assert prompt_micro_batches(groups, prompts, answers, 150) == ([[0, 2], [1, 3]], 120 + 108)
+    assert prompt_micro_batches(groups, prompts, answers, 140)[0] == [
+        [0],
+        [2],
+        [1, 3],
+    ]  # copies of keys and values count
+    assert prompt_micro_batches(groups, prompts, answers, 400, limit=105)[0] == [[0], [2], [1, 3]]
+    # answers of like length together would read each prompt twice: 2 x 110 + 2 x 99 and more
+
+
+@given(st.lists(st.tuples(*[st.integers(1, 40)] * 2, st.integers(1, 5)), min_size=1, max_size=20), st.integers(20, 300))
+def test_items_are_grouped_within_a_budget_of_tokens(items: list[tuple[int, int, int]], budget: int) -> None:
+    starts, answers, counts = (list(column) for column in zip(*items, strict=True))
+    found = shared_micro_batches(starts, answers, counts, budget)
+    assert sorted(item for part in found for item in part) == list(range(len(items)))
+    for part in found:
+        read = len(part) * max(starts[i] for i in part) + sum(counts[i] for i in part) * max(answers[i] for i in part)
+        assert read <= budget or len(part) == 1

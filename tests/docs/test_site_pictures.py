@@ -80,6 +80,7 @@ def test_every_picture_of_the_docs_is_shown_and_has_a_maker() -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.timeout(900)
 def test_the_scripts_make_their_pictures_of_a_short_quickstart(tmp_path: Path) -> None:
     from heedful.cli.main import main
 

@@ -87,9 +87,10 @@ def test_a_pass_stays_within_its_budget_of_tokens(llama, monkeypatch: pytest.Mon
 
     def record(tokens: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         shapes.append(tuple(tokens.shape))
-        return attention.sum(1).float()
+        return attention.sum(1)[:, None].float()
 
-    monkeypatch.setattr(reward, "raw_scores", record)
+    monkeypatch.setattr(reward, "last_states", record)
+    monkeypatch.setattr(reward, "_head", lambda states: states[:, 0])
     lengths = [3, 9, 4, 10, 5, 2, 31]
     scores = reward.score_tokens([[7] * length for length in lengths], budget=20)
     assert scores.tolist() == lengths

@@ -183,9 +183,9 @@ def with_available(monkeypatch: pytest.MonkeyPatch, size: float | None) -> None:
 @pytest.mark.parametrize("stage", ["dpo", "rloo"])
 def test_auto_is_the_largest_of_the_halves_that_fits(stage: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     over: dict[str, Any] = {"batch_size": 500} if stage == "dpo" else {"rollout": {"prompts_per_step": 80}}
-    fitting = plan(stage, settings(stage, made, memory={"micro_batch_tokens": 1024}, **over))
+    fitting = plan(stage, settings(stage, made, memory={"micro_batch_tokens": 512}, **over))
     needed = (fitting.at("always") + fitting.at("update")) / SHARE
-    for available, expected in ((None, 8192), (needed + 8, 1024), (needed - 8, 512)):
+    for available, expected in ((None, 1024), (needed + 8, 512), (needed - 8, 256)):
         with_available(monkeypatch, available)
         assert plan(stage, settings(stage, made, **AUTO, **over)).micro_batch_tokens == expected
 
@@ -196,11 +196,11 @@ def test_where_memory_is_plenty_nothing_is_rehearsed(made: Path, monkeypatch: py
 
     monkeypatch.setattr(planning, "update", never)
     with_available(monkeypatch, 2**40)
-    assert planned_tokens("sft", settings("sft", made, **AUTO)) == (8192, "")
+    assert planned_tokens("sft", settings("sft", made, **AUTO)) == (1024, "")
 
 
 def test_a_model_that_cannot_be_planned_is_left_to_the_stage(made: Path) -> None:
-    assert planned_tokens("sft", settings("sft", made, model=str(made / "nowhere"), **AUTO)) == (8192, "")
+    assert planned_tokens("sft", settings("sft", made, model=str(made / "nowhere"), **AUTO)) == (1024, "")
 
 
 @pytest.mark.usefixtures("no_rehearsal")

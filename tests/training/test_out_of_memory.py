@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import heedful.models.policy
 import heedful.models.scalar
+import heedful.models.shared_prefix
 import heedful.training.answer_logprobs
 from heedful.errors import HeedfulError
 from heedful.training.folders import EVENTS
@@ -42,9 +43,9 @@ class Device:
         self.passes, self.failures = 0, 0
         for home in HOMES:
             monkeypatch.setattr(home, "hidden_states", self.guarded(home.hidden_states, fail_at, limit))
-        home = heedful.models.policy
-        together = self.guarded(home.continued_hidden_states, fail_at, limit)
-        monkeypatch.setattr(home, "continued_hidden_states", together)
+        for home in (heedful.models.policy, heedful.models.shared_prefix):
+            together = self.guarded(home.continued_hidden_states, fail_at, limit)
+            monkeypatch.setattr(home, "continued_hidden_states", together)
 
     def guarded(self, real: Callable[..., Any], fail_at: int, limit: int) -> Callable[..., Any]:
         def reading(model: Any, tokens: torch.Tensor, attention: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:

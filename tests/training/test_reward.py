@@ -23,12 +23,13 @@ from heedful.core.reward_losses import (
     plackett_luce_loss,
 )
 from heedful.data.load import DataSpec, load_preferences, load_rankings
-from heedful.data.records import Message
+from heedful.data.records import Message, Preference, Ranking
 from heedful.models.policy import new_policy
-from heedful.models.scalar import RewardModel, new_reward_model
+from heedful.models.scalar import ENOUGH, RewardModel, new_reward_model
+from heedful.training import reward_data
 from heedful.training.config.reward import HeadsConfig, RewardConfig
 from heedful.training.reward import Batch, Learner, descend, learner, reward, reward_state, score_items
-from heedful.training.reward_data import Judged, Layout, judged_pairs, judged_rankings
+from heedful.training.reward_data import Judged, Layout, judged_pairs, judged_rankings, worth_sharing
 from heedful.training.reward_heads import HEADS, AttributeHeads, EnsembleHeads, LengthHeads
 from heedful.training.reward_losses import LOSSES
 from heedful.training.settings import from_mapping
@@ -181,7 +182,7 @@ def test_members_of_an_ensemble_learn_from_bootstraps_of_their_own(tmp_path: Pat
             weights += weight
         losses.append(total / weights)
     with torch.enable_grad():
-        value, _ = descend(learning, Batch.of(items, chosen, heads), config, config.memory.tokens)
+        value, _ = descend(learning, Batch.of(items, chosen, learning.heads), config, config.memory.tokens)
     assert value == pytest.approx(sum(losses) / 3, abs=1e-5)
 
 
@@ -273,3 +274,45 @@ def test_attributes_say_ratings_and_their_mixture_is_the_score(tmp_path: Path) -
     order = [index for row in range(30) for index, (item, _) in enumerate(Layout(items[:30])) if item == row]
     torch.testing.assert_close(own[order], mixed, atol=1e-4, rtol=0)
     assert steps[-1].metrics["mixture_politeness"] > steps[-1].metrics["mixture_length"]
+
+
+def ranked_behind(prompt: str, count: int, answers: int, loss: str, kind: str) -> list[Judged]:
+    """Rankings of so many answers to prompts that begin with the same words."""
+    words = ["red", "blue", "no", "a cat and a dog", "the sun can do it very well", "yes"]
+    judged = []
+    for number in range(count):
+        behind = (Message("user", f"{prompt} {words[number % 6]}"),)
+        said = tuple(words[(number + k) % 6] for k in range(answers))
+        if LOSSES[loss].reads == "pairs":
+            records: Any = [Preference(behind, said[0], said[1], float(number % 2), strength=4.0 * (number % 2) - 2.0)]
+            judged += judged_pairs(records, tiny_tokenizer(), "soft", 128, 2)
+        else:
+            rated = tuple((name, tuple(float(k) for k in range(answers))) for name in ATTRIBUTES)
+            records = [Ranking(behind, said, tuple(float(k) for k in range(answers)), attributes=rated)]
+            names = ATTRIBUTES if kind == "attributes" else ()
+            judged += judged_rankings(records, tiny_tokenizer(), 128, 2, names)
+    return judged
+
+
+@pytest.mark.parametrize(("loss", "kind"), COMBINATIONS)
+@pytest.mark.parametrize("budget", [150, 100_000])
+def test_a_prompt_read_once_for_all_its_answers_changes_neither_loss_nor_gradient(
+    loss: str, kind: str, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = ranked_behind("what is the sky and the sun and the cat or a dog " * 2, 6, 4, loss, kind)
+    found = []
+    for share in (ENOUGH, 0.0):
+        monkeypatch.setattr(reward_data, "ENOUGH", share)
+        learning = learner(model(), items, settings(loss, kind))
+        batch = Batch.of(items, range(6), learning.heads)
+        assert worth_sharing(learning.model, items, budget) == (share > 0)
+        config = settings(loss, kind, memory={"micro_batch_tokens": budget})
+        value, seen = descend(learning, batch, config, budget)
+        assert (len(seen) > 1) == (budget == 150)
+        found.append((value, gradients(learning), score_items(learning.model, items, budget)))
+    (one, few, scores), (other, whole, apart) = found
+    assert one == pytest.approx(other, rel=1e-5)
+    torch.testing.assert_close(scores, apart, atol=1e-5, rtol=0)
+    assert few.keys() == whole.keys()
+    for name, gradient in few.items():
+        torch.testing.assert_close(gradient, whole[name], atol=2e-5, rtol=2e-3, msg=name)

@@ -132,13 +132,28 @@ def continued_hidden_states(model: Any, prompts: Tensor, real: Tensor, answers: 
     last = states[parents, -1:]
     if width == 0:
         return last[:rows]
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys.index_select(0, parents), layer.values.index_select(0, parents)
+    cache.layers = [_Continued(layer, parents) for layer in cache.layers]
     seen = torch.cat([real[parents], torch.ones_like(answers, dtype=torch.bool)], dim=1) if padded else None
     positions = real.sum(1)[parents, None] + torch.arange(width, device=answers.device)
     positions = pad(positions, (0, extra))  # a column that is filled up may have no position behind the others
     after = _through(inner, cache, answers, seen, positions)
     return torch.cat([last, after], dim=1)[:rows, : width + 1]
+
+
+class _Continued(DynamicLayer):
+    """The keys and values of prompts, copied for the answers behind them when their layer asks, and not kept."""
+
+    def __init__(self, layer: DynamicLayer, parents: Tensor) -> None:
+        super().__init__()
+        self.__dict__.update(vars(layer))
+        self.parents = parents
+
+    def update(self, key_states: Tensor, value_states: Tensor, *more: Any, **named: Any) -> tuple[Tensor, Tensor]:
+        """The prompts' and the answers' [B, G, S, D]."""
+        assert self.keys is not None
+        assert self.values is not None
+        keys, values = (states.index_select(0, self.parents) for states in (self.keys, self.values))
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
 
 def _filled(table: Tensor) -> Tensor:
@@ -165,8 +180,13 @@ def continues(model: Any) -> bool:
     activations: that goes with no cache.
     """
     inner = underlying(model)
-    layers = DynamicCache(config=inner.config).layers
-    if not layers or any(type(layer) is not DynamicLayer for layer in layers) or _recomputes(inner):
+    if recomputes(inner) or _turns_by_length(inner.config.get_text_config()):
+        return False
+    try:
+        layers = DynamicCache(config=inner.config).layers
+    except FAILURES:
+        return False
+    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
         return False
     device = inner.get_input_embeddings().weight.device
     row = torch.tensor([[3, 1, 2, 1]], device=device) % inner.get_input_embeddings().weight.shape[0]
@@ -176,13 +196,36 @@ def continues(model: Any) -> bool:
         real = torch.tensor([[False, True, True]] * 2, device=device)
         try:
             found = continued_hidden_states(model, prompts, real, row[:, 2:], torch.tensor([1], device=device))
-        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError):
+        except FAILURES:
             return False
-    tolerance = 1e-3 if found.dtype == torch.float32 else 5e-2
-    return torch.allclose(found.float(), whole[:, 1:].float(), atol=tolerance, rtol=tolerance)
+    if found.dtype == torch.float32:
+        return torch.allclose(found, whole[:, 1:].float(), atol=1e-3, rtol=1e-3)
+    apart = (found.float() - whole[:, 1:].float()).norm()  # single numbers of a deep model's states stray further
+    return bool(apart <= 0.1 * whole[:, 1:].float().norm())
 
 
-def _recomputes(model: Any) -> bool:
+FAILURES = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    IndexError,
+    AssertionError,
+)
+"""How an architecture may say that it cannot go on from a cache."""
+
+
+def _turns_by_length(config: Any) -> bool:
+    """Whether rotary positions depend on how long the whole input is, so a prompt's on the answers behind it."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]  # one for each type of layer, or one
+    return any(kind.get("rope_type", kind.get("type")) in ("dynamic", "longrope") for kind in kinds)
+
+
+def recomputes(model: Any) -> bool:
+    """Whether activations are recomputed in the backward pass (gradient checkpointing), which goes with no cache."""
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from heedful.models.adapters import is_adapted, underlying
+from heedful.models.alignment import continues, recomputes
 from heedful.models.compiling import compile_layers, is_compiled
 from heedful.models.kernels import install
 from heedful.models.storage import Precision
@@ -83,6 +84,7 @@ class Computing:
     compiles: bool = False
     sharded: bool = False
     _copy: WorkingCopy | None = None
+    _continues: bool | None = None
 
     def compute_on(self, device: torch.device | str) -> None:
         """Say where it computes, before its weights are there; they stay where they are."""
@@ -108,6 +110,17 @@ class Computing:
 
     def _on_a_base(self) -> bool:
         return self.shares or is_adapted(self.model)
+
+    def continues(self) -> bool:
+        """Whether several answers can go on from a prompt that is read once.
+
+        The architecture lets them, and nothing keeps the model from its cache, as parts or recomputed activations do.
+        """
+        if self.sharded or recomputes(underlying(self.model)):
+            return False
+        if self._continues is None:
+            self._continues = continues(self.model)
+        return self._continues
 
     def freeze(self) -> None:
         """Nothing will train it from now on: of weights that are computed in bfloat16, no float32 ones are kept."""

@@ -24,7 +24,6 @@ from heedful.models.adapters import (
 )
 from heedful.models.alignment import (
     continued_hidden_states,
-    continues,
     hidden_states,
     masked_positions,
     place,
@@ -80,7 +79,6 @@ class Policy(Computing):
         self.device: torch.device = next(model.parameters()).device
         self._banned_tensor = torch.tensor(self.banned, dtype=torch.int64, device=self.device)
         self._rule = head_rule(model)
-        self._continues: bool | None = None
         quicken(underlying(model))
         self._settle_config()
 
@@ -198,12 +196,6 @@ class Policy(Computing):
                 self.running(), self._rule, states, answers[told], temperature, self._banned_tensor
             )
         return place(logprobs, mask), place(entropy, mask)
-
-    def continues(self) -> bool:
-        """Whether the architecture lets several answers go on from a prompt that is read once."""
-        if self._continues is None:
-            self._continues = continues(self.model)
-        return self._continues
 
     def logprobs_from(
         self, hidden: Tensor, tokens: Tensor, mask: Tensor, *, temperature: float = 1.0

@@ -8,7 +8,7 @@ always the end-of-turn token; that is where plain transformers reads it too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from heedful.data.chat import end_of_turn_ids, prepare_tokenizer, render_completion
-from heedful.data.packing import micro_batches
+from heedful.data.packing import micro_batches, prompt_micro_batches
 from heedful.data.records import Conversation
 from heedful.errors import HeedfulError
 from heedful.models.adapters import (
@@ -36,6 +36,7 @@ from heedful.models.low_precision import Computing
 from heedful.models.memory import within_memory
 from heedful.models.modes import evaluating
 from heedful.models.policy import Policy
+from heedful.models.shared_prefix import common_starts, end_states
 from heedful.models.storage import (
     Precision,
     fit_vocabulary,
@@ -48,6 +49,11 @@ from heedful.models.trunk import classifier_on
 
 NORMALISATION = "heedful_reward"
 """Key of a configuration that holds a reward's `offset` and `scale`."""
+
+
+ENOUGH = 0.9
+"""Beginnings are read once where that leaves at most this share of the tokens, padding counted. Time goes down with
+tokens, but for the masks and the further calls."""
 
 
 def scoring_tokens(device: torch.device | str) -> int:
@@ -108,6 +114,10 @@ class ScalarModel(Computing):
         self.device = next(self.model.parameters()).device
         self._copy = None
         return self
+
+    def continues(self) -> bool:
+        """As `Computing.continues`; not where layers are compiled, which would be for each length of a prompt anew."""
+        return not self.compiles and super().continues()
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """The weights that training changes."""
@@ -173,6 +183,18 @@ class RewardModel(ScalarModel):
         """[N] float32: the raw scores of states [N, H], differentiable."""
         return self._head(states)
 
+    def end_states(
+        self, sequences: Sequence[Sequence[int]], starts: Sequence[int], groups: Sequence[Hashable]
+    ) -> Tensor:
+        """`last_states` [B, H] of sequences, of which those of a group share their first tokens, read once.
+
+        Args:
+            sequences: token ids, the end-of-turn token last; of a model that `continues()`.
+            starts, groups: of each, how many tokens it shares with its group, and which that is (`shared_prefix`).
+        """
+        with self.autocast():
+            return end_states(self.running(), sequences, starts, groups, self.pad, self.device)
+
     def raw_scores(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """[B] float32, differentiable, not normalised: what plain transformers gives. Arguments as `last_states`."""
         return self._head(self.last_states(tokens, attention))
@@ -198,8 +220,8 @@ class RewardModel(ScalarModel):
         """Normalised scores [B] float32 of completions, without gradient, in the order given."""
         if len(prompts) != len(completions):
             raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions")
-        pairs = zip(prompts, completions, strict=True)
-        return self.score_tokens([self.render(prompt, completion) for prompt, completion in pairs])
+        sequences = self._rendered(prompts, completions)
+        return self.normalised(self._over(sequences, None, self._head, prompts))
 
     def head_scores(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> Tensor:
         """[B, heads] float32: what the further heads say of completions, without gradient.
@@ -214,21 +236,15 @@ class RewardModel(ScalarModel):
                 where=str(self.tokenizer.name_or_path),
                 mend="Give several models, or one that was trained with --heads.kind ensemble or attributes.",
             )
-        pairs = zip(prompts, completions, strict=True)
-        sequences = [self.render(prompt, completion) for prompt, completion in pairs]
-        raw = self._over(sequences, None, lambda tokens, mask: bank(self.last_states(tokens, mask)))
-        return bank.said(raw)
+        return bank.said(self._over(self._rendered(prompts, completions), None, bank, prompts))
 
     def scores_and_states(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Normalised scores [B] of completions and the states [B, H] that they were read off, without gradient."""
-        pairs = zip(prompts, completions, strict=True)
-        sequences = [self.render(prompt, completion) for prompt, completion in pairs]
 
-        def read(tokens: Tensor, attention: Tensor) -> Tensor:
-            states = self.last_states(tokens, attention)
+        def read(states: Tensor) -> Tensor:
             return torch.cat([self._head(states)[:, None], states.float()], dim=1)
 
-        both = self._over(sequences, None, read)
+        both = self._over(self._rendered(prompts, completions), None, read, prompts)
         return self.normalised(both[:, 0]), both[:, 1:]
 
     def score_tokens(self, sequences: Sequence[Sequence[int]], *, budget: int | None = None) -> Tensor:
@@ -240,33 +256,69 @@ class RewardModel(ScalarModel):
         Raises:
             HeedfulError: a score is not finite.
         """
-        return self.normalised(self._over(sequences, budget, self.raw_scores))
+        return self.normalised(self._over(sequences, budget, self._head, None))
+
+    def _rendered(self, prompts: Sequence[Conversation], completions: Sequence[str]) -> list[list[int]]:
+        return [self.render(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
     def _over(
-        self, sequences: Sequence[Sequence[int]], budget: int | None, read: Callable[[Tensor, Tensor], Tensor]
+        self,
+        sequences: Sequence[Sequence[int]],
+        budget: int | None,
+        read: Callable[[Tensor], Tensor],
+        groups: Sequence[Hashable] | None,
     ) -> Tensor:
-        """What `read` gives of each sequence's tokens and attention, in the order given, without gradient."""
+        """What `read` gives of the states [B, H] at the sequences' ends, in the order given, without gradient.
+
+        Args:
+            groups: of each, what those that begin alike have in common; None where nothing is known of that.
+        """
         if not sequences:
             return torch.empty(0, device=self.device)
         longest = max(len(sequence) for sequence in sequences)
-        return within_memory(
-            budget or scoring_tokens(self.device), longest, lambda tokens: self._read(sequences, tokens, read)
-        )
-
-    def _read(
-        self, sequences: Sequence[Sequence[int]], budget: int, read: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
         found: list[Tensor] = [torch.empty(0, device=self.device)] * len(sequences)
-        with evaluating(self.model):
-            for rows in micro_batches([len(sequence) for sequence in sequences], budget):
-                lengths = torch.tensor([len(sequences[row]) for row in rows], device=self.device)
-                width = len(sequences[rows[0]])
-                padded = [[*sequences[row], *([self.pad] * (width - len(sequences[row])))] for row in rows]
-                tokens = torch.tensor(padded, device=self.device)
-                attention = torch.arange(width, device=self.device)[None, :] < lengths[:, None]
-                for row, score in zip(rows, read(tokens, attention), strict=True):
+
+        def work(tokens: int) -> None:
+            for rows, states in self._ends(sequences, tokens, groups):
+                for row, score in zip(rows, read(states), strict=True):
                     found[row] = score
+
+        with evaluating(self.model):
+            within_memory(budget or scoring_tokens(self.device), longest, work)
         return finite(torch.stack(found), str(self.tokenizer.name_or_path))
+
+    def _ends(
+        self, sequences: Sequence[Sequence[int]], budget: int, groups: Sequence[Hashable] | None
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Rows that are read together, at most `budget` tokens, with the states at their ends; beginnings once if that
+        saves enough."""
+        lengths = [len(sequence) for sequence in sequences]
+        parts = micro_batches(lengths, budget)
+        plain = sum(len(rows) * lengths[rows[0]] for rows in parts)
+        if groups is not None and len(set(groups)) < len(groups) and self.continues():
+            starts = common_starts(sequences, groups)
+            rests = [length - start for length, start in zip(lengths, starts, strict=True)]
+            number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+            together, tokens = prompt_micro_batches(
+                [number[group] for group in groups], starts, rests, budget, self.context_length
+            )
+            if min(starts) > 0 and tokens <= ENOUGH * plain:
+                for rows in together:
+                    yield (
+                        rows,
+                        self.end_states(
+                            [sequences[row] for row in rows],
+                            [starts[row] for row in rows],
+                            [groups[row] for row in rows],
+                        ),
+                    )
+                return
+        for rows in parts:
+            width = lengths[rows[0]]
+            padded = [[*sequences[row], *([self.pad] * (width - lengths[row]))] for row in rows]
+            count = torch.tensor([lengths[row] for row in rows], device=self.device)
+            attention = torch.arange(width, device=self.device)[None, :] < count[:, None]
+            yield rows, self.last_states(torch.tensor(padded, device=self.device), attention)
 
 
 class Critic(ScalarModel):

@@ -22,7 +22,7 @@ from heedful.pipeline.available import available_memory
 from heedful.pipeline.choices import precision_of, resolve_device
 from heedful.pipeline.plan_models import Casting
 from heedful.rollout.engine import CPU_BUDGET, GPU_SHARE, row_bytes
-from heedful.training.config.common import LARGEST_MICRO_BATCH
+from heedful.training.config.common import LARGEST_MICRO_BATCH, usual_micro_batch
 from heedful.training.config.online import OnlineConfig, PPOConfig
 from heedful.training.config.online_dpo import OnlineDPOConfig
 from heedful.training.config.preference import DPOConfig
@@ -121,17 +121,19 @@ def planned_tokens(stage: str, config: StageConfig) -> tuple[int, str]:
 
     A model that cannot be planned has the usual one: whatever is wrong with it, the stage itself will say better.
     """
+    usual = LARGEST_MICRO_BATCH
     try:
+        usual = usual_micro_batch(resolve_device(config.loading.device))
         planner = Planner(stage, config)
         if planner.plenty:
-            return LARGEST_MICRO_BATCH, ""
+            return usual, ""
         made = planner.plan()
     except HeedfulError:
-        return LARGEST_MICRO_BATCH, ""
+        return usual, ""
     if not made.fits:
         return made.micro_batch_tokens, f"warning: {shortage(made)}"
-    if made.micro_batch_tokens == LARGEST_MICRO_BATCH:
-        return LARGEST_MICRO_BATCH, ""
+    if made.micro_batch_tokens == usual:
+        return usual, ""
     return made.micro_batch_tokens, f"memory is short: micro-batches of {made.micro_batch_tokens} tokens"
 
 
@@ -193,7 +195,7 @@ class Planner:
         """Whether the usual micro-batch fits by so much that nobody has to look closer."""
         if self.available is None:
             return True
-        rows, width = self.shape(LARGEST_MICRO_BATCH)
+        rows, width = self.shape(usual_micro_batch(self.device))
         rough = sum(_rough(model, rows, width) for model in self.cast.trained.values())
         held = sum(need.bytes for need in self.held)
         return held + (1 + KEPT["cpu"]) * (self.gradients + rough) <= SHARE * self.available
@@ -219,7 +221,7 @@ class Planner:
         memory = self.config.memory
         if memory.micro_batch_tokens != "auto":
             return self._at(memory.tokens, chosen=False)
-        tokens, smallest = LARGEST_MICRO_BATCH, self.answers * self.longest
+        tokens, smallest = usual_micro_batch(self.device), self.answers * self.longest
         while True:
             made = self._at(tokens, chosen=True)
             room = math.inf if made.available is None else SHARE * made.available - made.at("always")

@@ -85,7 +85,7 @@ class Reading:
             return apart
         lengths, answers = rollout.attention.sum(1).tolist(), rollout.lengths.tolist()
         prompts = [length - answer for length, answer in zip(lengths, answers, strict=True)]
-        together, tokens = prompt_micro_batches(groups, prompts, answers, budget)
+        together, tokens = prompt_micro_batches(groups, prompts, answers, budget, policy.context_length)
         plain = sum(len(rows) * lengths[rows[0]] for rows in apart.parts)
         return Reading(together, grouped=True) if tokens < plain else apart
 

@@ -17,7 +17,7 @@ from heedful.models.scalar import RewardModel
 from heedful.training.batching import batch_at, collate, total_steps
 from heedful.training.config.reward import RewardConfig
 from heedful.training.optimiser import Optimiser, learning_rate
-from heedful.training.reward_data import Judged, Layout, item_micro_batches
+from heedful.training.reward_data import Judged, Layout, item_micro_batches, worth_sharing
 from heedful.training.reward_heads import HEADS, Heads
 from heedful.training.reward_losses import LOSSES, Learnt, RewardLoss, centering
 from heedful.training.state import Step, TrainState
@@ -77,11 +77,19 @@ class Batch:
         return Batch(found, shares, [sum(row[v] for row in shares) for v in range(len(shares[0]))], rated)
 
 
-def read(learner: Learner, layout: Layout) -> Tensor:
+def read(learner: Learner, layout: Layout, *, shared: bool) -> Tensor:
     """[S, outputs]: what the heads say of a layout's answers, from one forward pass."""
-    model = learner.model
-    batch = collate(layout.examples(), model.pad, model.device)
-    return learner.heads.read(model.last_states(batch.tokens, batch.attention))
+    return learner.heads.read(states_of(learner.model, layout, shared=shared))
+
+
+def states_of(model: RewardModel, layout: Layout, *, shared: bool) -> Tensor:
+    """[S, H]: the states at the ends of a layout's answers; what an item's begin with is read once if `shared`."""
+    examples = layout.examples()
+    if shared:
+        items = [row for row, _ in layout]
+        return model.end_states([one.tokens for one in examples], [layout.items[row].start for row in items], items)
+    batch = collate(examples, model.pad, model.device)
+    return model.last_states(batch.tokens, batch.attention)
 
 
 def objective(learner: Learner, outputs: Tensor, batch: Batch, rows: Sequence[int], config: RewardConfig) -> Tensor:
@@ -110,18 +118,20 @@ def descend(
     """
     team = current()
     mine = team.dealt([item.tokens for item in batch.items])
-    found = item_micro_batches([batch.items[row] for row in mine], micro_batch_tokens)
+    shared = worth_sharing(learner.model, batch.items, config.memory.tokens)  # of the whole batch: all workers agree
+    own, limit = [batch.items[row] for row in mine], learner.model.context_length
+    found = item_micro_batches(own, micro_batch_tokens, shared=shared, limit=limit)
     parts = [[mine[row] for row in rows] for rows in found]
     layouts = [Layout([batch.items[row] for row in rows]) for rows in parts]
     slopes: list[Tensor] = []
     loss = 0.0
     twice = learner.heads.whole_batch and (len(parts) > 1 or team.count > 1)
     if twice:
-        loss, slopes = _slopes(learner, batch, parts, layouts, config)
+        loss, slopes = _slopes(learner, batch, parts, layouts, config, shared=shared)
     seen = []
     for number, (rows, counts) in enumerate(team.in_step(parts, spare=[0])):
         layout = Layout([batch.items[row] for row in rows])
-        outputs = read(learner, layout)
+        outputs = read(learner, layout, shared=shared)
         if not counts:
             (0.0 * outputs).sum().backward()
             continue
@@ -136,7 +146,13 @@ def descend(
 
 
 def _slopes(
-    learner: Learner, batch: Batch, parts: Sequence[Sequence[int]], layouts: Sequence[Layout], config: RewardConfig
+    learner: Learner,
+    batch: Batch,
+    parts: Sequence[Sequence[int]],
+    layouts: Sequence[Layout],
+    config: RewardConfig,
+    *,
+    shared: bool,
 ) -> tuple[float, list[Tensor]]:
     """The loss of a whole batch, and its slopes [S, outputs] by every output of this worker's parts.
 
@@ -147,7 +163,7 @@ def _slopes(
     team = current()
     steps = team.reading(learner.model, parts, spare=[0])
     with torch.random.fork_rng(devices=random_devices(learner.model.device)), torch.no_grad():
-        read_now = [read(learner, Layout([batch.items[row] for row in rows])) for rows, _ in steps]
+        read_now = [read(learner, Layout([batch.items[row] for row in rows]), shared=shared) for rows, _ in steps]
     outputs = read_now[: len(parts)]
     if team.count > 1:
         return _slopes_of_all(learner, batch, parts, outputs, config)
@@ -207,7 +223,8 @@ def reward(state: TrainState, learner: Learner, items: Sequence[Judged], config:
         state.begin_step()
         chosen = batch_at(state.step, len(items), config.batch_size, config.epochs, state.seed)
         batch = Batch.of(items, chosen, learner.heads)
-        longest = max(item.tokens for item in batch.items)
+        shared = worth_sharing(learner.model, batch.items, config.memory.tokens)
+        longest = max(item.once if shared else item.tokens for item in batch.items)
         work = partial(descend, learner, batch, config)
         if learner.heads.whole_batch and team.count > 1:  # no second try: what comes between is of all workers
             loss, seen = work(state.tokens(config.memory))
@@ -269,18 +286,17 @@ def score_items(
     where = {place: index for index, place in enumerate(Layout(items))}
     scores = torch.empty(len(where))
     places: list[int] = []
-    parts = [
-        [mine[row] for row in part] for part in item_micro_batches([items[row] for row in mine], micro_batch_tokens)
-    ]
+    shared, own = worth_sharing(model, items, micro_batch_tokens), [items[row] for row in mine]
+    found = item_micro_batches(own, micro_batch_tokens, shared=shared, limit=model.context_length)
+    parts = [[mine[row] for row in part] for part in found]
     with evaluating(model.model):
         for rows, counts in team.reading(model, parts, spare=[0]):
             layout = Layout([items[row] for row in rows])
-            batch = collate(layout.examples(), model.pad, model.device)
-            found = (head or model.head)(model.last_states(batch.tokens, batch.attention))
+            read_now = (head or model.head)(states_of(model, layout, shared=shared))
             if not counts:
                 continue
             now = [where[rows[row], place] for row, place in layout]
-            scores[now] = found.float().cpu()
+            scores[now] = read_now.float().cpu()
             places += now
     return scores if team.count == 1 else by_place(team.gathered((places, scores[places])), len(scores))
 

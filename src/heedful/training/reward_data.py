@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from heedful.core.reward_losses import LARGEST_TIE, ranking_pairs
 from heedful.data.chat import render_completion
-from heedful.data.packing import micro_batches
+from heedful.data.packing import micro_batches, shared_micro_batches
 from heedful.data.records import Conversation, Demonstration, Preference, Ranking
 from heedful.errors import HeedfulError
+from heedful.models.scalar import ENOUGH, RewardModel
+from heedful.models.shared_prefix import common_start
 from heedful.training.batching import Example
 
 if TYPE_CHECKING:
@@ -52,6 +55,21 @@ class Judged:
     def tokens(self) -> int:
         """Tokens of all answers, padded to the longest."""
         return len(self.answers) * max(len(answer.tokens) for answer in self.answers)
+
+    @cached_property
+    def start(self) -> int:
+        """How many tokens its answers begin with alike: their prompt, and what they say alike."""
+        return common_start(answer.tokens for answer in self.answers)
+
+    @property
+    def once(self) -> int:
+        """`tokens` where what they begin with is read once."""
+        return self.start + len(self.answers) * self.rest
+
+    @property
+    def rest(self) -> int:
+        """Tokens of the longest answer behind them."""
+        return max(len(answer.tokens) for answer in self.answers) - self.start
 
     def pairs(self) -> list[tuple[int, int, float]]:
         """(i, j, probability that i is preferred) of each two answers."""
@@ -171,9 +189,35 @@ class Layout:
         return [scores[torch.tensor(found, device=scores.device)] for found in places]
 
 
-def item_micro_batches(items: Sequence[Judged], budget: int) -> list[list[int]]:
-    """Group items so that all answers of a group, padded, stay within `budget` tokens."""
-    return micro_batches([item.tokens for item in items], budget)
+def item_micro_batches(
+    items: Sequence[Judged], budget: int, *, shared: bool = False, limit: int | None = None
+) -> list[list[int]]:
+    """Group items so that all answers of a group, padded, stay within `budget` tokens.
+
+    Args:
+        shared: what an item's answers begin with is read once.
+        limit: then, the model's context.
+    """
+    if not shared:
+        return micro_batches([item.tokens for item in items], budget)
+    starts, rests = [item.start for item in items], [item.rest for item in items]
+    return shared_micro_batches(starts, rests, [len(item.answers) for item in items], budget, limit)
+
+
+def worth_sharing(model: RewardModel, items: Sequence[Judged], budget: int) -> bool:
+    """Whether what items' answers begin with is to be read once: the model can, and it leaves tokens enough fewer.
+
+    Args:
+        budget: tokens at a time.
+    """
+    if not items or any(item.start == 0 for item in items) or not model.continues():
+        return False
+    together = 0
+    for part in item_micro_batches(items, budget, shared=True, limit=model.context_length):
+        rows = sum(len(items[i].answers) for i in part)
+        together += len(part) * max(items[i].start for i in part) + rows * max(items[i].rest for i in part)
+    plain = [[items[i].tokens for i in part] for part in item_micro_batches(items, budget)]
+    return together <= ENOUGH * sum(len(part) * max(part) for part in plain)
 
 
 def column(items: Sequence[Judged], what: str, like: Tensor) -> Tensor:

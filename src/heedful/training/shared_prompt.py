@@ -46,14 +46,15 @@ def pays(records: JudgedAnswers) -> bool:
 def is_exact(policy: Policy, records: JudgedAnswers, budget: int) -> bool:
     """Whether a shared prompt gives this model the log-probabilities that separate rows give, tried on one pair.
 
-    It is the longest of those that are worth it and fit `budget` tokens, computed in float32 whatever the policy is
-    computed in, without adapters' dropout. An architecture that takes no such mask, or whose state runs through a row
-    (recurrent ones), is told so.
+    It is the longest of those that are worth it and fit `budget` tokens, or the shortest where none fits, computed in
+    float32 whatever the policy is computed in, without adapters' dropout. An architecture that takes no such mask, or
+    whose state runs through a row (recurrent ones), is told so.
     """
-    fitting = [record for record in records if 2 * record.longest <= budget and pays([record])]
-    if not fitting:
+    worth = sorted((record for record in records if pays([record])), key=lambda record: record.longest)
+    if not worth:
         return False
-    pair = [max(fitting, key=lambda record: record.longest)]
+    fitting = [record for record in worth if 2 * record.longest <= budget]
+    pair = [fitting[-1] if fitting else worth[0]]
     exact = Policy(policy.model, policy.tokenizer, banned=policy.banned)
     batch = side_by_side(exact, pair)
     with evaluating(exact.model):

@@ -19,6 +19,14 @@ Precision = Literal["auto", "float32", "bfloat16"]
 LARGEST_MICRO_BATCH = 8192
 """Tokens of a micro-batch where nothing else is asked for and memory is not short."""
 
+CPU_MICRO_BATCH = 1024
+"""The same on a CPU, where a larger one is slower and takes more memory (benchmarks/micro_batches.py)."""
+
+
+def usual_micro_batch(device: str) -> int:
+    """Tokens of a micro-batch on a device, by torch's name for it."""
+    return CPU_MICRO_BATCH if device.startswith("cpu") else LARGEST_MICRO_BATCH
+
 
 @dataclass(frozen=True)
 class LoadingConfig:
@@ -132,8 +140,8 @@ class MemoryConfig:
     """What bounds the memory of a step. Micro-batching never changes the loss."""
 
     micro_batch_tokens: int | Literal["auto"] = "auto"
-    """Most tokens (padding counted) in one forward and backward pass. auto: 8192, or as many as fit this machine's
-    memory (heedful plan); a run that goes on keeps what it began with."""
+    """Most tokens (padding counted) in one forward and backward pass. auto: 8192 on a GPU and 1024 on a CPU, or as
+    many as fit in memory (heedful plan); a run that goes on keeps what it began with."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, 14% to 23% more time in steps of 30M weights."""
     offload_activations: bool = False
@@ -144,7 +152,7 @@ class MemoryConfig:
 
     @property
     def tokens(self) -> int:
-        """`micro_batch_tokens` as a number; 8192 where nobody has planned yet."""
+        """`micro_batch_tokens` as a number; 8192 where no stage has planned it, whatever the device."""
         return LARGEST_MICRO_BATCH if self.micro_batch_tokens == "auto" else self.micro_batch_tokens
 
 
