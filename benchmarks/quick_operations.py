@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.models.llama import modeling_llama as llama
 
 from heedful.models import cpu, kernels
-from heedful.models.attention import _Attention
+from heedful.models.attention import _Attention, _one_token
 
 ROWS, TOKENS = 16, 84
 STOCK = llama.apply_rotary_pos_emb
@@ -40,7 +40,7 @@ def least(run: Callable[[], object], repeats: int = 15) -> float:
 def show(name: str, stock: Callable[[], object], ours: Callable[[], object]) -> None:
     """One line: stock, ours, and how many times as fast."""
     before, after = least(stock), least(ours)
-    print(f"{name:<48} {before:8.2f} {after:8.2f} {before / after:6.1f}")
+    print(f"{name:<56} {before:8.2f} {after:8.2f} {before / after:6.1f}")
 
 
 def drawn(*shape: int, learns: bool = True) -> Tensor:
@@ -61,16 +61,16 @@ def attention(heads: int, size: int, tokens: int) -> None:
     )
 
 
-def shared_keys(heads: int, groups: int, size: int, keys: int) -> None:
-    """A sampled token's attention in float32: heads share keys and values, which lie in a buffer with room ahead."""
-    q = torch.randn(37, heads, 1, size)
-    k, v = (torch.randn(37, groups, keys + 20, size)[:, :, :keys] for _ in range(2))
+def one_token(heads: int, groups: int, size: int, keys: int, dtype: torch.dtype) -> None:
+    """A sampled token's attention: heads may share keys and values, which lie in a buffer with room ahead."""
+    q = torch.randn(37, heads, 1, size).to(dtype)
+    k, v = (torch.randn(37, groups, keys + 20, size).to(dtype)[:, :, :keys] for _ in range(2))
     seen = torch.ones(37, 1, 1, keys, dtype=torch.bool)
     each = heads // groups
     show(
-        f"float32, a token on {keys} keys, {heads} heads on {groups} of {size}",
+        f"{str(dtype)[6:]}, a token on {keys} keys, {heads} heads on {groups} of {size}",
         lambda: scaled_dot_product_attention(q, repeat_kv(k, each), repeat_kv(v, each), seen),
-        lambda: scaled_dot_product_attention(q, k, v, seen, enable_gqa=True),
+        lambda: _one_token(q, k, v, seen, size**-0.5),
     )
 
 
@@ -120,17 +120,18 @@ def shapes() -> None:
             linear(states, weight)
             times.append(time.perf_counter() - start)
     before, after = 1e3 * min(new), 1e3 * min(known)
-    print(f"{'a product of a new shape, and of a known one':<48} {before:8.2f} {after:8.2f} {before / after:6.1f}")
+    print(f"{'a product of a new shape, and of a known one':<56} {before:8.2f} {after:8.2f} {before / after:6.1f}")
 
 
 def main() -> None:
     """Print the table."""
     cpu.prepare()
     torch.set_num_threads(1)
-    print(f"{'':<48} {'stock':>8} {'ours':>8} {'gain':>6}")
+    print(f"{'':<56} {'stock':>8} {'ours':>8} {'gain':>6}")
     for keys in (60, 300):
-        for heads, groups, size in ((6, 3, 32), (14, 2, 64), (32, 8, 128)):
-            shared_keys(heads, groups, size, keys)
+        for heads, groups, size in ((6, 6, 32), (6, 3, 32), (14, 2, 64), (32, 8, 128)):
+            for dtype in (torch.float32, torch.bfloat16):
+                one_token(heads, groups, size, keys, dtype)
     for tokens in (32, 64, 128, 256, 512, 1024):
         attention(6, 32, tokens)
     attention(8, 64, 64)

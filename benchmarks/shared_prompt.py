@@ -3,10 +3,10 @@
     python benchmarks/shared_prompt.py [--precision bfloat16]
     python benchmarks/shared_prompt.py --reward
 
-Eight random pairs of one length each, on random Llama models: as DPO's policy reads them, or with `--reward` as a
-reward model does, which also has more answers to a prompt and is timed when it scores, without gradients. The two ways
-take turns; a figure is the least of the repeats in seconds of processor time, which other work on the machine disturbs
-less than the clock.
+Eight random pairs of one length each, on random Llama models: as DPO's policy reads them, where answers go on from
+their prompt and where they stand in one row with it under a mask; or with `--reward` as a reward model does, which also
+has more answers to a prompt and is timed when it scores, without gradients. The ways take turns; a figure is the least
+of the repeats in seconds of processor time, which other work on the machine disturbs less than the clock.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ def pairs_of(prompt: int, answer: int) -> list[Pair]:
     return pairs
 
 
-def seconds(policy: Policy, pairs: list[Pair], share: bool) -> float:
-    """Processor time of a forward and backward pass."""
+def seconds(policy: Policy, pairs: list[Pair], share: bool, goes_on: bool = True) -> float:
+    """Processor time of a forward and backward pass; pairs are shared in one row where answers may not go on."""
     policy.model.zero_grad()
+    policy._continues = goes_on
     start = time.process_time()
     side_logprobs(policy, pairs, share=share).sum().backward()
     return time.process_time() - start
@@ -124,16 +125,18 @@ def main() -> None:
         for name, size in MODELS.items():
             of_rewards(name, size, options.precision, options.repeats)
         return
-    shared_prompt.LONG, shared_prompt.ENOUGH = 0.0, 1.0  # share always
-    print("model, prompt:answer, separate s, shared s, ratio of time, ratio of tokens")
+    shared_prompt.LONG, shared_prompt.ENOUGH, shared_prompt.SAVES = 0.0, 1.0, 1.0  # share always
+    print("model, prompt:answer, separate s, ratio of time going on, ratio in one row, ratio of tokens")
     for name, size in MODELS.items():
         policy = policy_of(*size, options.precision)
         for prompt, answer in LENGTHS:
             pairs = pairs_of(prompt, answer)
-            turns = [(seconds(policy, pairs, False), seconds(policy, pairs, True)) for _ in range(options.repeats)]
-            apart, together = (min(turn[side] for turn in turns) for side in (0, 1))
+            ways = ((False, True), (True, True), (True, False))
+            turns = [[seconds(policy, pairs, *way) for way in ways] for _ in range(options.repeats)]
+            apart, behind, one_row = (min(turn[way] for turn in turns) for way in range(3))
             tokens = (prompt + 2 * answer) / (2 * (prompt + answer))
-            print(f"{name}, {prompt}:{answer}, {apart:.3f}, {together:.3f}, {together / apart:.2f}, {tokens:.2f}")
+            ratios = f"{behind / apart:.2f}, {one_row / apart:.2f}, {tokens:.2f}"
+            print(f"{name}, {prompt}:{answer}, {apart:.3f}, {ratios}", flush=True)
 
 
 if __name__ == "__main__":

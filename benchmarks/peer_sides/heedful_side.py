@@ -44,7 +44,7 @@ from heedful.training.reward_data import Comparison, Judged
 from heedful.training.rloo import rloo, rloo_state
 from heedful.training.rollouts import OnlineModels
 from heedful.training.sft import sft, sft_state
-from heedful.training.shared_prompt import is_exact
+from heedful.training.shared_prompt import can_share
 
 CONSTANT = OptimiserConfig(learning_rate=1e-5, schedule="constant", warmup=0.0)
 
@@ -144,11 +144,11 @@ def dpo_steps(work: Work, read: Texts) -> Iterator[Any]:
         "m", "d", Path("o"), batch_size=work.rows, optimiser=CONSTANT,
         memory=PairMemoryConfig(micro_batch_tokens=budget(work)),
     )  # fmt: skip
-    share = is_exact(policy, pairs, budget(work))
+    share = can_share(policy, pairs, budget(work), later=work.compile or work.checkpointing)
     objective = Objective(read_mixture("sigmoid"), budget(work), share=share)
     state = preference_state(policy, config.optimiser, work.steps, 0)
     if work.cached_reference:
-        known = known_logprobs(reference, pairs, budget(work))
+        known = known_logprobs(reference, pairs, budget(work), share=share)
         return dpo(state, policy, objective, PreferenceData(pairs, known=known), config)
     known = torch.zeros(2, len(pairs))
     trainer = dpo(state, policy, objective, PreferenceData(pairs, known=known), config)
@@ -158,7 +158,7 @@ def dpo_steps(work: Work, read: Texts) -> Iterator[Any]:
 
         while True:
             numbers = batch_at(state.step, len(pairs), work.rows, 1.0, 0)
-            known[:, numbers] = known_logprobs(reference, [pairs[i] for i in numbers], budget(work))
+            known[:, numbers] = known_logprobs(reference, [pairs[i] for i in numbers], budget(work), share=share)
             yield next(trainer)
 
     return with_reference()

@@ -30,7 +30,11 @@ def left_padded(length: int, keys: int) -> Tensor:
 
 @pytest.mark.parametrize(("heads", "groups"), [(2, 2), (4, 2), (3, 1)])
 @pytest.mark.parametrize("keys", [5, 8])
-def test_gradients_are_those_of_finite_differences(heads: int, groups: int, keys: int) -> None:
+@pytest.mark.parametrize("kept", [0, 8])
+def test_gradients_are_those_of_finite_differences(
+    heads: int, groups: int, keys: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "KEPT", kept)
     query, key, value = drawn(heads, 5), drawn(groups, 5, keys), drawn(groups, 5, keys)
     seen = None if keys == 5 else left_padded(5, keys)
     assert torch.autograd.gradcheck(
@@ -38,7 +42,9 @@ def test_gradients_are_those_of_finite_differences(heads: int, groups: int, keys
     )
 
 
-def test_a_query_that_sees_nothing_gives_no_nan() -> None:
+@pytest.mark.parametrize("kept", [0, 8])
+def test_a_query_that_sees_nothing_gives_no_nan(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "KEPT", kept)
     query, key, value = drawn(2, 4), drawn(2, 4), drawn(2, 4)
     out = attention._Attention.apply(query, key, value, left_padded(4, 4), 0.5)
     out[:, :, 2:].square().sum().backward()  # the first row's first two queries see nothing
@@ -80,6 +86,7 @@ def test_what_it_is_not_made_for_goes_to_the_stock_function(case: str, monkeypat
     inner = attention.sdpa_attention_forward
     monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *a, **k: (stock.append(1), inner(*a, **k))[1])
     monkeypatch.setattr(attention, "LONGEST", 8)
+    monkeypatch.setattr(attention, "KEPT", 5)
     dtype = torch.float32 if case == "float32" else torch.bfloat16
     length, keys = {"long": (9, 9), "one query": (1, 6)}.get(case, (6, 6))
     query, key, value = drawn(2, length, length, dtype), drawn(2, 6, keys, dtype), drawn(2, 6, keys, dtype)
@@ -89,6 +96,52 @@ def test_what_it_is_not_made_for_goes_to_the_stock_function(case: str, monkeypat
         found, _ = attend(Layer(), query, key, value, mask, 0.1 if case == "dropout" else 0.0, **more)
     assert found.shape == (2, length, 2, 4)
     assert bool(stock) == (case != "as it is made for")
+
+
+@pytest.mark.parametrize("kept", [5, 6])
+def test_scoring_rounds_as_training_does(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a policy would differ from a copy of itself, its reference, before it learns anything."""
+    monkeypatch.setattr(attention, "KEPT", kept)
+    given = [drawn(2, 6 + k, 6, torch.bfloat16) for k in range(3)]
+    trained, _ = attend(Layer(), *given, None)
+    with torch.no_grad():
+        scored, _ = attend(Layer(), *given, None)
+    assert trained.requires_grad
+    assert torch.equal(trained, scored)
+
+
+@pytest.mark.parametrize("groups", [6, 3, 1])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("keys", [7, 33])
+def test_a_sampled_token_finds_what_the_stock_function_finds(
+    groups: int, masked: bool, dtype: torch.dtype, keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keys lie in a larger buffer, as those of a rollout do."""
+    layer = Layer()
+    layer.num_key_value_groups = 6 // groups  # type: ignore[assignment]
+    query = drawn(6, 1, 1, torch.float32).detach()
+    key, value = (drawn(groups, 50, 50, torch.float32).detach()[:, :, :keys] * scale for scale in (1.0, 2.0))
+    seen = left_padded(1, keys) if masked else None
+    truth, _ = attention.sdpa_attention_forward(layer, query, key, value, seen, scaling=0.4)
+    stock = dtype == torch.float32 and groups == 6
+    if not stock:
+        monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *a, **k: pytest.fail("by the stock function"))
+    query, key, value = (states.to(dtype) for states in (query, key, value))
+    with torch.no_grad():
+        found, _ = attend(layer, query, key, value, seen, scaling=0.4)
+    assert found.dtype == dtype
+    assert found.shape == truth.shape
+    exact = dtype == torch.float32
+    torch.testing.assert_close(found.float(), truth, atol=1e-5 if exact else 0.03, rtol=0)
+    assert torch.equal(found, truth) or not stock
+
+
+def test_a_sampled_token_that_sees_nothing_gives_no_nan() -> None:
+    query, key = drawn(2, 1, 1, torch.float32), drawn(2, 1, 5, torch.float32)
+    with torch.no_grad():
+        found, _ = attend(Layer(), query, key, key, torch.zeros(2, 1, 1, 5, dtype=torch.bool))
+    assert bool(found.isfinite().all())
 
 
 @pytest.mark.parametrize(("length", "keys"), [(1, 7), (6, 6)])

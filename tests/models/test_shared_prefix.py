@@ -52,8 +52,13 @@ def test_starts_are_of_each_group() -> None:
     assert common_starts([[1, 2, 3], [4, 4, 1], [1, 2, 4]], [0, 1, 0]) == [2, 2, 2]
 
 
+@pytest.mark.parametrize("laid", [True, False])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "phi"])
-def test_end_states_and_gradients_are_those_of_whole_sequences(name: str) -> None:
+def test_end_states_and_gradients_are_those_of_whole_sequences(
+    name: str, laid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not laid:  # as on a GPU: through a cache
+        monkeypatch.setattr(alignment, "lays", lambda inner: False)
     model = judge(name)
     assert model.continues()
     sequences = [model.render(prompt, answer) for prompt in (LONG, SHORT) for answer in ANSWERS]
@@ -149,9 +154,9 @@ def test_what_is_copied_for_answers_is_not_kept() -> None:
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(alignment._Continued, "update", watched)
-        prompt = torch.tensor([[5, 6, 7, 8]])
-        alignment.continued_hidden_states(
-            model, prompt, torch.ones_like(prompt, dtype=torch.bool), torch.full((9, 3), 4), torch.zeros(9).long()
-        )
+        patch.setattr(alignment, "lays", lambda inner: False)
+        prompt, answers = torch.tensor([[5, 6, 7, 8]]), torch.full((9, 3), 4)
+        real, told = (torch.ones_like(tokens, dtype=torch.bool) for tokens in (prompt, answers))
+        alignment.continued_hidden_states(model, prompt, real, answers, told, torch.zeros(9).long())
     assert len(layers) == 2
     assert {tuple(layer.keys.shape[::2]) for layer in layers} == {(1, 4)}  # type: ignore[attr-defined]

@@ -96,7 +96,6 @@ def test_grpo_reads_a_prompt_once_for_all_its_answers() -> None:
     list(grpo(grpo_state(models, config), models, PROMPTS, config))
     longest = own.sampled[0] // 2  # two prompts
     assert longest > 10  # ten words, and the turn around them
-    assert own.trained[0] == 2 * longest
-    assert own.trained[1] <= 8 * 5  # of six tokens the last predicts nothing
-    assert len(own.trained) == 2
     assert not own.scored
+    (trained,) = own.trained
+    assert 2 * longest < trained <= 2 * longest + 8 * 5 + 1  # of six tokens the last predicts nothing; one is a filler

@@ -37,9 +37,9 @@ class Counted:
         self.said: list[str] = []
         self.cache = LogprobCache(folder, policy, budget, self.said.append)
 
-        def computed(*arguments: object) -> torch.Tensor:
+        def computed(*arguments: object, **named: object) -> torch.Tensor:
             self.calls += 1
-            return known_logprobs(*arguments)  # type: ignore[arg-type]
+            return known_logprobs(*arguments, **named)  # type: ignore[arg-type]
 
         self.patch = (monkeypatch, computed)
 
@@ -102,6 +102,13 @@ def test_a_damaged_or_foreign_file_is_made_again(damage: str, tmp_path: Path, mo
     again = Counted(tmp_path, policy_of(), monkeypatch)
     again.logprobs(pairs_of())
     assert again.calls == 0
+
+
+def test_shared_prompts_have_a_file_of_their_own(tmp_path: Path) -> None:
+    """They differ by rounding, and a full cache gives the bits that an empty one gives."""
+    for share in (False, True):
+        LogprobCache(tmp_path, policy_of(), BUDGET, print, share=share).logprobs(pairs_of())
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
 def test_no_folder_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

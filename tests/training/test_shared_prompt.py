@@ -10,12 +10,13 @@ import torch
 
 from architectures import WORDS, tiny_architectures, tiny_tokenizer
 from heedful.data.records import Labelled, Message, Preference
+from heedful.models import alignment
 from heedful.models.policy import Policy, new_policy
-from heedful.training import shared_prompt
-from heedful.training.answer_logprobs import side_logprobs, weighed_logprobs
+from heedful.training import answer_logprobs, shared_prompt
+from heedful.training.answer_logprobs import known_logprobs, side_logprobs, weighed_logprobs
 from heedful.training.batching import Example
 from heedful.training.pairs import Pair, make_labelled, make_pairs
-from heedful.training.shared_prompt import is_exact, pays
+from heedful.training.shared_prompt import can_share, is_exact, pays, saves
 
 # Prompts beyond the sliding windows of 6, and answers that reach back over them.
 LENGTHS = ((12, 2, 5), (15, 4, 1), (9, 1, 1))
@@ -44,19 +45,36 @@ def gradients(policy: Policy, pairs: list[Pair], share: bool) -> tuple[torch.Ten
     return logprobs.detach(), torch.cat(flat)
 
 
+@pytest.mark.parametrize("way", ["going on", "going on through a cache", "one row"])
 @pytest.mark.parametrize("architecture", sorted(tiny_architectures()))
-def test_it_equals_separate_rows(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_equals_separate_rows(architecture: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = policy_of(architecture)
     pairs = pairs_of()
     monkeypatch.setattr(shared_prompt, "LONG", 0.0)
     monkeypatch.setattr(shared_prompt, "ENOUGH", 1.0)
-    assert is_exact(policy, pairs, 1000)
+    monkeypatch.setattr(shared_prompt, "SAVES", 1.0)
+    if way == "going on through a cache":
+        monkeypatch.setattr(alignment, "lays", lambda inner: False)
+    if way == "one row":
+        monkeypatch.setattr(policy, "continues", lambda: False)
+        assert is_exact(policy, pairs, 1000)
+    elif not policy.continues():
+        pytest.skip("a window, or a state of its own")
+    taken: list[str] = []
+    for name in ("continued_hidden", "shared_hidden"):
+        real = getattr(answer_logprobs, name)
+        noted = lambda *given, name=name, real=real: (taken.append(name), real(*given))[1]  # noqa: E731
+        monkeypatch.setattr(answer_logprobs, name, noted)
+    assert can_share(policy, pairs, 1000, later=False)
     apart, together = gradients(policy, pairs, False), gradients(policy, pairs, True)
     assert torch.allclose(together[0], apart[0], atol=1e-4)
     assert torch.allclose(together[1], apart[1], atol=1e-4 * float(apart[1].abs().max()), rtol=1e-3)
     with torch.no_grad():
         weights = [weighed_logprobs(policy, pairs, share=share)[1] for share in (False, True)]
     assert torch.allclose(weights[0], weights[1], rtol=1e-3)
+    assert set(taken) == {"shared_hidden" if way == "one row" else "continued_hidden"}
+    known = [known_logprobs(policy, pairs, 1000, share=share) for share in (False, True)]
+    assert torch.allclose(known[0], known[1], atol=1e-4)
 
 
 def test_one_row_is_read_for_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +88,17 @@ def test_one_row_is_read_for_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(policy.model.base_model, "forward", watched)
     pairs = pairs_of(((40, 3, 2), (38, 1, 4)))
+    assert policy.continues()
+    assert policy.lays()
+    shapes.clear()  # of the trials
+    side_logprobs(policy, pairs, share=True)
+    prompts, answers = (
+        sum(p.a.mask.index(True) for p in pairs),
+        sum(sum(a.mask) - 1 for p in pairs for a in p.answers),
+    )
+    assert shapes == [(1, prompts + answers + 1)]  # and a filler; nothing is asked of a last token
+    shapes.clear()
+    monkeypatch.setattr(policy, "continues", lambda: False)
     side_logprobs(policy, pairs, share=True)
     side_logprobs(policy, pairs, share=False)
     longest = max(pair.longest for pair in pairs)
@@ -95,6 +124,29 @@ def test_where_it_pays() -> None:
     assert not pays([other])  # the answers stand behind different prompts
     single = make_labelled([Labelled((Message("user", "a b"),), "c", True)], tiny_tokenizer(), 64)
     assert not pays(single)
+
+
+def test_where_going_on_pays() -> None:
+    policy = policy_of("llama")
+    alike, short = pairs_of(((12, 12, 12),)), pairs_of(((1, 40, 40),))
+    assert saves(policy, alike)
+    assert not saves(policy, short)  # 5 of 92 tokens
+    assert not pays(alike)  # in one row
+    assert not saves(policy, make_labelled([Labelled((Message("user", "a b"),), "c", True)], tiny_tokenizer(), 64))
+    table = policy_of("gpt2")  # of 128 positions
+    assert saves(table, pairs_of(((60, 8, 8),)))
+    assert not saves(table, [*pairs_of(((90, 4, 4),)), *pairs_of(((4, 60, 60),))])
+
+
+def test_what_comes_later_decides_how_it_is_shared() -> None:
+    """Compiled layers and recomputed activations go with no answers that go on."""
+    alike, long = pairs_of(((12, 12, 12),)), pairs_of(((40, 3, 2),))
+    policy = policy_of("llama")
+    assert can_share(policy, alike, 1000, later=False)
+    assert not can_share(policy, alike, 1000, later=True)
+    assert can_share(policy, long, 1000, later=True)
+    policy.compiles = True
+    assert not can_share(policy, alike, 1000, later=False)
 
 
 def test_an_architecture_that_it_is_wrong_for_keeps_its_separate_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,20 @@ from __future__ import annotations
 import inspect
 import logging
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from heedful.models.adapters import underlying
+from heedful.models.attention import NAME
+from heedful.models.compiling import is_compiled
 from heedful.models.modes import evaluating
+from heedful.models.padding_free import WORTH, Rows, Shared, laying
 
 logging.getLogger("transformers.modeling_utils").addFilter(
     lambda record: "recommend passing in an `attention_mask`" not in str(record.msg)
@@ -26,8 +31,9 @@ logging.getLogger("transformers.modeling_utils").addFilter(
 # GPT-2 warns when it sees padding without a mask. Padding on the right, under causal attention, needs none.
 
 
-ROWS, WIDTHS = 4, 8
-"""Multiples that batches are filled up to with padding where `compiles_by_shape`, so that few shapes occur."""
+ROWS, WIDTHS, LAID = 4, 8, 64
+"""Multiples that batches are filled up to with padding where `compiles_by_shape`, so that few shapes occur; and those
+of tokens that are laid end to end."""
 
 
 def hidden_states(model: Any, tokens: Tensor, attention: Tensor) -> Tensor:
@@ -50,9 +56,67 @@ def hidden_states(model: Any, tokens: Tensor, attention: Tensor) -> Tensor:
         raise ValueError("sequences must be padded on the right: a row has padding before a real token")
     inner = underlying(model)
     rows, width = tokens.shape
+    if tokens.device.type == "cpu" and attention.sum() <= WORTH * tokens.numel() and lays(inner):
+        return _laid_states(inner, tokens, attention)
+    return _padded_states(inner, tokens)[:rows, :width]
+
+
+def _padded_states(inner: Any, tokens: Tensor) -> Tensor:
     if compiles_by_shape(inner):
-        tokens = pad(tokens, (0, _fill(inner, width), 0, -rows % ROWS))
-    return inner.base_model(input_ids=tokens, use_cache=False).last_hidden_state[:rows, :width]
+        tokens = pad(tokens, (0, _fill(inner, tokens.shape[1]), 0, -len(tokens) % ROWS))
+    return inner.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+
+
+def _laid_states(inner: Any, tokens: Tensor, attention: Tensor) -> Tensor:
+    rows, width = tokens.shape
+    multiple = 1
+    if compiles_by_shape(inner):
+        multiple, tokens, attention = LAID, _rounded(tokens), _rounded(attention)
+    laid = Rows.of(attention, multiple)
+    return laid.block.parted(_laid(inner, laid, *laid.laid(tokens)))[:rows, :width]
+
+
+def _rounded(table: Tensor) -> Tensor:
+    """A table [B, T], with zeros below and on the right."""
+    return pad(table, (0, -table.shape[1] % WIDTHS, 0, -len(table) % ROWS))
+
+
+def _laid(inner: Any, rows: Rows | Shared, tokens: Tensor, positions: Tensor) -> Tensor:
+    """[1, count, H]: last hidden states of tokens that are laid end to end."""
+    with laying(rows):
+        return inner.base_model(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state
+
+
+def lays(inner: Any) -> bool:
+    """Whether rows laid end to end (`heedful.models.padding_free`) give a model the states that padded ones give it.
+
+    It runs on a CPU with our attention, neither compiled nor recomputing its activations, and all of its layers are
+    plain attention; then it is tried, once, on a few tokens.
+    """
+    weight = inner.get_input_embeddings().weight
+    ready = weight.device.type == "cpu" and not isinstance(weight, DTensor) and not recomputes(inner)
+    if not ready or inner.config._attn_implementation != NAME or is_compiled(inner):
+        return False
+    if inner not in _LAYS:
+        _LAYS[inner] = _is_plain(inner) and _lays(inner)
+    return _LAYS[inner]
+
+
+_LAYS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _lays(inner: Any) -> bool:
+    device = inner.get_input_embeddings().weight.device
+    tokens = torch.tensor([[3, 1, 2, 1], [2, 3, 0, 0], [1, 3, 2, 0]], device=device)
+    tokens = tokens % inner.get_input_embeddings().weight.shape[0]
+    attention = torch.arange(4, device=device) < torch.tensor([[4], [2], [3]], device=device)
+    with evaluating(inner):
+        whole = _padded_states(inner, tokens)[:3, :4][attention]
+        try:
+            found = _laid_states(inner, tokens, attention)[attention]
+        except FAILURES:
+            return False
+    return _alike(found, whole)
 
 
 def _fill(model: Any, width: int) -> int:
@@ -103,24 +167,31 @@ def branched_hidden_states(model: Any, tokens: Tensor, positions: Tensor, branch
     return out.last_hidden_state
 
 
-def continued_hidden_states(model: Any, prompts: Tensor, real: Tensor, answers: Tensor, parents: Tensor) -> Tensor:
+def continued_hidden_states(
+    model: Any, prompts: Tensor, real: Tensor, answers: Tensor, told: Tensor, parents: Tensor
+) -> Tensor:
     """Last hidden states of answers that go on from prompts, each prompt read once for all of its answers.
 
-    The answers attend to the prompts' keys and values in a cache of transformers, through which gradients go back.
+    Prompts and answers are laid end to end where a model allows it (`lays`). Else the answers attend to the prompts'
+    keys and values in a cache of transformers, through which gradients go back.
 
     Args:
         model: as for `hidden_states`; one for which `continues` holds.
-        prompts: [P, L] int64, padded on the left.
-        real: [P, L] bool, True at real tokens, the last column included.
+        prompts: [P, L] int64, padded on the right.
+        real: [P, L] bool, True at real tokens, the first column included.
         answers: [B, A] int64, padded on the right; A may be 0.
+        told: [B, A] bool, True at real tokens.
         parents: [B] int64, which prompt each answer goes on from.
 
     Returns:
         [B, 1 + A, H]: at the last token of each answer's prompt, then at its own; meaningless at padding.
     """
     inner = underlying(model)
+    if answers.shape[1] and lays(inner):
+        return _shared_states(inner, prompts, real, answers, told, parents)
     cache: Any = DynamicCache(config=inner.config)
     rows, width = answers.shape
+    prompts, real = _flushed(prompts, real)
     extra = 0
     if compiles_by_shape(inner):
         prompts, real = _filled(prompts), _filled(real)
@@ -138,6 +209,28 @@ def continued_hidden_states(model: Any, prompts: Tensor, real: Tensor, answers: 
     positions = pad(positions, (0, extra))  # a column that is filled up may have no position behind the others
     after = _through(inner, cache, answers, seen, positions)
     return torch.cat([last, after], dim=1)[:rows, : width + 1]
+
+
+def _shared_states(inner: Any, prompts: Tensor, real: Tensor, answers: Tensor, told: Tensor, parents: Tensor) -> Tensor:
+    rows, width = answers.shape
+    multiple = 1
+    if compiles_by_shape(inner):
+        multiple, below, beside = LAID, -rows % ROWS, -width % WIDTHS
+        answers, told = (pad(table, (0, beside, 0, below)) for table in (answers, told))
+        prompts, real = (
+            pad(table, (0, -prompts.shape[1] % WIDTHS, 0, -len(table) % ROWS)) for table in (prompts, real)
+        )
+        parents = pad(parents, (0, below))
+    laid = Shared.of(real, told, parents, multiple)
+    return laid.states(_laid(inner, laid, *laid.laid(prompts, answers)))[:rows, : width + 1]
+
+
+def _flushed(prompts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows that are padded on the right, padded on the left."""
+    width = prompts.shape[1]
+    before = width - real.sum(1)
+    from_column = torch.arange(width, device=prompts.device) - before[:, None]
+    return prompts.gather(1, from_column.clamp(min=0)), from_column >= 0
 
 
 class _Continued(DynamicLayer):
@@ -180,28 +273,42 @@ def continues(model: Any) -> bool:
     activations: that goes with no cache.
     """
     inner = underlying(model)
-    if recomputes(inner) or _turns_by_length(inner.config.get_text_config()):
-        return False
-    try:
-        layers = DynamicCache(config=inner.config).layers
-    except FAILURES:
-        return False
-    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+    if recomputes(inner) or not _is_plain(inner):
         return False
     device = inner.get_input_embeddings().weight.device
     row = torch.tensor([[3, 1, 2, 1]], device=device) % inner.get_input_embeddings().weight.shape[0]
     with evaluating(model):
         whole = hidden_states(model, row, torch.ones_like(row, dtype=torch.bool))
-        prompts = torch.cat([row[:, -1:], row[:, :2]], dim=1).repeat(2, 1)  # the first column is padding
-        real = torch.tensor([[False, True, True]] * 2, device=device)
+        prompts = torch.cat([row[:, :2], row[:, -1:]], dim=1).repeat(2, 1)  # the last column is padding
+        real = torch.tensor([[True, True, False]] * 2, device=device)
+        answers, told = row[:, 2:], torch.ones_like(row[:, 2:], dtype=torch.bool)
         try:
-            found = continued_hidden_states(model, prompts, real, row[:, 2:], torch.tensor([1], device=device))
+            parents = torch.tensor([1], device=device)
+            found = continued_hidden_states(model, prompts, real, answers, told, parents)
         except FAILURES:
             return False
+    return _alike(found, whole[:, 1:])
+
+
+def _is_plain(inner: Any) -> bool:
+    """Whether all layers are plain attention, whose positions do not depend on the length of the whole."""
+    config = inner.config.get_text_config()
+    if _turns_by_length(config) or getattr(
+        config, "attn_temperature_tuning", False
+    ):  # Llama 4's, by place in the input
+        return False
+    try:
+        layers = DynamicCache(config=inner.config).layers
+    except FAILURES:
+        return False
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _alike(found: Tensor, expected: Tensor) -> bool:
     if found.dtype == torch.float32:
-        return torch.allclose(found, whole[:, 1:].float(), atol=1e-3, rtol=1e-3)
-    apart = (found.float() - whole[:, 1:].float()).norm()  # single numbers of a deep model's states stray further
-    return bool(apart <= 0.1 * whole[:, 1:].float().norm())
+        return torch.allclose(found, expected.float(), atol=1e-3, rtol=1e-3)
+    apart = (found.float() - expected.float()).norm()  # single numbers of a deep model's states stray further
+    return bool(apart <= 0.1 * expected.float().norm())
 
 
 FAILURES = (
@@ -214,7 +321,7 @@ FAILURES = (
     IndexError,
     AssertionError,
 )
-"""How an architecture may say that it cannot go on from a cache."""
+"""How an architecture may say that it cannot be run in another way than its own."""
 
 
 def _turns_by_length(config: Any) -> bool:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from heedful.models.adapters import is_adapted, underlying
-from heedful.models.alignment import continues, recomputes
+from heedful.models.alignment import continues, lays, recomputes
 from heedful.models.compiling import compile_layers, is_compiled
 from heedful.models.kernels import install
 from heedful.models.storage import Precision
@@ -121,6 +121,10 @@ class Computing:
         if self._continues is None:
             self._continues = continues(self.model)
         return self._continues
+
+    def lays(self) -> bool:
+        """Whether rows go through it without their padding (`heedful.models.padding_free`)."""
+        return not self.compiles and lays(underlying(self.model))
 
     def freeze(self) -> None:
         """Nothing will train it from now on: of weights that are computed in bfloat16, no float32 ones are kept."""

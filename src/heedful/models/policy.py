@@ -184,14 +184,14 @@ class Policy(Computing):
         first = torch.full((int(parents.max()) + 1,), len(group), device=group.device)
         first.scatter_reduce_(0, parents, torch.arange(len(group), device=group.device), "amin")
         longest = int(starts[first].max())
-        column = torch.arange(longest, device=group.device) - (longest - starts[first])[:, None]
-        real = column >= 0
-        prompts = tokens[first[:, None], column.clamp(min=0)].where(real, self.pad)
+        prompts = tokens[first, :longest]
+        real = torch.arange(longest, device=group.device) < starts[first, None]
         place_of = torch.arange(int(lengths.max()), device=group.device)
         told = place_of < lengths[:, None]
         answers = tokens.gather(1, (starts[:, None] + place_of).clamp(max=tokens.shape[1] - 1)).where(told, self.pad)
         with self.autocast():
-            states = continued_hidden_states(self.running(), prompts, real, answers[:, :-1], parents)[told]
+            fed = told[:, 1:]  # nothing is asked of a last token's state
+            states = continued_hidden_states(self.running(), prompts, real, answers[:, :-1], fed, parents)[told]
             logprobs, entropy = head_logprobs(
                 self.running(), self._rule, states, answers[told], temperature, self._banned_tensor
             )

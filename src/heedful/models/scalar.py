@@ -302,6 +302,9 @@ class RewardModel(ScalarModel):
             together, tokens = prompt_micro_batches(
                 [number[group] for group in groups], starts, rests, budget, self.context_length
             )
+            if self.lays():
+                plain, tokens = sum(lengths), sum(rests)
+                tokens += sum(sum({groups[row]: starts[row] for row in rows}.values()) for rows in together)
             if min(starts) > 0 and tokens <= ENOUGH * plain:
                 for rows in together:
                     yield (

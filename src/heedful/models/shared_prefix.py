@@ -56,16 +56,31 @@ def end_states(
         [B, H], differentiable.
     """
     places: dict[Hashable, int] = {}
-    parents = torch.tensor([places.setdefault(group, len(places)) for group in groups], device=device)
+    parents = [places.setdefault(group, len(places)) for group in groups]
     beginnings: dict[Hashable, Sequence[int]] = {}
     for sequence, start, group in zip(sequences, starts, groups, strict=True):
         beginnings.setdefault(group, sequence[:start])
-    most = max(map(len, beginnings.values()))
-    prompts = torch.tensor([[pad] * (most - len(one)) + list(one) for one in beginnings.values()], device=device)
-    counts = torch.tensor([most - len(one) for one in beginnings.values()], device=device)
-    real = torch.arange(most, device=device) >= counts[:, None]
-    rest = [list(sequence[start:]) for sequence, start in zip(sequences, starts, strict=True)]
-    longest = max(map(len, rest))
-    answers = torch.tensor([one + [pad] * (longest - len(one)) for one in rest], device=device)
-    states = continued_hidden_states(model, prompts, real, answers, parents)
+    rest = [sequence[start:] for sequence, start in zip(sequences, starts, strict=True)]
+    states = continued_states(model, list(beginnings.values()), rest, parents, pad, device)
     return states[torch.arange(len(rest), device=device), torch.tensor(list(map(len, rest)), device=device)]
+
+
+def continued_states(
+    model: Any,
+    beginnings: Sequence[Sequence[int]],
+    rest: Sequence[Sequence[int]],
+    parents: Sequence[int],
+    pad: int,
+    device: torch.device,
+) -> Tensor:
+    """`continued_hidden_states` of P beginnings and of B token sequences, each of which goes on from one of them."""
+    (prompts, real), (answers, told) = (_table(some, pad, device) for some in (beginnings, rest))
+    return continued_hidden_states(model, prompts, real, answers, told, torch.tensor(parents, device=device))
+
+
+def _table(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """[N, T]: sequences padded on the right, and where they are real."""
+    width = max(map(len, sequences))
+    tokens = torch.tensor([[*one, *[pad] * (width - len(one))] for one in sequences], device=device)
+    counts = torch.tensor(list(map(len, sequences)), device=device)
+    return tokens.view(len(sequences), width), torch.arange(width, device=device) < counts[:, None]

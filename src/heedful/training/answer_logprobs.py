@@ -12,7 +12,7 @@ from heedful.models.modes import evaluating
 from heedful.models.policy import Policy
 from heedful.training.batching import TokenBatch
 from heedful.training.pairs import JudgedAnswers, pair_micro_batches
-from heedful.training.shared_prompt import pays, shared_hidden, side_by_side
+from heedful.training.shared_prompt import continued_hidden, goes_on, pays, saves, shared_hidden, side_by_side
 from heedful.training.workers import current
 
 
@@ -47,24 +47,34 @@ def weighed_logprobs(policy: Policy, records: JudgedAnswers, *, share: bool = Fa
 
 
 def _hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch, share: bool) -> Tensor:
-    if share and pays(records):
+    if share and goes_on(policy):
+        if saves(policy, records):
+            return continued_hidden(policy, records, batch)
+    elif share and pays(records):
         return shared_hidden(policy, records, batch)
     return hidden_states(policy.running(), batch.tokens, batch.attention)
 
 
 def known_logprobs(
-    policy: Policy, records: JudgedAnswers, budget: int, temperature: float = 1.0, *, spare: JudgedAnswers = ()
+    policy: Policy,
+    records: JudgedAnswers,
+    budget: int,
+    temperature: float = 1.0,
+    *,
+    share: bool = False,
+    spare: JudgedAnswers = (),
 ) -> Tensor:
     """[S, N] float32 on the CPU: `side_logprobs` without gradient or dropout, `budget` tokens at a time.
 
     Args:
+        share: read the prompt of a pair once, where its answers can go on from it.
         spare: where the policy is sharded, what is read in step with workers that have more records, one at least.
     """
     known = empty_table(records, spare)
     with evaluating(policy.model):
         for rows, counts in current().reading(policy, pair_micro_batches(records, budget), spare=()):
             some = chosen(records, rows) if counts else spare[:1]
-            found = side_logprobs(policy, some, temperature=temperature)
+            found = side_logprobs(policy, some, share=share and goes_on(policy), temperature=temperature)
             if counts:
                 known[:, rows] = found.float().cpu()
     return known

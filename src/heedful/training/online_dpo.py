@@ -28,7 +28,7 @@ from heedful.training.preference import Objective, PreferenceData, forget_ratio,
 from heedful.training.preference_losses import Mixture
 from heedful.training.reference import MovingReference
 from heedful.training.rollouts import PARTNER_PURPOSE, OnlineModels, Questions, fix_scale, sample
-from heedful.training.shared_prompt import is_exact
+from heedful.training.shared_prompt import can_share
 from heedful.training.state import Step, TrainState, mix
 from heedful.training.updates import minibatches, step_optimisers
 from heedful.training.workers import by_place, current
@@ -179,7 +179,7 @@ def learn(
     policy, budget = models.policy, state.tokens(config.memory)
     if "share_prompt" not in state.scalars:
         worth = config.memory.share_prompt == "auto" and not current().shards
-        worth = worth and is_exact(policy, data.records, budget)
+        worth = worth and can_share(policy, data.records, budget, later=False)
         state.scalars["share_prompt"] = worth
     share, temperature = state.scalars["share_prompt"], config.rollout.temperature
     objective = Objective(models.mixture, budget, share=share, temperature=temperature)

@@ -98,7 +98,7 @@ class Objective:
     def drift(self, data: PreferenceData, numbers: list[int], policy: Policy) -> Tensor:
         """[S, n] on the CPU, without gradient: log pi/ref of some records' answers behind other prompts."""
         some, spare = chosen(data.moved, numbers), data.moved[:1]
-        moved = known_logprobs(policy, some, self.budget, self.temperature, spare=spare)
+        moved = known_logprobs(policy, some, self.budget, self.temperature, share=self.share, spare=spare)
         return moved - self._reference(data.moved, data.known_moved, numbers)
 
     def _reference(self, records: JudgedAnswers, known: Tensor | None, numbers: list[int]) -> Tensor:
@@ -403,7 +403,10 @@ def _weighed(
     """
     weight = weight_of(records)
     if not objective.wpo:
-        return known_logprobs(policy, records, objective.budget, objective.temperature, spare=spare), weight
+        known = known_logprobs(
+            policy, records, objective.budget, objective.temperature, share=objective.share, spare=spare
+        )
+        return known, weight
     logprob = empty_table(records, spare)
     with evaluating(policy.model):
         for rows, counts in current().reading(policy, pair_micro_batches(records, objective.budget), spare=()):

@@ -22,6 +22,7 @@ from heedful.models.memory import within_memory
 from heedful.models.policy import Policy
 from heedful.training.answer_logprobs import chosen, known_logprobs
 from heedful.training.pairs import JudgedAnswers
+from heedful.training.shared_prompt import goes_on
 from heedful.training.state import due
 from heedful.training.workers import by_place, current
 
@@ -40,13 +41,17 @@ class LogprobCache:
         policy: the model, as it is when the log-probabilities are asked for.
         budget: tokens at a time.
         say: is told what is computed, and of a damaged file.
+        share: as for `known_logprobs`.
     """
 
-    def __init__(self, folder: Path | None, policy: Policy, budget: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path | None, policy: Policy, budget: int, say: Callable[[str], None], *, share: bool = False
+    ) -> None:
         self.folder = folder
         self.policy = policy
         self.budget = budget
         self.say = say
+        self.share = share
         self._model: str | None = None
 
     def identify(self) -> None:
@@ -81,17 +86,18 @@ class LogprobCache:
 
     def _compute(self, records: JudgedAnswers) -> Tensor:
         """Of several workers each computes its share."""
+        read = partial(known_logprobs, self.policy, share=self.share)
         if not records:
-            return known_logprobs(self.policy, records, self.budget)
+            return read(records, self.budget)
         self.say(f"dpo: log-probabilities of the reference for {len(records)} records")
         sizes, team = [len(record.answers) * record.longest for record in records], current()
         mine = team.dealt(sizes)
         some, own = chosen(records, mine), None
         if self.policy.sharded:  # a pass is one of all workers: none can try again by itself
-            found = known_logprobs(self.policy, some, self.budget, spare=records[:1])
+            found = read(some, self.budget, spare=records[:1])
             own = found if mine else None
         elif mine:
-            own = within_memory(self.budget, max(sizes), partial(known_logprobs, self.policy, some))
+            own = within_memory(self.budget, max(sizes), partial(read, some))
         return by_place(team.gathered((mine, own)), len(records))
 
     def _key(self, records: JudgedAnswers) -> str:
@@ -109,6 +115,8 @@ class LogprobCache:
                 "order": sys.byteorder,
                 **({"workers": current().count} if current().count > 1 else {}),
                 **({"sharded": True} if self.policy.sharded else {}),
+                **({"padding free": True} if self.policy.lays() else {}),
+                **({"shared prompts": True} if self.share and goes_on(self.policy) else {}),
             }
         )
 
@@ -164,10 +172,12 @@ class MovingReference:
     share: float
     steps: int
     budget: int
+    read_once: bool = False
+    """As `share` of `known_logprobs`."""
 
     def logprobs(self, records: JudgedAnswers) -> Tensor:
         """[S, N] float32 on the CPU, under the reference as it now is."""
-        return known_logprobs(self.policy, records, self.budget)
+        return known_logprobs(self.policy, records, self.budget, share=self.read_once)
 
     @torch.no_grad()
     def follow(self, policy: Policy, step: int) -> bool:

@@ -212,6 +212,9 @@ def worth_sharing(model: RewardModel, items: Sequence[Judged], budget: int) -> b
     """
     if not items or any(item.start == 0 for item in items) or not model.continues():
         return False
+    if model.lays():
+        whole = sum(len(answer.tokens) for item in items for answer in item.answers)
+        return whole - sum((len(item.answers) - 1) * item.start for item in items) <= ENOUGH * whole
     together = 0
     for part in item_micro_batches(items, budget, shared=True, limit=model.context_length):
         rows = sum(len(items[i].answers) for i in part)

@@ -1,8 +1,9 @@
-"""Both answers of a pair in one row behind the prompt that they share, where that is exact and saves enough.
+"""The prompt of a pair read once for both of its answers, where that is exact and saves enough.
 
-Separately a pair of answers costs twice the prompt; in one row, once. A forward and backward pass on a CPU takes 0.6 of
-the time at prompts eight times as long as an answer and 0.74 at twice (benchmarks/shared_prompt.py); from equal lengths
-on the mask costs what the tokens save.
+Separately a pair of answers costs twice the prompt. Where a model can go on from a prompt, both answers do
+(`heedful.models.shared_prefix`). Else, as with recomputed activations and sliding windows, they stand behind each other
+in one row under a mask, which pays where prompts are long: from equal lengths on the mask costs what the tokens save.
+benchmarks/shared_prompt.py has the times of both ways.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heedful.models.alignment import branched_hidden_states, hidden_states
+from heedful.models.alignment import FAILURES, branched_hidden_states, hidden_states
 from heedful.models.modes import evaluating
 from heedful.models.policy import Policy
+from heedful.models.scalar import ENOUGH as SAVES
+from heedful.models.shared_prefix import continued_states
 from heedful.training.batching import TokenBatch, collate
 from heedful.training.pairs import JudgedAnswers, Pair
 
 LONG = 2.0
-"""Prompts are shared that are at least so many times as long as their longer answers, ..."""
+"""Prompts are shared in one row that are at least so many times as long as their longer answers, ..."""
 
 ENOUGH = 0.7
 """... where that leaves at most this share of the tokens, padding counted."""
@@ -43,6 +46,37 @@ def pays(records: JudgedAnswers) -> bool:
     return prompts >= LONG * answers and width <= ENOUGH * 2 * max(pair.longest for pair in pairs)
 
 
+def goes_on(policy: Policy) -> bool:
+    """Whether answers go on from prompts that are read once; not in compiled layers, anew for each length."""
+    return not policy.compiles and policy.continues()
+
+
+def saves(policy: Policy, records: JudgedAnswers) -> bool:
+    """Whether answers of these records that go on from their prompts leave tokens enough fewer to read."""
+    pairs = [record for record in records if isinstance(record, Pair) and _one_prompt(record)]
+    if len(pairs) < len(records):
+        return False
+    starts = [pair.a.mask.index(True) for pair in pairs]
+    lengths = [[len(answer.tokens) for answer in pair.answers] for pair in pairs]
+    longest, rest = max(starts), max(max(both) - start for both, start in zip(lengths, starts, strict=True))
+    if policy.context_length is not None and longest + rest > policy.context_length:
+        return False
+    if policy.lays():
+        whole = sum(map(sum, lengths))
+        return whole - sum(starts) <= SAVES * whole
+    return longest + 2 * rest <= SAVES * 2 * max(map(max, lengths))
+
+
+def can_share(policy: Policy, records: JudgedAnswers, budget: int, *, later: bool) -> bool:
+    """Whether prompts of pairs may be read once, in one way or the other.
+
+    Args:
+        budget: as for `is_exact`.
+        later: activations will be recomputed, or layers compiled, so that answers cannot go on from prompts.
+    """
+    return (not later and goes_on(policy)) or is_exact(policy, records, budget)
+
+
 def is_exact(policy: Policy, records: JudgedAnswers, budget: int) -> bool:
     """Whether a shared prompt gives this model the log-probabilities that separate rows give, tried on one pair.
 
@@ -62,7 +96,7 @@ def is_exact(policy: Policy, records: JudgedAnswers, budget: int) -> bool:
         expected, _ = exact.logprobs_from(apart, batch.tokens, batch.mask)
         try:
             found, _ = exact.logprobs_from(shared_hidden(exact, pair, batch), batch.tokens, batch.mask)
-        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError):
+        except FAILURES:
             return False
     return bool((found - expected).abs().max() < TOLERANCE)
 
@@ -89,6 +123,23 @@ def shared_hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch) -> 
     columns = torch.cat([place.expand(len(records), -1), of_b]).clamp(max=width - 1).to(device)
     rows = torch.arange(len(records), device=device).repeat(2)[:, None]
     return hidden[rows, columns]
+
+
+def continued_hidden(policy: Policy, records: JudgedAnswers, batch: TokenBatch) -> Tensor:
+    """[2 N, T, H] hidden states of `side_by_side(policy, records)`, meaningless before the last token of a prompt.
+
+    Each prompt is read once, and both of its answers go on from it. In `autocast()`.
+    """
+    starts = [record.answers[0].mask.index(True) for record in records]
+    beginnings = [record.answers[0].tokens[:start] for record, start in zip(records, starts, strict=True)]
+    sides = zip(*(record.answers for record in records), strict=True)
+    rest = [answer.tokens[start:-1] for side in sides for answer, start in zip(side, starts, strict=True)]
+    parents = 2 * list(range(len(records)))
+    states = continued_states(policy.running(), beginnings, rest, parents, policy.pad, batch.tokens.device)
+    lasts = torch.tensor(2 * starts, device=states.device)[:, None] - 1
+    columns = torch.arange(batch.tokens.shape[1], device=states.device) - lasts
+    rows = torch.arange(len(states), device=states.device)[:, None]
+    return states[rows, columns.clamp(0, states.shape[1] - 1)]
 
 
 def _row_length(pair: Pair) -> int:

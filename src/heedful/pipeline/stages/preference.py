@@ -38,7 +38,7 @@ from heedful.training.preference_losses import LOSSES, Mixture, read_mixture
 from heedful.training.progress import Display
 from heedful.training.reference import CACHE, LogprobCache, MovingReference
 from heedful.training.run import Intervene, Watch, no_intervention
-from heedful.training.shared_prompt import is_exact
+from heedful.training.shared_prompt import can_share
 from heedful.training.workers import current
 
 REPORT = "report.html"
@@ -61,7 +61,8 @@ def run_dpo(
         policy = open_policy(config.model, config, stage.out, texts_of(loaded.records))
         records, held_out = prepared(loaded, policy, config, stage.display)
         pairs, evaluation = (render_judged(some, policy, config) for some in (records, held_out))
-        cache = LogprobCache(cache_folder(config), policy, config.memory.tokens, stage.display.say)
+        shares = config.memory.share_prompt == "auto"
+        cache = LogprobCache(cache_folder(config), policy, config.memory.tokens, stage.display.say, share=shares)
         if current().shards and mixture.anchored:
             cache.identify()
         stage.part(policy)
@@ -127,7 +128,8 @@ def open_objective(policy: Policy, mixture: Mixture, records: JudgedAnswers, con
     budget = config.memory.tokens
     moving = moving_reference(policy, mixture, config)
     tried = not policy.sharded or policy.precision == "float32"  # parts that run in bfloat16 are no float32 to try
-    share = config.memory.share_prompt == "auto" and tried and is_exact(policy, records, budget)
+    later = config.memory.gradient_checkpointing or config.loading.compile
+    share = config.memory.share_prompt == "auto" and tried and can_share(policy, records, budget, later=later)
     return Objective(mixture, budget, moving, config.use_margin, config.weighting == "wpo", share)
 
 
@@ -143,7 +145,8 @@ def moving_reference(policy: Policy, mixture: Mixture, config: DPOConfig | Onlin
     if not mixture.anchored:
         raise HeedfulError(f"{config.loss} needs no reference.", where="reference.update", mend="Leave it at fixed.")
     follower = moving_reference_of(policy)
-    return MovingReference(follower, settings.share, settings.steps, config.memory.tokens)
+    shares = config.memory.share_prompt == "auto"
+    return MovingReference(follower, settings.share, settings.steps, config.memory.tokens, shares)
 
 
 def render_judged(

@@ -86,7 +86,7 @@ class PairMemoryConfig(MemoryConfig):
     """What bounds the memory of a step. None of it changes the loss."""
 
     share_prompt: Literal["auto", "never"] = "auto"
-    """auto: a pair's prompt is read once for both answers, where it is long enough and the architecture exact."""
+    """auto: a pair's prompt is read once for both answers, where that saves enough and the architecture is exact."""
 
 
 @dataclass(frozen=True)
