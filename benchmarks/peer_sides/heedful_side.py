@@ -16,6 +16,7 @@ from work import END, Texts, Work, answer_lengths, language_model, read_work, re
 from work import tokenizer as make_tokenizer
 
 from heedful.data.records import Message, Prompt
+from heedful.models import alignment, low_precision
 from heedful.models.actor_critic import SeparateActorCritic, SharedActorCritic
 from heedful.models.adapters import LoRA, attach
 from heedful.models.low_precision import Computing
@@ -229,6 +230,8 @@ def main() -> None:
     """Serve the driver."""
     work = read_work()
     Computing.compiles = work.compile
+    if work.padded:
+        alignment.lays = low_precision.lays = lambda inner: False
     forced = Forced(work)
     trainer = KINDS[work.kind](work, texts(work))
 

@@ -60,6 +60,8 @@ class Work:
     """Rows in a forward and backward pass: the budget, with rows of the longest length."""
     tokens: int = 0
     """Of heedful's passes; 0: what it takes by itself, within that budget."""
+    padded: bool = False
+    """heedful computes padding, as where rows cannot be laid end to end."""
     epochs: int = 1
     """Passes over a rollout batch."""
     steps: int = 12
