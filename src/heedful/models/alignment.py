@@ -215,12 +215,9 @@ def _shared_states(inner: Any, prompts: Tensor, real: Tensor, answers: Tensor, t
     rows, width = answers.shape
     multiple = 1
     if compiles_by_shape(inner):
-        multiple, below, beside = LAID, -rows % ROWS, -width % WIDTHS
-        answers, told = (pad(table, (0, beside, 0, below)) for table in (answers, told))
-        prompts, real = (
-            pad(table, (0, -prompts.shape[1] % WIDTHS, 0, -len(table) % ROWS)) for table in (prompts, real)
-        )
-        parents = pad(parents, (0, below))
+        multiple = LAID
+        prompts, real, answers, told = map(_rounded, (prompts, real, answers, told))
+        parents = pad(parents, (0, -rows % ROWS))
     laid = Shared.of(real, told, parents, multiple)
     return laid.states(_laid(inner, laid, *laid.laid(prompts, answers)))[:rows, : width + 1]
 
