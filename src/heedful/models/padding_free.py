@@ -1,9 +1,9 @@
 """Rows of unequal length through a model without their padding: laid end to end, parted only where they attend.
 
 Of a batch of rows of like lengths a tenth to a fifth is padding, of one as it comes a third or more. Products, norms
-and all else that reads a token by itself need not see it. `heedful.models.attention` parts the tokens into rows again, so
-that none attends to another row's; positions count from 0 in every row. Answers that share a prompt can lie behind it
-once, and all attend to it.
+and all else that reads a token by itself need not see it. `heedful.models.attention` parts the tokens into rows
+again, so that none attends to another row's; positions count from 0 in every row. Answers that share a prompt can lie
+behind it once, and all attend to it.
 """
 
 from __future__ import annotations
