@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -94,7 +93,7 @@ def lays(inner: Any) -> bool:
     plain attention; then it is tried, once, on a few tokens.
     """
     weight = inner.get_input_embeddings().weight
-    ready = weight.device.type == "cpu" and not isinstance(weight, DTensor) and not recomputes(inner)
+    ready = weight.device.type == "cpu" and not _is_sharded(inner) and not recomputes(inner)
     if not ready or inner.config._attn_implementation != NAME or is_compiled(inner):
         return False
     if inner not in _LAYS:
@@ -103,6 +102,15 @@ def lays(inner: Any) -> bool:
 
 
 _LAYS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _is_sharded(model: Any) -> bool:
+    """Whether its layers are parted among workers: a trial by one of them would wait for the others."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    return any(isinstance(part, FSDPModule) for part in model.modules())
 
 
 def _lays(inner: Any) -> bool:
